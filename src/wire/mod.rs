@@ -1,0 +1,1 @@
+//! HTTP syntax, lossless.
