@@ -1,0 +1,102 @@
+//! The route map: which app a host and path belong to. Longest path wins; at equal length an app that names the host wins
+//! over one for any host.
+//!
+//! Total: [`RouteMap::find`] answers every host and path, and never looks at anything else of a request.
+
+use crate::bridge::rules::{AppIx, AppRules, BridgeRules, RequestRule};
+
+/// One upstream server, by its place in the list of all origins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamIx(pub usize);
+
+/// How a request chooses among an app's upstreams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// By app session: where its first request went, as long as that one is up.
+    Sticky,
+    /// In turn.
+    RoundRobin,
+    /// Where the fewest requests are in flight.
+    LeastRequests,
+}
+
+/// Which `Host` an app sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The browser's.
+    Keep,
+    /// The upstream's own authority.
+    Upstream,
+    /// This name.
+    Name(Box<str>),
+}
+
+/// One app and where it is.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// What the core knows of it.
+    pub rules: AppRules,
+    /// Its public hosts, lower case, without port; empty: any.
+    pub hosts: Vec<Box<str>>,
+    /// Its servers, at least one.
+    pub upstreams: Vec<UpstreamIx>,
+    /// How one is chosen.
+    pub balance: Balance,
+    /// Which `Host` they see.
+    pub host_header: HostHeader,
+}
+
+/// All apps, the rules for requests, and the bridge they share.
+#[derive(Clone, Debug)]
+pub struct RouteMap {
+    routes: Vec<Route>,
+    /// Indices into `routes`, longest mount first, those that name hosts before those that do not.
+    order: Vec<usize>,
+    /// `[[rules]]`, first match wins.
+    pub rules: Vec<RequestRule>,
+    /// What lives and dies together.
+    pub bridge: BridgeRules,
+}
+
+impl RouteMap {
+    /// Of `routes`, whose place in the list must be their [`AppIx`].
+    #[must_use]
+    pub fn new(routes: Vec<Route>, rules: Vec<RequestRule>, bridge: BridgeRules) -> Self {
+        let mut order: Vec<usize> = (0..routes.len()).collect();
+        order.sort_by_key(|&at| {
+            let route = routes.get(at);
+            (
+                std::cmp::Reverse(route.map_or(0, |route| route.rules.mount.prefix().len())),
+                route.is_some_and(|route| route.hosts.is_empty()),
+            )
+        });
+        Self { routes, order, rules, bridge }
+    }
+
+    /// The app for `host` (lower case, without port) and the normalised public `path`.
+    #[must_use]
+    pub fn find(&self, host: &str, path: &str) -> Option<&Route> {
+        self.order.iter().filter_map(|&at| self.routes.get(at)).find(|route| {
+            (route.hosts.is_empty() || route.hosts.iter().any(|own| &**own == host))
+                && route.rules.mount.contains(path)
+        })
+    }
+
+    /// The app with the key `app`.
+    #[must_use]
+    pub fn route(&self, app: AppIx) -> Option<&Route> {
+        self.routes.get(app.index())
+    }
+
+    /// The app with the name `name`.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| &*route.rules.name == name)
+    }
+
+    /// All apps, in the order of their keys.
+    #[must_use]
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+}
