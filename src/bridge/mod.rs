@@ -3,5 +3,17 @@
 //! Pure: `now` and random bytes are arguments, nothing here waits, reads or writes. A session changes only by a
 //! [`change::Change`] applied to it.
 
+pub mod app_session;
+pub mod beat;
+pub mod classify;
+pub mod id;
 pub mod mount;
+pub mod passed;
 pub mod rules;
+pub mod session;
+pub mod timeline;
+pub mod to_app;
+pub mod to_client;
+pub mod traits;
+pub mod url;
+pub mod vault;

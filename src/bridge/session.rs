@@ -1,0 +1,299 @@
+//! A bridge session: what the proxy keeps for one browser.
+//!
+//! Invariants: it ends at `min(created + max_lifetime, last activity + (present ? presence_limit : idle_timeout))`; only
+//! activity moves the last activity, and nothing brings an ended session back.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::app_session::AppSession;
+use super::id::Handle;
+use super::passed::Passed;
+use super::rules::{AppIx, Clocks};
+use super::timeline::{Timeline, What};
+use super::traits::ClientTraits;
+use crate::time::Timestamp;
+
+/// Why a bridge session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The person asked the proxy.
+    UserLogout,
+    /// A sign-out was seen in an app.
+    AppLogout,
+    /// An operator ended it.
+    Operator,
+    /// No activity.
+    Idle,
+    /// The hard end.
+    MaxLifetime,
+    /// Its cookie never came back, or it made room.
+    Evicted,
+    /// Its app sessions moved into another bridge session of the same browser.
+    Joined,
+    /// `mode = "release"` handed its cookies back to the browser.
+    Released,
+}
+
+impl End {
+    /// All of them, in the order of their labels.
+    pub const ALL: [Self; 8] = [
+        Self::UserLogout,
+        Self::AppLogout,
+        Self::Operator,
+        Self::Idle,
+        Self::MaxLifetime,
+        Self::Evicted,
+        Self::Joined,
+        Self::Released,
+    ];
+
+    /// The word for it, everywhere.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UserLogout => "user_logout",
+            Self::AppLogout => "app_logout",
+            Self::Operator => "operator",
+            Self::Idle => "idle",
+            Self::MaxLifetime => "max_lifetime",
+            Self::Evicted => "evicted",
+            Self::Joined => "joined",
+            Self::Released => "released",
+        }
+    }
+
+    /// True where the apps are to be signed out as well.
+    #[must_use]
+    pub const fn signs_apps_out(self) -> bool {
+        !matches!(self, Self::Evicted | Self::Joined | Self::Released)
+    }
+}
+
+/// Where a bridge session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its cookie has not come back yet.
+    Pending,
+    /// The browser has shown its cookie.
+    Bound,
+    /// Over. Stays so.
+    Ended(End),
+}
+
+/// What the proxy keeps for one browser.
+#[derive(Debug)]
+pub struct Session {
+    /// Its name in logs and the API.
+    pub handle: Handle,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The person's last activity in any app.
+    pub last_activity: Timestamp,
+    /// Requests of the person.
+    pub hits: u32,
+    /// Open WebSockets and event streams.
+    pub streams: u32,
+    /// The last sign of presence that was no stream.
+    pub presence: Timestamp,
+    /// How the browser last introduced itself.
+    pub traits: Option<Arc<ClientTraits>>,
+    /// Where it last came from.
+    pub address: Option<IpAddr>,
+    /// Its last events.
+    pub timeline: Timeline,
+    /// What is known of cookies that the browser holds.
+    pub passed: Passed,
+    phase: Phase,
+    apps: Vec<AppSession>,
+}
+
+/// What is left of a session that has ended: for the apps' sign-outs, then dropped.
+#[derive(Debug)]
+pub struct Farewell {
+    /// Why.
+    pub end: End,
+    /// Its app sessions, vaults included.
+    pub apps: Vec<AppSession>,
+    /// How the browser introduced itself.
+    pub traits: Option<Arc<ClientTraits>>,
+    /// Where it last came from.
+    pub address: Option<IpAddr>,
+    /// Cookies that the browser holds.
+    pub passed: Passed,
+}
+
+impl Session {
+    /// A new one, pending until its cookie comes back.
+    #[must_use]
+    pub fn new(handle: Handle, now: Timestamp) -> Self {
+        let mut timeline = Timeline::default();
+        timeline.note(now, None, What::Created);
+        Self {
+            handle,
+            created: now,
+            last_activity: now,
+            hits: 0,
+            streams: 0,
+            presence: Timestamp::ZERO,
+            traits: None,
+            address: None,
+            timeline,
+            passed: Passed::default(),
+            phase: Phase::Pending,
+            apps: Vec::new(),
+        }
+    }
+
+    /// Where it is in its life.
+    #[must_use]
+    pub const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// True once it is over.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// Its cookie has come back. True the first time.
+    pub fn bind(&mut self, now: Timestamp) -> bool {
+        let first = self.phase == Phase::Pending;
+        if first {
+            self.phase = Phase::Bound;
+            self.timeline.note(now, None, What::Bound);
+        }
+        first
+    }
+
+    /// Its app sessions.
+    #[must_use]
+    pub fn apps(&self) -> &[AppSession] {
+        &self.apps
+    }
+
+    /// Its session with `app`.
+    #[must_use]
+    pub fn app(&self, app: AppIx) -> Option<&AppSession> {
+        self.apps.iter().find(|session| session.app == app)
+    }
+
+    /// Its session with `app`, to change.
+    pub fn app_mut(&mut self, app: AppIx) -> Option<&mut AppSession> {
+        self.apps.iter_mut().find(|session| session.app == app)
+    }
+
+    /// Its session with `app`, made if there is none. None for a session that has ended.
+    pub fn app_or_new(&mut self, app: AppIx, now: Timestamp) -> Option<&mut AppSession> {
+        if self.has_ended() {
+            return None;
+        }
+        let at = self.apps.iter().position(|session| session.app == app).unwrap_or_else(|| {
+            self.apps.reserve_exact(1);
+            self.apps.push(AppSession::new(app, now));
+            self.apps.len() - 1
+        });
+        self.apps.get_mut(at)
+    }
+
+    /// Takes the session with `app` out, vault and all: its sign-out, alone.
+    pub fn take_app(&mut self, app: AppIx) -> Option<AppSession> {
+        let at = self.apps.iter().position(|session| session.app == app)?;
+        Some(self.apps.remove(at))
+    }
+
+    /// Takes over an app session of another bridge session of the same browser, unless it has a live one of its own.
+    pub fn give_app(&mut self, session: AppSession) -> bool {
+        if self.has_ended() || self.app(session.app).is_some_and(AppSession::has_token) {
+            return false;
+        }
+        self.take_app(session.app);
+        self.apps.push(session);
+        true
+    }
+
+    /// A request of the person has come. Only activity moves a clock.
+    pub fn touch(&mut self, app: AppIx, activity: bool, now: Timestamp) {
+        self.hits = self.hits.saturating_add(1);
+        let moved = activity && !self.has_ended();
+        if moved {
+            self.last_activity = self.last_activity.max(now);
+        }
+        if let Some(session) = self.app_mut(app) {
+            session.hits = session.hits.saturating_add(1);
+            if moved {
+                session.activity = session.activity.max(now);
+            }
+        }
+    }
+
+    /// The person has asked for more time: activity in every app.
+    pub fn extend(&mut self, now: Timestamp) {
+        if self.has_ended() {
+            return;
+        }
+        self.last_activity = self.last_activity.max(now);
+        for session in &mut self.apps {
+            session.activity = session.activity.max(now);
+        }
+        self.timeline.note(now, None, What::Extended);
+    }
+
+    /// True while a page is provably open.
+    #[must_use]
+    pub fn is_present(&self, clocks: &Clocks, now: Timestamp) -> bool {
+        self.streams > 0 || !self.presence.is_zero() && now < self.presence.plus(clocks.presence_ttl)
+    }
+
+    /// The hard end.
+    #[must_use]
+    pub fn hard_end(&self, clocks: &Clocks) -> Timestamp {
+        self.created.plus(clocks.max_lifetime)
+    }
+
+    /// When it ends if nothing more happens. Presence that stops after `idle_timeout` has passed ends it `presence_ttl` later.
+    #[must_use]
+    pub fn ends_at(&self, clocks: &Clocks) -> Timestamp {
+        let idle = self.last_activity.plus(clocks.idle_timeout);
+        let by_presence = clocks.presence_limit.map_or(Timestamp::ZERO, |limit| {
+            let until = if self.streams > 0 {
+                Timestamp::FAR
+            } else if self.presence.is_zero() {
+                Timestamp::ZERO
+            } else {
+                self.presence.plus(clocks.presence_ttl)
+            };
+            until.min(self.last_activity.plus(limit))
+        });
+        idle.max(by_presence).min(self.hard_end(clocks))
+    }
+
+    /// Why it is over by the clocks at `now`, if it is.
+    #[must_use]
+    pub fn expired(&self, clocks: &Clocks, now: Timestamp) -> Option<End> {
+        if self.has_ended() || now < self.ends_at(clocks) {
+            return None;
+        }
+        Some(if now >= self.hard_end(clocks) { End::MaxLifetime } else { End::Idle })
+    }
+
+    /// Ends it: the fence first, then what is left goes to whoever signs the apps out. `None` if it had ended before.
+    pub fn end(&mut self, end: End, now: Timestamp) -> Option<Farewell> {
+        if self.has_ended() {
+            return None;
+        }
+        self.phase = Phase::Ended(end);
+        self.timeline.note(now, None, What::Ended(end));
+        Some(Farewell {
+            end,
+            apps: std::mem::take(&mut self.apps),
+            traits: self.traits.take(),
+            address: self.address,
+            passed: std::mem::take(&mut self.passed),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! The last events of a session: what answers "why was I signed out?".
+//!
+//! Words only: an event never holds a token, a URL or anything a person typed.
+
+use std::collections::VecDeque;
+
+use super::beat::Verdict;
+use super::rules::AppIx;
+use super::session::End;
+use crate::time::Timestamp;
+
+/// How many events a session keeps.
+const KEPT: usize = 32;
+
+/// Something that happened to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The bridge session was made.
+    Created,
+    /// Its cookie came back for the first time.
+    Bound,
+    /// Its cookie was renewed.
+    Renewed,
+    /// An app gave its first token.
+    TokenLearned,
+    /// An app gave another token.
+    TokenRotated,
+    /// An app deleted its token.
+    TokenDeleted,
+    /// An answer's token was dropped, because a newer one had come meanwhile.
+    TokenStale,
+    /// A token was taken over from a URL.
+    AdoptedUrl,
+    /// A token was taken over from the browser's own cookie.
+    AdoptedCookie,
+    /// A token in a URL was not believed.
+    UrlTokenRefused,
+    /// A session on another host became one with this one.
+    Joined,
+    /// A heartbeat was judged; told when the verdict differs from the one before.
+    Heartbeat(Verdict),
+    /// Requests at a steady beat that nobody declared to be background.
+    SteadyBeat,
+    /// A sign-out was seen or asked for.
+    SignOut,
+    /// An app confirmed its sign-out.
+    SignOutConfirmed,
+    /// An app did not answer its sign-out request.
+    SignOutUnconfirmed,
+    /// The person asked for more time.
+    Extended,
+    /// It ended.
+    Ended(End),
+}
+
+impl What {
+    /// The word for it in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Bound => "bound",
+            Self::Renewed => "id_renewed",
+            Self::TokenLearned => "token_learned",
+            Self::TokenRotated => "token_rotated",
+            Self::TokenDeleted => "token_deleted",
+            Self::TokenStale => "token_stale",
+            Self::AdoptedUrl => "adopted_from_url",
+            Self::AdoptedCookie => "adopted_from_cookie",
+            Self::UrlTokenRefused => "url_token_refused",
+            Self::Joined => "joined",
+            Self::Heartbeat(_) => "heartbeat",
+            Self::SteadyBeat => "steady_beat",
+            Self::SignOut => "sign_out",
+            Self::SignOutConfirmed => "sign_out_confirmed",
+            Self::SignOutUnconfirmed => "sign_out_unconfirmed",
+            Self::Extended => "extended",
+            Self::Ended(_) => "ended",
+        }
+    }
+
+    /// What it says beyond its word.
+    #[must_use]
+    pub const fn detail(self) -> Option<&'static str> {
+        match self {
+            Self::Heartbeat(verdict) => Some(verdict.as_str()),
+            Self::Ended(end) => Some(end.as_str()),
+            _ => None,
+        }
+    }
+}
+
+/// One event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// In which app, if in one.
+    pub app: Option<AppIx>,
+    /// What.
+    pub what: What,
+}
+
+/// The last events, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Timeline(VecDeque<Event>);
+
+impl Timeline {
+    /// Adds one; the oldest makes room.
+    pub fn note(&mut self, at: Timestamp, app: Option<AppIx>, what: What) {
+        if self.0.len() == KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(Event { at, app, what });
+    }
+
+    /// Oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Event> {
+        self.0.iter()
+    }
+}

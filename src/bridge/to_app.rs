@@ -1,0 +1,307 @@
+//! From the browser to the app: the one translation of a request's head. Heartbeats and sign-out requests take it too.
+//!
+//! Invariants: what the browser must not decide (managed cookies and URL tokens, forged forwarding fields) never reaches
+//! an app; an app sees each of its own cookies once, in its own spelling, and no other app's.
+
+use http::header::{COOKIE, EXPECT, HOST, REFERER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use smallvec::SmallVec;
+
+use super::app_session::AppSession;
+use super::rules::{AppRules, Disposition, SessionRules};
+use super::url;
+use super::vault::{Carrier, Role};
+use crate::time::Timestamp;
+use crate::wire::{cookie, forwarded, hop, jar, path};
+
+/// What the translation is told besides the request.
+#[derive(Clone, Copy, Debug)]
+pub struct ToApp<'a> {
+    /// The app's rules.
+    pub rules: &'a AppRules,
+    /// Its part of the bridge session, if there is one.
+    pub session: Option<&'a AppSession>,
+    /// The client and how it reached the proxy.
+    pub client: &'a forwarded::Client,
+    /// Host and port that the client asked for.
+    pub authority: &'a str,
+    /// The `Host` that the app sees.
+    pub host: &'a HeaderValue,
+    /// True for a request of the proxy's own: there is no browser to show the cookies that it holds.
+    pub own: bool,
+    /// The proxy's cookies, which no app may see.
+    pub own_cookies: &'a [&'a str],
+    /// True where cookies that the browser shows for the app go to it, to be adopted if it takes them.
+    pub adopting: bool,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A request's head as the app gets it. Made here only, so that no untranslated head can be sent.
+#[derive(Debug)]
+pub struct AppHead {
+    /// The method.
+    pub method: Method,
+    /// Path and query, in the app's own URL space.
+    pub target: String,
+    /// The fields, hop-by-hop ones gone; framing is the sender's.
+    pub headers: HeaderMap,
+}
+
+/// What was seen on the way.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Cookies that passed, as a Cookie field's value: what the browser last sent this app.
+    pub passed: Vec<u8>,
+    /// Managed names that the browser should not have: the janitor's work.
+    pub stray: SmallVec<[Box<[u8]>; 2]>,
+    /// Token parts that the browser itself holds and that went to the app.
+    pub shown: Vec<Shown>,
+}
+
+/// A token part that came from the browser's own cookie.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Which part.
+    pub role: Role,
+    /// How many parts the token has.
+    pub parts: u8,
+    /// In the browser's spelling.
+    pub name: Box<[u8]>,
+    /// Its value.
+    pub value: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shown({:?})", self.role)
+    }
+}
+
+/// Translates `headers` of a request for the public, already cleaned `clean` URL.
+#[must_use]
+pub fn translate(context: &ToApp<'_>, method: Method, clean: &url::Clean<'_>, mut headers: HeaderMap) -> (AppHead, Seen) {
+    hop::strip_request(&mut headers);
+    drop_ours(&mut headers);
+    let target = target(context, clean);
+    let seen = cookies(context, &target, &mut headers);
+    if let Some(session) = &context.rules.session {
+        clean_referer(session, context.rules, &mut headers);
+    }
+    forwarded::set(&mut headers, context.client, context.authority);
+    headers.insert(HOST, context.host.clone());
+    (AppHead { method, target, headers }, seen)
+}
+
+/// Names that only this proxy sets, and `Expect`, which it has answered itself.
+fn drop_ours(headers: &mut HeaderMap) {
+    headers.remove(EXPECT);
+    let forged: SmallVec<[HeaderName; 2]> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-bridge-") || name.as_str() == "x-session-heartbeat")
+        .cloned()
+        .collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+/// Path and query in the app's own URL space, with the token that rides in the path.
+fn target(context: &ToApp<'_>, clean: &url::Clean<'_>) -> String {
+    let mount = &context.rules.mount;
+    let inner = mount.to_app(&clean.path);
+    let riding = context.session.and_then(|session| {
+        session.vault().iter().find(|cookie| cookie.carrier != Carrier::Cookie).and_then(|cookie| {
+            let style = if cookie.carrier == Carrier::Wrapped { path::SegmentStyle::Wrapped } else { path::SegmentStyle::Bare };
+            Some((style, std::str::from_utf8(cookie.value).ok()?))
+        })
+    });
+    let mut target = match riding {
+        Some((style, id)) => path::insert_segment(&inner, inner_mount(context.rules), style, id),
+        None => inner.into_owned(),
+    };
+    if let Some(query) = &clean.query {
+        target.push('?');
+        target.push_str(query);
+    }
+    target
+}
+
+/// The length of the mount (with its slash) in the app's own URL space.
+#[must_use]
+pub fn inner_mount(rules: &AppRules) -> usize {
+    if rules.mount.strips() { 1 } else { rules.mount.prefix().len() }
+}
+
+/// Rewrites the Cookie field: the vault's cookies first, then those of the browser that may pass.
+fn cookies(context: &ToApp<'_>, target: &str, headers: &mut HeaderMap) -> Seen {
+    let mut seen = Seen::default();
+    let line = cookie::line(headers);
+    let mut out = Vec::with_capacity(128 + line.as_ref().map_or(0, HeaderValue::len));
+    let path = target.split('?').next().unwrap_or(target);
+    if let Some(session) = context.session {
+        from_vault(context, session, path, &mut out);
+    }
+    if let Some(line) = &line {
+        from_browser(context, line.as_bytes(), &mut out, &mut seen);
+    }
+    if out.is_empty() && context.rules.session.as_ref().is_some_and(|session| session.engine.wants_a_cookie()) {
+        // Without any cookie these engines print ids into the links of the page.
+        out.extend_from_slice(b"cookies=on");
+    }
+    headers.remove(COOKIE);
+    if !out.is_empty()
+        && let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(out))
+    {
+        headers.insert(COOKIE, value);
+    }
+    seen
+}
+
+fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut Vec<u8>) {
+    let held_by_browser = |name: &[u8]| {
+        if context.own {
+            return false;
+        }
+        let rules = context.rules.session.as_ref();
+        rules.is_some_and(|rules| rules.token_disposition(name) != Disposition::Vault)
+    };
+    for cookie in session.vault().iter() {
+        let token = matches!(cookie.role, Role::Token { .. });
+        let due = cookie.carrier == Carrier::Cookie
+            && (cookie.expires == 0 || cookie.expires > context.now.secs())
+            && (token || !cookie.secure || context.client.https)
+            && jar::path_match(cookie.path, path.as_bytes())
+            && !(token && held_by_browser(cookie.name));
+        if due {
+            push(out, cookie.name, cookie.value);
+        }
+    }
+}
+
+fn from_browser(context: &ToApp<'_>, line: &[u8], out: &mut Vec<u8>, seen: &mut Seen) {
+    let Some(rules) = &context.rules.session else {
+        for pair in cookie::pairs(line) {
+            if !is_ours(context, pair.name) {
+                push(out, pair.name, pair.value);
+            }
+        }
+        return;
+    };
+    let mut doubled: SmallVec<[Role; 2]> = SmallVec::new();
+    for pair in cookie::pairs(line) {
+        if is_ours(context, pair.name) || cookie::is_legacy_attribute(pair.name) {
+            continue;
+        }
+        let unprefixed = context.rules.unprefixed(pair.name);
+        let name = unprefixed.unwrap_or(pair.name);
+        match rules.cookie(name) {
+            Some(part) => token_cookie(context, rules, &part, (pair.name, name, pair.value), seen, &mut doubled),
+            None => plain_cookie(context, rules, (pair.name, name, pair.value), out, seen),
+        }
+    }
+    // Two cookies of one managed name: one of them was planted. Neither is believed.
+    seen.shown.retain(|shown| !doubled.contains(&shown.role));
+    let whole: SmallVec<[Role; 4]> = seen.shown.iter().filter(|one| is_whole(&seen.shown, one)).map(|one| one.role).collect();
+    seen.shown.retain(|shown| whole.contains(&shown.role));
+    for shown in &seen.shown {
+        push(out, rules.app_spelling(&shown.name, context.rules), &shown.value);
+    }
+}
+
+/// A cookie of the browser that has a managed name.
+fn token_cookie(
+    context: &ToApp<'_>,
+    rules: &SessionRules,
+    part: &super::classify::Managed<'_>,
+    (as_sent, name, value): (&[u8], &[u8], &[u8]),
+    seen: &mut Seen,
+    doubled: &mut SmallVec<[Role; 2]>,
+) {
+    let renamed = as_sent.len() != name.len();
+    let goes = match rules.token_disposition(name) {
+        Disposition::Prefix => renamed,
+        Disposition::Pass | Disposition::AsIs => !renamed,
+        Disposition::Vault => context.adopting && !renamed && part.rule.shape.fits(value),
+        Disposition::Drop => false,
+    };
+    if !goes || !cookie::valid_value(value) {
+        if !seen.stray.iter().any(|stray| **stray == *as_sent) {
+            seen.stray.push(as_sent.into());
+        }
+        return;
+    }
+    if seen.shown.iter().any(|shown| shown.role == part.role) {
+        doubled.push(part.role);
+    }
+    seen.shown.push(Shown { role: part.role, parts: part.parts, name: as_sent.into(), value: value.into() });
+}
+
+/// A cookie of the browser that is no token.
+fn plain_cookie(
+    context: &ToApp<'_>,
+    rules: &SessionRules,
+    (as_sent, name, value): (&[u8], &[u8], &[u8]),
+    out: &mut Vec<u8>,
+    seen: &mut Seen,
+) {
+    let vaulted = || {
+        context.session.is_some_and(|session| session.vault().iter().any(|held| cookie::folds_to(name, held.name)))
+    };
+    let renamed = as_sent.len() != name.len();
+    let goes = match rules.exception(name) {
+        Some(Disposition::Vault | Disposition::Drop) => false,
+        Some(Disposition::Prefix) => renamed,
+        Some(Disposition::AsIs) => !renamed,
+        Some(Disposition::Pass) | None => !vaulted(),
+    };
+    if goes {
+        push(out, name, value);
+        push(&mut seen.passed, as_sent, value);
+    }
+}
+
+/// True where all parts of the token that `one` belongs to were shown.
+fn is_whole(shown: &[Shown], one: &Shown) -> bool {
+    let of = |role: Role| if let Role::Token { token, .. } = role { Some(token) } else { None };
+    shown.iter().filter(|other| of(other.role) == of(one.role)).count() == usize::from(one.parts)
+}
+
+fn is_ours(context: &ToApp<'_>, name: &[u8]) -> bool {
+    context.own_cookies.iter().any(|own| cookie::folds_to(name, own.as_bytes()))
+}
+
+fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    if !out.is_empty() {
+        out.extend_from_slice(b"; ");
+    }
+    if !name.is_empty() {
+        out.extend_from_slice(name);
+        out.push(b'=');
+    }
+    out.extend_from_slice(value);
+}
+
+impl SessionRules {
+    fn app_spelling<'a>(&self, as_sent: &'a [u8], rules: &AppRules) -> &'a [u8] {
+        rules.unprefixed(as_sent).unwrap_or(as_sent)
+    }
+}
+
+/// A Referer tells an app where a link was: without the tokens that may have been in it.
+fn clean_referer(session: &SessionRules, rules: &AppRules, headers: &mut HeaderMap) {
+    let Some(cleaned) = headers
+        .get(REFERER)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|referer| url::clean_referer(session, rules, referer))
+    else {
+        return;
+    };
+    match HeaderValue::from_str(&cleaned) {
+        Ok(value) => headers.insert(REFERER, value),
+        Err(_) => headers.remove(REFERER),
+    };
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,410 @@
+//! From the app to the browser: the one translation of an answer's head. A heartbeat's answer is read by it too.
+//!
+//! Invariants: no Set-Cookie of a vaulted name reaches a browser, deletions included; one app's answer never touches
+//! another app's cookies, whatever Path and Domain it names; what is relayed is edited by byte spans and is otherwise as
+//! the app said it.
+
+use http::header::{CONTENT_LOCATION, LINK, LOCATION, REFRESH, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
+
+use super::app_session::Edit;
+use super::passed::HttpOnlyCookie;
+use super::rules::{AppRules, Disposition, SessionRules};
+use super::to_app::{Shown, inner_mount};
+use super::url;
+use super::vault::{Carrier, Role, Vault};
+use crate::time::Timestamp;
+use crate::wire::path::SegmentStyle;
+use crate::wire::set_cookie::{self, Lifetime, SetCookie};
+use crate::wire::{cookie, jar, location};
+
+/// The Set-Cookie fields of one answer, in order.
+pub type SetCookies = SmallVec<[HeaderValue; 4]>;
+
+/// What the translation is told besides the answer.
+#[derive(Clone, Copy, Debug)]
+pub struct ToClient<'a> {
+    /// The app's rules.
+    pub rules: &'a AppRules,
+    /// What its vault holds.
+    pub vault: Option<&'a Vault>,
+    /// The path that the app was asked for, in its own URL space, without query.
+    pub app_path: &'a str,
+    /// The host that the app saw, without port.
+    pub app_host: &'a str,
+    /// Authorities by which the app knows itself besides the public one: its upstream's own.
+    pub app_authority: &'a str,
+    /// The public host and port.
+    pub public_authority: &'a str,
+    /// True where browsers see `https`.
+    pub https: bool,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What an answer said.
+#[derive(Default)]
+pub struct FromApp<'a> {
+    /// Cookies for the vault: set or deleted.
+    pub edits: SmallVec<[Edit<'a>; 4]>,
+    /// Set-Cookie fields for the browser, in order.
+    pub relayed: SetCookies,
+    /// `HttpOnly` cookies among them, and whether each was a deletion.
+    pub http_only: Vec<(HttpOnlyCookie, bool)>,
+}
+
+impl std::fmt::Debug for FromApp<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FromApp({} edits, {} relayed)", self.edits.len(), self.relayed.len())
+    }
+}
+
+/// Takes the Set-Cookie fields out of `headers`: what [`read`] relays is all that goes back in.
+#[must_use]
+pub fn take_set_cookies(headers: &mut HeaderMap) -> SetCookies {
+    if !headers.contains_key(SET_COOKIE) {
+        return SetCookies::new();
+    }
+    let fields = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    headers.remove(SET_COOKIE);
+    fields
+}
+
+/// Reads the Set-Cookie `fields` of an answer. `shown` are the token parts that the browser itself sent along: what the
+/// answer does not replace, the app has accepted.
+#[must_use]
+pub fn read<'a>(context: &ToClient<'a>, fields: &'a [HeaderValue], shown: &'a [Shown]) -> FromApp<'a> {
+    let mut from_app = FromApp::default();
+    let Some(rules) = &context.rules.session else {
+        from_app.relayed.extend(fields.iter().cloned());
+        return from_app;
+    };
+    for field in fields {
+        // What no browser would store (controls, no name, too long) is not passed on either.
+        if let Some(set) = SetCookie::parse(field.as_bytes()) {
+            one(context, rules, field, &set, &mut from_app);
+        }
+    }
+    fold(&mut from_app.edits);
+    for part in shown {
+        let replaced = from_app.edits.iter().any(|edit| same_token(edit.role, part.role));
+        if !replaced {
+            from_app.edits.push(accepted(rules, context, part));
+        }
+    }
+    from_app
+}
+
+/// One Set-Cookie field: to the vault, to the browser, or nowhere.
+fn one<'a>(
+    context: &ToClient<'a>,
+    rules: &SessionRules,
+    field: &HeaderValue,
+    set: &SetCookie<'a>,
+    from_app: &mut FromApp<'a>,
+) {
+    let lifetime = set.lifetime(i64::try_from(context.now.secs()).unwrap_or(i64::MAX));
+    if let Some(part) = rules.cookie(set.name()) {
+        let disposition = rules.token_disposition(set.name());
+        let usable = cookie::valid_value(set.value()) || lifetime == Lifetime::Delete;
+        if usable && disposition != Disposition::Drop {
+            let token = (part.role, part.parts, part.rolling);
+            from_app.edits.push(edit(context.app_path.as_bytes(), set, lifetime, token));
+        }
+        if matches!(disposition, Disposition::Prefix | Disposition::Pass | Disposition::AsIs) {
+            let keep_expiry = rules.persistent || lifetime == Lifetime::Delete;
+            relay(context, rules, (field, set), (disposition, lifetime, keep_expiry), from_app);
+        }
+        return;
+    }
+    let vaulted = context.vault.is_some_and(|vault| {
+        vault.iter().any(|held| held.role == Role::Plain && held.name == set.name())
+    });
+    let disposition = rules.plain_disposition(set.name(), set.http_only(), lifetime == Lifetime::Session);
+    match disposition {
+        Disposition::Drop => {}
+        Disposition::AsIs => from_app.relayed.push(field.clone()),
+        Disposition::Vault => to_vault(context, set, lifetime, from_app),
+        _ if vaulted => to_vault(context, set, lifetime, from_app),
+        _ => relay(context, rules, (field, set), (disposition, lifetime, true), from_app),
+    }
+}
+
+/// A plain cookie for the vault, by the rules of a browser.
+fn to_vault<'a>(context: &ToClient<'a>, set: &SetCookie<'a>, lifetime: Lifetime, from_app: &mut FromApp<'a>) {
+    let foreign = set.domain().is_some_and(|domain| !jar::domain_match(domain, context.app_host.as_bytes()));
+    if !foreign && set.prefix_ok(context.https) {
+        from_app.edits.push(edit(context.app_path.as_bytes(), set, lifetime, (Role::Plain, 1, true)));
+    }
+}
+
+fn edit<'a>(
+    app_path: &'a [u8],
+    set: &SetCookie<'a>,
+    lifetime: Lifetime,
+    (role, parts, rolling): (Role, u8, bool),
+) -> Edit<'a> {
+    let expires = match lifetime {
+        Lifetime::Until(at) => u64::try_from(at).unwrap_or(0),
+        Lifetime::Session | Lifetime::Delete => 0,
+    };
+    // A token with no path of its own belongs to the whole app: that is what its engine means by it.
+    let path = set.path().filter(|path| path.starts_with(b"/"));
+    Edit {
+        name: set.name(),
+        value: (lifetime != Lifetime::Delete).then(|| set.value()),
+        path: path.unwrap_or_else(|| if role == Role::Plain { jar::default_path(app_path) } else { b"/" }),
+        expires: if role == Role::Plain { expires } else { 0 },
+        role,
+        parts,
+        rolling,
+        carrier: Carrier::Cookie,
+        secure: set.secure(),
+    }
+}
+
+/// The last of a name wins, as in a browser that takes the fields one after the other.
+fn fold(edits: &mut SmallVec<[Edit<'_>; 4]>) {
+    let mut at = 0;
+    while at < edits.len() {
+        let overtaken = edits.get(at).is_some_and(|edit| {
+            edits.iter().skip(at + 1).any(|later| match edit.role {
+                Role::Token { .. } => later.role == edit.role,
+                Role::Plain => later.name == edit.name && later.path == edit.path,
+            })
+        });
+        if overtaken {
+            edits.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+}
+
+fn same_token(one: Role, other: Role) -> bool {
+    matches!((one, other), (Role::Token { token: a, .. }, Role::Token { token: b, .. }) if a == b)
+}
+
+/// A token part that the browser showed and that the app's answer did not replace.
+fn accepted<'a>(rules: &SessionRules, context: &ToClient<'a>, part: &'a Shown) -> Edit<'a> {
+    Edit {
+        name: context.rules.unprefixed(&part.name).unwrap_or(&part.name),
+        value: Some(&part.value),
+        path: b"/",
+        expires: 0,
+        role: part.role,
+        parts: part.parts,
+        rolling: rules.parts().any(|own| own.role == part.role && own.rolling),
+        carrier: Carrier::Cookie,
+        secure: false,
+    }
+}
+
+/// Sends a cookie on to the browser: path and domain mapped, renamed where the disposition says so.
+fn relay(
+    context: &ToClient<'_>,
+    rules: &SessionRules,
+    (field, set): (&HeaderValue, &SetCookie<'_>),
+    (disposition, lifetime, keep_expiry): (Disposition, Lifetime, bool),
+    from_app: &mut FromApp<'_>,
+) {
+    let mount = &context.rules.mount;
+    let named = set.path().filter(|path| path.starts_with(b"/"));
+    let renamed = disposition == Disposition::Prefix || mount.is_case_insensitive();
+    let mapped = named.map(|path| public_path(context, path));
+    let name = if renamed { context.rules.prefixed(set.name()) } else { set.name().to_vec() };
+    let mut edit = set_cookie::Edit::new(set);
+    if renamed {
+        edit = edit.rename(&name);
+    }
+    if let Some(path) = mapped.as_deref().filter(|path| Some(*path) != named) {
+        edit = edit.path(Some(path));
+    }
+    let keeps_domain = rules.cookies == super::rules::CookieMode::Pass
+        && set.domain().is_some_and(|domain| jar::domain_match(domain, public_host(context)));
+    if set.domain().is_some() && !keeps_domain {
+        edit = edit.drop_domain();
+    }
+    if !keep_expiry {
+        edit = edit.drop_expiry();
+    }
+    let policy = rules.set_cookie;
+    for (on, flag) in [
+        (policy.secure, set_cookie::Edit::secure as fn(_, bool) -> _),
+        (policy.http_only, set_cookie::Edit::http_only),
+        (policy.partitioned, set_cookie::Edit::partitioned),
+    ] {
+        if let Some(on) = on {
+            edit = flag(edit, on);
+        }
+    }
+    if let Some(same_site) = policy.same_site {
+        edit = edit.same_site(Some(same_site.as_str().as_bytes()));
+    }
+    let deleted = lifetime == Lifetime::Delete;
+    if let Ok(value) = HeaderValue::from_bytes(&edit.finish()) {
+        if deleted && mapped.as_deref() != named {
+            // A deletion goes out for the path that the app named as well: the cookie may be older than this proxy.
+            from_app.relayed.push(field.clone());
+        }
+        from_app.relayed.push(value);
+    }
+    if set.http_only() || deleted {
+        let path = mapped.unwrap_or_else(|| jar::default_path(context.app_path.as_bytes()).to_vec());
+        let cookie = HttpOnlyCookie { app: context.rules.app, name: name.into(), path: path.into() };
+        from_app.http_only.push((cookie, deleted));
+    }
+}
+
+/// The public path of a cookie for which the app said `path`: inside the app's own mount, whatever it said.
+fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
+    let mount = &context.rules.mount;
+    if mount.is_case_insensitive() {
+        // Browsers compare paths with case: only the root covers every spelling of the mount.
+        return b"/".to_vec();
+    }
+    let inside = std::str::from_utf8(path).ok().map(|path| mount.to_public(path));
+    match inside {
+        Some(public) if mount.contains(&public) => public.into_owned().into_bytes(),
+        _ => mount.cookie_path().as_bytes().to_vec(),
+    }
+}
+
+fn public_host<'a>(context: &ToClient<'a>) -> &'a [u8] {
+    let authority = context.public_authority;
+    let host = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
+    host.map_or(authority, |(host, _)| host).as_bytes()
+}
+
+/// Where a redirect led, once cleaned.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PathToken {
+    /// The id that rode in the path.
+    pub id: Box<str>,
+    /// How.
+    pub carrier: Carrier,
+}
+
+impl std::fmt::Debug for PathToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PathToken({:?})", self.carrier)
+    }
+}
+
+/// Maps the URLs in the fields of an answer that hold any, and cuts tokens from them. Tells the token of a redirect that
+/// rode in its path, for the engines that have such: the only one that is learned from a URL.
+pub fn map_urls(context: &ToClient<'_>, headers: &mut HeaderMap) -> Option<PathToken> {
+    let riding = headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|url| path_token(context, url));
+    for name in [LOCATION, CONTENT_LOCATION] {
+        replace(headers, &name, |value| std::str::from_utf8(value).ok().and_then(|url| map_url(context, url)).map(Into::into));
+    }
+    replace(headers, &REFRESH, |value| {
+        let span = location::refresh_url(value)?;
+        splice(value, std::iter::once(span), |url| map_url(context, url))
+    });
+    replace(headers, &LINK, |value| splice(value, location::link_urls(value), |url| map_url(context, url)));
+    riding
+}
+
+/// One URL as the browser must see it; `None` where it may stay as it is.
+fn map_url(context: &ToClient<'_>, url: &str) -> Option<String> {
+    let scheme = if context.https { "https" } else { "http" };
+    let ours = |authority: &str, _: Option<&str>| {
+        authority.eq_ignore_ascii_case(context.app_authority)
+            || authority.eq_ignore_ascii_case(context.public_authority)
+            || authority.eq_ignore_ascii_case(context.app_host)
+    };
+    let foreign = location::split(url).is_some_and(|parts| parts.authority.is_some_and(|one| !ours(one, None)));
+    if foreign {
+        return cut(context, url);
+    }
+    let anchored = location::reanchor(url, ours, scheme, context.public_authority);
+    let seen = anchored.as_deref().unwrap_or(url);
+    let cleaned = cut(context, seen);
+    let seen = cleaned.as_deref().unwrap_or(seen);
+    let public = mount_url(context, seen);
+    let out = public.or(cleaned).or(anchored)?;
+    (out != url).then_some(out)
+}
+
+fn cut(context: &ToClient<'_>, url: &str) -> Option<String> {
+    context.rules.session.as_ref().and_then(|session| url::clean_location(session, context.rules, url))
+}
+
+/// Puts the public prefix before the path of a URL that the app wrote in its own space.
+fn mount_url(context: &ToClient<'_>, url: &str) -> Option<String> {
+    if !context.rules.mount.strips() {
+        return None;
+    }
+    let parts = location::split(url)?;
+    if !parts.rest.starts_with('/') {
+        return None;
+    }
+    let head = url.len() - parts.rest.len();
+    Some(format!("{}{}", url.get(..head)?, context.rules.mount.to_public(parts.rest)))
+}
+
+fn path_token(context: &ToClient<'_>, url: &str) -> Option<PathToken> {
+    let session = context.rules.session.as_ref()?;
+    let segment = url::segment_token(session, context.rules, url)?;
+    let carrier = match segment.style {
+        SegmentStyle::Wrapped => Carrier::Wrapped,
+        SegmentStyle::Bare => Carrier::Bare,
+    };
+    Some(PathToken { id: segment.id.into(), carrier })
+}
+
+/// The edit that [`PathToken`] stands for.
+#[must_use]
+pub fn path_edit<'a>(context: &ToClient<'_>, token: &'a PathToken) -> Option<Edit<'a>> {
+    let session = context.rules.session.as_ref()?;
+    let part = session.parts().find(|part| part.rule.segment)?;
+    Some(Edit {
+        name: b"",
+        value: Some(token.id.as_bytes()),
+        path: b"/",
+        expires: 0,
+        role: part.role,
+        parts: part.parts,
+        rolling: part.rolling,
+        carrier: token.carrier,
+        secure: false,
+    })
+}
+
+fn replace(headers: &mut HeaderMap, name: &HeaderName, edit: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+    if !headers.contains_key(name) {
+        return;
+    }
+    let values: SmallVec<[HeaderValue; 2]> = headers.get_all(name).iter().cloned().collect();
+    if !values.iter().any(|value| edit(value.as_bytes()).is_some()) {
+        return;
+    }
+    headers.remove(name);
+    for value in values {
+        let edited = edit(value.as_bytes()).and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
+        headers.append(name.clone(), edited.unwrap_or(value));
+    }
+}
+
+/// Replaces the URLs at `spans` of a field's value.
+fn splice(
+    value: &[u8],
+    spans: impl Iterator<Item = std::ops::Range<usize>>,
+    edit: impl Fn(&str) -> Option<String>,
+) -> Option<Vec<u8>> {
+    let (mut out, mut at, mut edited) = (Vec::with_capacity(value.len()), 0, false);
+    for span in spans {
+        let new = value.get(span.clone()).and_then(|url| std::str::from_utf8(url).ok()).and_then(&edit);
+        let Some(new) = new else { continue };
+        out.extend_from_slice(value.get(at..span.start)?);
+        out.extend_from_slice(new.as_bytes());
+        (at, edited) = (span.end, true);
+    }
+    out.extend_from_slice(value.get(at..)?);
+    edited.then_some(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! The vault of one app session: its cookies, packed into one block of bytes.
+//!
+//! Packed, because a million people have two of these each: a record is a fixed head and three runs of bytes, and the
+//! whole block is rewritten when a cookie changes, which is rare beside how often it is read.
+//!
+//! Invariant: records stand in the order in which they are sent: longest path first, then oldest first (RFC 6265bis
+//! 5.8.3), and no two have the same name and path.
+
+use std::fmt;
+
+/// What a cookie in the vault is to its app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Part `part` of the token `token`, by their places in the app's rules.
+    Token {
+        /// Index into the app's tokens.
+        token: u8,
+        /// Index into that token's parts.
+        part: u8,
+    },
+    /// A session-lifetime `HttpOnly` cookie, or one that an exception puts here.
+    Plain,
+}
+
+/// Where the value rides on the way to the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// In the Cookie field.
+    Cookie,
+    /// As a path segment `/(S(id))/` behind the mount.
+    Wrapped,
+    /// As a bare path segment `/(ID)/` behind the mount (Mono).
+    Bare,
+}
+
+/// One cookie, as a view into the block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Cookie<'a> {
+    /// In the app's own spelling.
+    pub name: &'a [u8],
+    /// As the app said it; empty is a value.
+    pub value: &'a [u8],
+    /// The path, in the app's own URL space.
+    pub path: &'a [u8],
+    /// Seconds since the Unix epoch; 0: as long as the session.
+    pub expires: u64,
+    /// When the request began whose answer brought this value, in microseconds since the Unix epoch.
+    pub started: u64,
+    /// What it is to the app.
+    pub role: Role,
+    /// Where it rides.
+    pub carrier: Carrier,
+    /// Only for requests that reached the proxy by TLS.
+    pub secure: bool,
+}
+
+impl fmt::Debug for Cookie<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The value is a secret; the name is not.
+        write!(f, "Cookie({}, {:?})", String::from_utf8_lossy(self.name), self.role)
+    }
+}
+
+/// All cookies of one app session. Empty costs nothing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Vault(Box<[u8]>);
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl Drop for Vault {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
+/// Bytes of a record before its name: flags, token, part, three lengths, expiry, start.
+const HEAD: usize = 3 + 3 * 2 + 5 + 8;
+const SECURE: u8 = 1;
+const PLAIN: u8 = 2;
+const WRAPPED: u8 = 4;
+const BARE: u8 = 8;
+
+impl Vault {
+    /// True where it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Its cookies in the order in which they are sent.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(&self.0)
+    }
+
+    /// The cookie that is part `part` of token `token`.
+    #[must_use]
+    pub fn part(&self, token: u8, part: u8) -> Option<Cookie<'_>> {
+        self.iter().find(|cookie| cookie.role == Role::Token { token, part })
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How many cookies it holds.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Puts `cookie` in; one of the same name and path is replaced where it stands (an overwritten cookie keeps its
+    /// creation time, RFC 6265bis 5.7). A cookie too long for a record is refused.
+    pub fn put(&mut self, cookie: &Cookie<'_>) -> bool {
+        let longest = [cookie.name.len(), cookie.value.len(), cookie.path.len()].into_iter().max();
+        if longest.is_none_or(|length| length > usize::from(u16::MAX)) {
+            return false;
+        }
+        let mut next = Vec::with_capacity(self.0.len() + HEAD + cookie.name.len() + cookie.value.len() + 8);
+        let replaces = self.iter().any(|old| old.name == cookie.name && old.path == cookie.path);
+        let mut placed = false;
+        for old in self.iter() {
+            if replaces && old.name == cookie.name && old.path == cookie.path {
+                write(&mut next, cookie);
+                placed = true;
+                continue;
+            }
+            if !replaces && !placed && old.path.len() < cookie.path.len() {
+                write(&mut next, cookie);
+                placed = true;
+            }
+            write(&mut next, &old);
+        }
+        if !placed {
+            write(&mut next, cookie);
+        }
+        self.replace(next);
+        true
+    }
+
+    /// Keeps the cookies for which `keep` is true; tells whether any went.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Cookie<'_>) -> bool) -> bool {
+        if self.iter().all(|cookie| keep(&cookie)) {
+            return false;
+        }
+        let mut next = Vec::with_capacity(self.0.len());
+        for cookie in self.iter().filter(|cookie| keep(cookie)) {
+            write(&mut next, &cookie);
+        }
+        self.replace(next);
+        true
+    }
+
+    fn replace(&mut self, next: Vec<u8>) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+        self.0 = next.into_boxed_slice();
+    }
+}
+
+/// The cookies of a [`Vault`].
+#[derive(Clone, Debug)]
+pub struct Iter<'a>(&'a [u8]);
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = Cookie<'a>;
+
+    fn next(&mut self) -> Option<Cookie<'a>> {
+        let (head, rest) = self.0.split_first_chunk::<HEAD>()?;
+        let [flags, token, part, n0, n1, v0, v1, p0, p1, e0, e1, e2, e3, e4, started @ ..] = *head;
+        let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([n0, n1])))?;
+        let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([v0, v1])))?;
+        let (path, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([p0, p1])))?;
+        self.0 = rest;
+        Some(Cookie {
+            name,
+            value,
+            path,
+            expires: u64::from_le_bytes([e0, e1, e2, e3, e4, 0, 0, 0]),
+            started: u64::from_le_bytes(started),
+            role: if flags & PLAIN != 0 { Role::Plain } else { Role::Token { token, part } },
+            carrier: match flags & (WRAPPED | BARE) {
+                WRAPPED => Carrier::Wrapped,
+                BARE => Carrier::Bare,
+                _ => Carrier::Cookie,
+            },
+            secure: flags & SECURE != 0,
+        })
+    }
+}
+
+/// Appends the record of `cookie`, whose lengths [`Vault::put`] has checked.
+fn write(out: &mut Vec<u8>, cookie: &Cookie<'_>) {
+    let (plain, token, part) = match cookie.role {
+        Role::Token { token, part } => (0, token, part),
+        Role::Plain => (PLAIN, 0, 0),
+    };
+    let carrier = match cookie.carrier {
+        Carrier::Cookie => 0,
+        Carrier::Wrapped => WRAPPED,
+        Carrier::Bare => BARE,
+    };
+    out.extend_from_slice(&[plain | carrier | if cookie.secure { SECURE } else { 0 }, token, part]);
+    for run in [cookie.name, cookie.value, cookie.path] {
+        out.extend_from_slice(&u16::try_from(run.len()).unwrap_or(u16::MAX).to_le_bytes());
+    }
+    // Forty bits of seconds reach the year 36812.
+    let [e0, e1, e2, e3, e4, ..] = cookie.expires.to_le_bytes();
+    out.extend_from_slice(&[e0, e1, e2, e3, e4]);
+    out.extend_from_slice(&cookie.started.to_le_bytes());
+    for run in [cookie.name, cookie.value, cookie.path] {
+        out.extend_from_slice(run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cookie<'a>(name: &'a str, value: &'a str, path: &'a str) -> Cookie<'a> {
+        Cookie {
+            name: name.as_bytes(),
+            value: value.as_bytes(),
+            path: path.as_bytes(),
+            expires: 0,
+            started: 7,
+            role: Role::Plain,
+            carrier: Carrier::Cookie,
+            secure: false,
+        }
+    }
+
+    #[test]
+    fn longest_path_first_then_oldest() {
+        let mut vault = Vault::default();
+        for (name, path) in [("a", "/"), ("b", "/x/y"), ("c", "/"), ("d", "/x")] {
+            assert!(vault.put(&cookie(name, "1", path)));
+        }
+        let names: Vec<_> = vault.iter().map(|cookie| cookie.name.to_vec()).collect();
+        assert_eq!(names, [b"b", b"d", b"a", b"c"]);
+    }
+
+    #[test]
+    fn an_overwritten_cookie_keeps_its_place() {
+        let mut vault = Vault::default();
+        vault.put(&cookie("a", "1", "/"));
+        vault.put(&cookie("b", "1", "/"));
+        vault.put(&cookie("a", "2", "/"));
+        let all: Vec<_> = vault.iter().map(|cookie| (cookie.name, cookie.value)).collect();
+        assert_eq!(all, [(&b"a"[..], &b"2"[..]), (b"b", b"1")]);
+    }
+
+    #[test]
+    fn a_value_is_never_printed() {
+        let mut vault = Vault::default();
+        vault.put(&cookie("CFTOKEN", "81726354", "/"));
+        assert!(!format!("{vault:?}").contains("8172"));
+    }
+
+    #[test]
+    fn a_cookie_too_long_for_a_record_is_refused() {
+        let long = "x".repeat(70_000);
+        assert!(!Vault::default().put(&cookie("a", &long, "/")));
+    }
+
+    proptest! {
+        #[test]
+        fn what_goes_in_comes_out(entries in proptest::collection::vec(
+            ("[a-z]{1,3}", "[ -~]{0,40}", "/[a-z]{0,6}", 0u64..1 << 40, any::<u64>(), any::<bool>(), 0u8..4, 0u8..2), 0..12)) {
+            let mut vault = Vault::default();
+            let mut model: Vec<(String, String, String)> = Vec::new();
+            for (name, value, path, expires, started, secure, token, part) in &entries {
+                let cookie = Cookie { expires: *expires, started: *started, secure: *secure,
+                    role: Role::Token { token: *token, part: *part }, ..cookie(name, value, path) };
+                vault.put(&cookie);
+                model.retain(|(n, _, p)| (n, p) != (name, path));
+                model.push((name.clone(), value.clone(), path.clone()));
+                prop_assert!(vault.iter().any(|kept| kept == cookie));
+            }
+            prop_assert_eq!(vault.count(), model.len());
+            for (name, value, path) in &model {
+                prop_assert!(vault.iter().any(|kept| kept.name == name.as_bytes()
+                    && kept.value == value.as_bytes() && kept.path == path.as_bytes()));
+            }
+            let lengths: Vec<_> = vault.iter().map(|cookie| cookie.path.len()).collect();
+            prop_assert!(lengths.windows(2).all(|pair| pair[0] >= pair[1]));
+        }
+    }
+}
