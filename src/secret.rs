@@ -6,10 +6,10 @@ use std::fmt;
 
 use aws_lc_rs::{digest, hmac};
 use subtle::ConstantTimeEq;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
 /// Bytes that must not appear in a log, a metric, an error or an admin answer.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone)]
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
@@ -23,6 +23,12 @@ impl Secret {
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

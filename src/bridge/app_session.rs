@@ -6,6 +6,7 @@
 //! Invariants: the parts of a token are of one generation; whatever the order in which rival answers arrive, the same
 //! one stays.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::beat::BeatState;
@@ -66,6 +67,15 @@ pub struct Learned {
     pub rolled: bool,
 }
 
+/// The public origin of an app, as a browser asked for it: a heartbeat asks under the same. Shared between sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Public {
+    /// Host and port.
+    pub authority: Box<str>,
+    /// True for `https`.
+    pub https: bool,
+}
+
 /// One app's part of a bridge session.
 #[derive(Debug)]
 pub struct AppSession {
@@ -73,6 +83,8 @@ pub struct AppSession {
     pub app: AppIx,
     /// The server that it sticks to, as an index into the app's upstreams.
     pub upstream: Option<u16>,
+    /// The public origin under which the person last asked for it.
+    pub public: Option<Arc<Public>>,
     /// True where its token came by URL: a sign-in is sent without it.
     pub adopted: bool,
     /// Requests of the person.
@@ -114,6 +126,7 @@ impl AppSession {
         Self {
             app,
             upstream: None,
+            public: None,
             adopted: false,
             hits: 0,
             created: now,

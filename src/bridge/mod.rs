@@ -3,14 +3,19 @@
 //! Pure: `now` and random bytes are arguments, nothing here waits, reads or writes. A session changes only by a
 //! [`change::Change`] applied to it.
 
+pub mod activity;
+pub mod adoption;
 pub mod app_session;
 pub mod beat;
+pub mod bridge_cookie;
 pub mod classify;
 pub mod id;
 pub mod mount;
+pub mod own;
 pub mod passed;
 pub mod rules;
 pub mod session;
+pub mod sign_out;
 pub mod timeline;
 pub mod to_app;
 pub mod to_client;

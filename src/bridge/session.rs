@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::activity::Cadence;
 use super::app_session::AppSession;
 use super::id::Handle;
 use super::passed::Passed;
@@ -100,6 +101,10 @@ pub struct Session {
     pub traits: Option<Arc<ClientTraits>>,
     /// Where it last came from.
     pub address: Option<IpAddr>,
+    /// How regular its requests are.
+    pub cadence: Cadence,
+    /// When the scheduler next looks whether it has ended; `FAR`: no entry is held for it.
+    pub watched: Timestamp,
     /// Its last events.
     pub timeline: Timeline,
     /// What is known of cookies that the browser holds.
@@ -138,6 +143,8 @@ impl Session {
             presence: Timestamp::ZERO,
             traits: None,
             address: None,
+            cadence: Cadence::default(),
+            watched: Timestamp::FAR,
             timeline,
             passed: Passed::default(),
             phase: Phase::Pending,

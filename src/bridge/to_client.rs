@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::app_session::Edit;
 use super::passed::HttpOnlyCookie;
 use super::rules::{AppRules, Disposition, SessionRules};
-use super::to_app::{Shown, inner_mount};
+use super::to_app::Shown;
 use super::url;
 use super::vault::{Carrier, Role, Vault};
 use crate::time::Timestamp;
@@ -243,7 +243,8 @@ fn relay(
         edit = edit.same_site(Some(same_site.as_str().as_bytes()));
     }
     let deleted = lifetime == Lifetime::Delete;
-    if let Ok(value) = HeaderValue::from_bytes(&edit.finish()) {
+    let finished = HeaderValue::from_bytes(&edit.finish());
+    if let Ok(value) = finished {
         if deleted && mapped.as_deref() != named {
             // A deletion goes out for the path that the app named as well: the cookie may be older than this proxy.
             from_app.relayed.push(field.clone());
@@ -251,8 +252,8 @@ fn relay(
         from_app.relayed.push(value);
     }
     if set.http_only() || deleted {
-        let path = mapped.unwrap_or_else(|| jar::default_path(context.app_path.as_bytes()).to_vec());
-        let cookie = HttpOnlyCookie { app: context.rules.app, name: name.into(), path: path.into() };
+        let path = mapped.as_deref().unwrap_or_else(|| jar::default_path(context.app_path.as_bytes()));
+        let cookie = HttpOnlyCookie { app: context.rules.app, name: (*name).into(), path: path.into() };
         from_app.http_only.push((cookie, deleted));
     }
 }
