@@ -5,10 +5,7 @@ pub mod proxy {
     //! Placeholder of the layer while the core is built.
     pub mod options;
 }
-pub mod registry {
-    //! Placeholder of the layer while the core is built.
-    pub mod options;
-}
+pub mod registry;
 pub mod net;
 pub mod route;
 pub mod secret;

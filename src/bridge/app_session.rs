@@ -87,6 +87,8 @@ pub struct AppSession {
     pub public: Option<Arc<Public>>,
     /// True where its token came by URL: a sign-in is sent without it.
     pub adopted: bool,
+    /// True once a form has been posted to the app.
+    pub posted: bool,
     /// Requests of the person.
     pub hits: u32,
     /// When it began here.
@@ -128,6 +130,7 @@ impl AppSession {
             upstream: None,
             public: None,
             adopted: false,
+            posted: false,
             hits: 0,
             created: now,
             activity: Timestamp::ZERO,
@@ -228,6 +231,11 @@ impl AppSession {
             self.generation = self.generation.wrapping_add(1);
             self.parent = 0;
         }
+    }
+
+    /// Takes back what an answer did to the vault: it was a sign-out, and the old cookies are needed for it.
+    pub fn restore(&mut self, vault: Vault) {
+        self.vault = vault;
     }
 
     /// Longest time an ordinary request may hold heartbeats back is counted from here on.

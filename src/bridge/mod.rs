@@ -5,6 +5,7 @@
 
 pub mod activity;
 pub mod adoption;
+pub mod answer;
 pub mod app_session;
 pub mod beat;
 pub mod bridge_cookie;
