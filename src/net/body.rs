@@ -95,7 +95,11 @@ impl<F: FnMut(Bytes) -> Bytes> Filter for F {
 
 enum Source {
     Empty,
+    /// Nothing, but of a length that a header states: the answer to a conditional request.
+    Declared(u64),
     Incoming(Incoming),
+    #[cfg(test)]
+    Script(super::testing::Script),
 }
 
 /// What most bodies do not need, out of line so that those are small.
@@ -178,13 +182,8 @@ impl Body {
     /// Passes all data through `filter`.
     #[must_use]
     pub fn filtered(mut self, filter: impl Filter + 'static) -> Self {
-        self.extras_mut().filter = Some(Filtering {
-            filter: Box::new(filter),
-            taken: 0,
-            given: 0,
-            trailers: None,
-            finished: false,
-        });
+        self.extras_mut().filter =
+            Some(Filtering { filter: Box::new(filter), taken: 0, given: 0, trailers: None, finished: false });
         self
     }
 
@@ -193,6 +192,17 @@ impl Body {
     pub fn on_end(mut self, hook: impl FnOnce(&End) + 'static) -> Self {
         self.hooks.push(Box::new(hook));
         self
+    }
+
+    /// No bytes, though `length` of them are named: hyper keeps the `Content-Length` of a 304 only for such a body.
+    pub(super) fn declaring(length: u64) -> Self {
+        Self::new(Source::Declared(length))
+    }
+
+    /// Frames as a test sends them.
+    #[cfg(test)]
+    pub(super) fn scripted(script: super::testing::Script) -> Self {
+        Self::new(Source::Script(script))
     }
 
     /// Lets `upload` follow this body.
@@ -227,10 +237,12 @@ impl Body {
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = match &mut self.source {
-            Source::Empty => Poll::Ready(None),
-            Source::Incoming(incoming) => Pin::new(incoming)
-                .poll_frame(cx)
-                .map_err(|error| BodyError::Broken(Arc::new(error))),
+            Source::Empty | Source::Declared(_) => Poll::Ready(None),
+            Source::Incoming(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map_err(|error| BodyError::Broken(Arc::new(error)))
+            }
+            #[cfg(test)]
+            Source::Script(script) => script.poll_recv(cx),
         };
         match &mut self.extras {
             None => polled,
@@ -266,7 +278,10 @@ impl Body {
     fn is_drained(&self) -> bool {
         let source = match &self.source {
             Source::Empty => true,
+            Source::Declared(_) => false,
             Source::Incoming(incoming) => incoming.is_end_stream(),
+            #[cfg(test)]
+            Source::Script(_) => false,
         };
         let filter = self.extras.as_ref().and_then(|extras| extras.filter.as_ref());
         source && self.front.is_empty() && filter.is_none_or(Filtering::is_drained)
@@ -292,9 +307,7 @@ impl Extras {
             self.taken += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
         match self.limit {
-            Some(limit) if self.taken > limit => {
-                Poll::Ready(Some(Err(BodyError::TooLarge { limit })))
-            }
+            Some(limit) if self.taken > limit => Poll::Ready(Some(Err(BodyError::TooLarge { limit }))),
             _ => Poll::Ready(frame),
         }
     }
@@ -411,8 +424,13 @@ impl http_body::Body for Body {
         if let Some(filtering) = self.extras.as_ref().and_then(|extras| extras.filter.as_ref()) {
             ahead += filtering.held_back();
         }
-        let Source::Incoming(incoming) = &self.source else { return SizeHint::with_exact(ahead) };
-        let mut hint = incoming.size_hint();
+        let mut hint = match &self.source {
+            Source::Empty => return SizeHint::with_exact(ahead),
+            Source::Declared(length) => return SizeHint::with_exact(*length),
+            Source::Incoming(incoming) => incoming.size_hint(),
+            #[cfg(test)]
+            Source::Script(_) => SizeHint::default(),
+        };
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper.saturating_add(ahead));
         }

@@ -178,7 +178,8 @@ impl Client {
     ) -> Result<Answer, SendError> {
         let (body, upload) = follow(body);
         let mut request = rebuild(head, body);
-        let try_on = |reused| Exchange { upload: upload.as_deref(), first_byte: deadlines.first_byte, reused };
+        let try_on =
+            |reused| Exchange { upload: upload.as_deref(), first_byte: deadlines.first_byte, reused };
         if let Some(mut sender) = self.pool.take(upstream).await {
             match try_on(true).run(&mut sender, request).await {
                 Ok(answer) => return self.accept(upstream, sender, answer, upload),

@@ -317,6 +317,8 @@ mod tests {
         let bound = Bound::bind(&addr, 2).unwrap();
         assert_eq!(Bound::bind(&addr, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let mut listener = bound.into_listeners().remove(0);
+        // The second bind knocked to see whether anybody answers.
+        listener.accept().await;
         let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
         client.write_all(b"x").await.unwrap();
         let (mut stream, peer) = listener.accept().await;

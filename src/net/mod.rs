@@ -17,8 +17,8 @@ pub mod upstream;
 
 mod connections;
 mod guard;
-mod pool;
 mod phase;
+mod pool;
 mod refuse;
 mod served;
 mod upload;

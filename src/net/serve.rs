@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use http::{Request, Response};
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
@@ -250,7 +252,10 @@ where
             let streams = streams.clone();
             let answer = (shop.service)(request, peer);
             async move {
-                let answer = answer.await;
+                let mut answer = answer.await;
+                if streams.is_none() && answer.status() == StatusCode::NOT_MODIFIED {
+                    keep_length(&mut answer);
+                }
                 Ok::<_, Infallible>(answer.map(|body| Served::new(body, in_flight, streams.as_deref())))
             }
         })
@@ -286,6 +291,17 @@ fn http2_builder(max_header_bytes: usize) -> http2::Builder<LocalExec> {
         .keep_alive_interval(H2_PING_EVERY)
         .keep_alive_timeout(H2_PING_TIMEOUT);
     builder
+}
+
+/// hyper drops the `Content-Length` of a bodyless answer, but to HEAD; a 304 may name what a 200 would have (RFC 9110,
+/// 8.6), and answers of apps are not ours to change.
+fn keep_length(answer: &mut Response<Body>) {
+    let length = answer.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if let Some(length) = length
+        && answer.body().is_end_stream()
+    {
+        *answer.body_mut() = Body::declaring(length);
+    }
 }
 
 /// Whether the client begins with HTTP/2's preface (RFC 9113, 3.4), and all that was read to know. `None`: it said

@@ -67,11 +67,7 @@ pub enum SpliceEnd {
 }
 
 /// Joins two upgraded connections until both are closed, one breaks, nothing passes, or `ended` resolves.
-pub async fn splice<E: Future<Output = ()>>(
-    client: Upgraded,
-    app: Upgraded,
-    options: Splice<E>,
-) -> Spliced {
+pub async fn splice<E: Future<Output = ()>>(client: Upgraded, app: Upgraded, options: Splice<E>) -> Spliced {
     join(TokioIo::new(client), TokioIo::new(app), options).await
 }
 
