@@ -39,8 +39,10 @@ impl Ask {
         let is_form = text(header::CONTENT_TYPE).starts_with("application/x-www-form-urlencoded");
         let form = if is_form { pairs(&String::from_utf8_lossy(request.body())) } else { Pairs::new() };
         let query = pairs(request.uri().query().unwrap_or_default());
-        let json = text(header::ACCEPT).contains("application/json") || query.iter().any(|(name, _)| name == "json");
-        let cookies = headers.get_all(header::COOKIE).iter().flat_map(|line| cookies(line.as_bytes())).collect();
+        let json =
+            text(header::ACCEPT).contains("application/json") || query.iter().any(|(name, _)| name == "json");
+        let cookies =
+            headers.get_all(header::COOKIE).iter().flat_map(|line| cookies(line.as_bytes())).collect();
         let (page, segment) = page(&path, mount);
         let path_and_query = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
         Self {
@@ -111,14 +113,17 @@ fn split_path_params(path: &str) -> (String, Pairs) {
     let segments = path.split('/').map(|segment| {
         let mut parts = segment.split(';');
         let name = parts.next().unwrap_or_default();
-        params.extend(parts.filter_map(|part| part.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned())));
+        params
+            .extend(parts.filter_map(|part| part.split_once('=')).map(|(n, v)| (n.to_owned(), v.to_owned())));
         name
     });
     (segments.collect::<Vec<_>>().join("/"), params)
 }
 
 fn page(path: &str, mount: &str) -> (Option<String>, Option<String>) {
-    let Some(below) = path.strip_prefix(mount).or_else(|| (path == mount.trim_end_matches('/')).then_some("")) else {
+    let Some(below) =
+        path.strip_prefix(mount).or_else(|| (path == mount.trim_end_matches('/')).then_some(""))
+    else {
         return (None, None);
     };
     let (segment, rest) = match below.split_once('/') {
@@ -142,7 +147,10 @@ fn inner(segment: &str) -> String {
 fn pairs(text: &str) -> Pairs {
     let decode = |part: &str| percent_decode_str(&part.replace('+', " ")).decode_utf8_lossy().into_owned();
     let parts = text.split('&').filter(|part| !part.is_empty());
-    parts.map(|part| part.split_once('=').unwrap_or((part, ""))).map(|(n, v)| (decode(n), decode(v))).collect()
+    parts
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
+        .map(|(n, v)| (decode(n), decode(v)))
+        .collect()
 }
 
 fn cookies(line: &[u8]) -> Pairs {
@@ -156,7 +164,8 @@ mod tests {
     use super::*;
 
     fn ask(uri: &str) -> Ask {
-        let request = Request::builder().uri(uri).header("cookie", "a=1; B=\"2\"").body(Bytes::new()).unwrap();
+        let request =
+            Request::builder().uri(uri).header("cookie", "a=1; B=\"2\"").body(Bytes::new()).unwrap();
         Ask::new(&request, "/AppA/", IpAddr::from([127, 0, 0, 1]))
     }
 
@@ -183,7 +192,10 @@ mod tests {
         assert_eq!(ask.query("cfid"), None);
         assert_eq!(ask.query("a"), Some("b c d"));
         assert!(ask.json);
-        assert_eq!((ask.cookie("a"), ask.cookie("b"), ask.cookie_any_case("b")), (Some("1"), None, Some("2")));
+        assert_eq!(
+            (ask.cookie("a"), ask.cookie("b"), ask.cookie_any_case("b")),
+            (Some("1"), None, Some("2"))
+        );
     }
 
     #[test]

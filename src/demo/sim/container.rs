@@ -9,10 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{
-    SimOptions,
-    visit::{Visit, cookie_path},
-};
+use super::{SimOptions, visit::Visit};
 
 /// The session ids of one container. Clones share them: give one to two applications that run in one container.
 #[derive(Clone, Default)]
@@ -67,7 +64,7 @@ pub(super) struct Spelling {
 
 impl Spelling {
     pub(super) fn new(options: &SimOptions, default_path: &str) -> Self {
-        let route = options.route.as_deref().or(options.jetty.then_some("node0"));
+        let route = options.route.as_deref().or_else(|| options.jetty.then_some("node0"));
         Self {
             suffix: route.map_or_else(String::new, |route| format!(".{route}")),
             jetty: options.jetty,
@@ -89,7 +86,8 @@ impl Spelling {
 
     /// Cookies first, all of that name, then the path parameter (Tomcat's `CoyoteAdapter`).
     pub(super) fn shown(&self, visit: &Visit<'_>) -> Vec<Shown> {
-        let cookies = visit.ask.cookies.iter().filter(|(name, _)| name == "JSESSIONID").map(|(_, v)| v.as_str());
+        let cookies =
+            visit.ask.cookies.iter().filter(|(name, _)| name == "JSESSIONID").map(|(_, v)| v.as_str());
         let all = cookies.map(|v| (v, true)).chain(visit.ask.path_param("jsessionid").map(|v| (v, false)));
         let shown = |(value, by_cookie): (&str, bool)| {
             let id = if self.jetty { value.split('.').next().unwrap_or_default() } else { value };
@@ -104,7 +102,7 @@ impl Spelling {
             visit.set_cookie(format!("JSESSIONID={id}{}; Path={}", self.suffix, self.path));
             visit.headers.push(("expires", "Thu, 01 Jan 1970 00:00:00 GMT".to_owned()));
         } else {
-            visit.set_cookie(format!("JSESSIONID={id}{}; HttpOnly", cookie_path(&self.path)));
+            visit.set_cookie(format!("JSESSIONID={id}; Path={}; HttpOnly", self.path));
         }
     }
 }

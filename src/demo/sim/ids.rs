@@ -82,7 +82,9 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 /// The bytes of `text` in hex of either case.
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?, 16).ok()).collect()
+    pairs
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|p| p.len() == 2)?, 16).ok())
+        .collect()
 }
 
 /// HMAC-SHA256 under an application's secret.
@@ -104,7 +106,8 @@ pub(super) fn sha1(bytes: &[u8]) -> Vec<u8> {
 /// `ms` (unix) as an HTTP date; `separator` stands between day, month and year (a blank, or the dash of Netscape's
 /// cookies).
 pub(super) fn date(ms: u64, separator: char) -> String {
-    let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+    let stamp =
+        i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
     stamp.strftime(&format!("%a, %d{separator}%b{separator}%Y %H:%M:%S GMT")).to_string()
 }
 

@@ -1,5 +1,10 @@
 //! Session engines as deterministic simulators: one [`Sim`] is one application on one engine.
 //!
+//! Pages below the mount, by stem (any extension): `index`, `set?k=v`, `get`, `ping` (`?quiet`), `login` (POST `user`,
+//! `password`), `logout`, `private`, `links`, `relocate?to=`, `builder.xml`, `rotate`, `invalidate`, `big?size=`, `echo`,
+//! `slow?ms=`, `fail`, `download`, `sse`, `ws`; and three that never touch the session: `static.css`, `notouch`, `headers`.
+//! JSON for who accepts it or asks with `?json`, HTML for others.
+//!
 //! Invariant: pure. Time is an argument and ids follow from the seed, so the same requests at the same times get the
 //! same answers.
 
@@ -145,7 +150,7 @@ impl Sim {
         answer
     }
 
-    /// Requests with the same key wait for each other for their whole length (php, asp-net); `None` waits for nobody.
+    /// Requests with the same key wait for each other for their whole length (php, aspnet); `None` waits for nobody.
     pub fn lock_key(&self, request: &Request<Bytes>, address: IpAddr) -> Option<String> {
         let ask = Ask::new(request, &self.options.mount, address);
         ask.page.as_deref().filter(|page| pages::touches(page))?;
@@ -200,7 +205,8 @@ impl Sim {
     /// Ends one session, as an operator or a bug of the application would. False if there is none of that label, or
     /// if the engine keeps it where it cannot be reached (rails).
     pub fn kill_session(&mut self, label: &str) -> bool {
-        let key = self.sessions.iter().find(|(_, session)| session.label == label).map(|(key, _)| key.clone());
+        let key =
+            self.sessions.iter().find(|(_, session)| session.label == label).map(|(key, _)| key.clone());
         let reachable = self.options.profile != Profile::Rails;
         key.filter(|_| reachable).is_some_and(|key| self.sessions.end(&key, End::Lost))
     }

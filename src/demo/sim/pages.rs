@@ -18,14 +18,39 @@ use super::{
 /// The longest body that `big` makes.
 const BIG_MAX: usize = 64 << 20;
 /// Query parameters that are ids or switches and never content.
-const RESERVED: [&str; 8] =
-    ["json", "cfid", "cftoken", "jsessionid", "phpsessid", "buildercfid", "buildercftoken", "csrfmiddlewaretoken"];
+const RESERVED: [&str; 8] = [
+    "json",
+    "cfid",
+    "cftoken",
+    "jsessionid",
+    "phpsessid",
+    "buildercfid",
+    "buildercftoken",
+    "csrfmiddlewaretoken",
+];
 
 /// Whether a page of this stem exists and takes the session.
 pub(super) fn touches(page: &str) -> bool {
     const TOUCHING: [&str; 19] = [
-        "index", "set", "get", "ping", "login", "logout", "private", "links", "relocate", "builder.xml", "rotate",
-        "invalidate", "big", "echo", "slow", "fail", "download", "sse", "ws",
+        "index",
+        "set",
+        "get",
+        "ping",
+        "login",
+        "logout",
+        "private",
+        "links",
+        "relocate",
+        "builder.xml",
+        "rotate",
+        "invalidate",
+        "big",
+        "echo",
+        "slow",
+        "fail",
+        "download",
+        "sse",
+        "ws",
     ];
     TOUCHING.contains(&page)
 }
@@ -37,7 +62,9 @@ pub(super) fn answer(engine: &mut dyn Engine, visit: &mut Visit<'_>) -> Reply {
         "static.css" => return Reply::new(StatusCode::OK, "text/css", "body { font-family: sans-serif }\n"),
         "notouch" => return said(visit, json!({"app": visit.options.name, "now": visit.now})),
         "headers" => return said(visit, headers(visit)),
-        other if !touches(other) => return Reply::html(StatusCode::NOT_FOUND, "<h1>404 Not Found</h1>".to_owned()),
+        other if !touches(other) => {
+            return Reply::html(StatusCode::NOT_FOUND, "<h1>404 Not Found</h1>".to_owned());
+        }
         _ => {}
     }
     if let Some(reply) = engine.admit(visit) {
@@ -77,9 +104,10 @@ fn touching(engine: &mut dyn Engine, visit: &mut Visit<'_>, page: &str) -> Reply
         "big" => big(visit),
         "echo" => Reply::new(StatusCode::OK, visit.ask.header("content-type"), visit.ask.body.clone()),
         "slow" => slow(visit),
-        "fail" => {
-            Reply::html(StatusCode::INTERNAL_SERVER_ERROR, "<h1>Half a page</h1><p>Error: it failed here".to_owned())
-        }
+        "fail" => Reply::html(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "<h1>Half a page</h1><p>Error: it failed here".to_owned(),
+        ),
         "download" => download(),
         "sse" => live(Reply::new(StatusCode::OK, "text/event-stream", ""), Live::EventStream),
         "ws" => web_socket(visit),
@@ -134,7 +162,8 @@ fn form(action: &str, inner: &str) -> String {
 }
 
 fn hidden(visit: &Visit<'_>) -> String {
-    let field = |token: &String| format!("<input type=\"hidden\" name=\"csrfmiddlewaretoken\" value=\"{token}\">");
+    let field =
+        |token: &String| format!("<input type=\"hidden\" name=\"csrfmiddlewaretoken\" value=\"{token}\">");
     visit.csrf.as_ref().map_or_else(String::new, field)
 }
 
@@ -184,9 +213,10 @@ fn sign_in(engine: &mut dyn Engine, visit: &mut Visit<'_>) -> Reply {
 
 fn login_page(visit: &Visit<'_>, notice: &str) -> Reply {
     let fields = "<input name=\"user\"><input name=\"password\" type=\"password\"><button>Sign in</button>";
-    let query = visit.ask.query("ReturnUrl").map(|url| format!("ReturnUrl={}", encode(url)));
-    let action = visit.page_url("login");
-    let action = query.map_or(action.clone(), |query| with_query(&action, &query));
+    let mut action = visit.page_url("login");
+    if let Some(back) = visit.ask.query("ReturnUrl") {
+        action = with_query(&action, &format!("ReturnUrl={}", encode(back)));
+    }
     page(visit, &format!("{notice}{}", form(&action, &format!("{}{fields}", hidden(visit)))))
 }
 
@@ -216,7 +246,8 @@ fn links(engine: &dyn Engine, visit: &Visit<'_>) -> Reply {
         let index = format!("{other}index{}", visit.options.profile.extension());
         let raw: Vec<String> = visit.token.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut values = visit.token.iter().map(|(_, value)| value.as_str());
-        let named = format!("AID={}&ATOKEN={}", values.next().unwrap_or_default(), values.next().unwrap_or("0"));
+        let named =
+            format!("AID={}&ATOKEN={}", values.next().unwrap_or_default(), values.next().unwrap_or("0"));
         urls.extend([index.clone(), with_query(&index, &raw.join("&")), with_query(&index, &named)]);
         let servlet = visit.token.iter().find(|(name, _)| name.eq_ignore_ascii_case("jsessionid"));
         urls.extend(servlet.map(|(_, id)| format!("{index};jsessionid={id}")));
@@ -236,7 +267,8 @@ fn builder(visit: &Visit<'_>) -> Reply {
     };
     let host = header("x-forwarded-host", visit.ask.header("host"));
     let root = format!("{}://{host}", header("x-forwarded-proto", "http"));
-    let parts: Vec<String> = visit.token.iter().map(|(name, value)| format!("builder{name}={value}")).collect();
+    let parts: Vec<String> =
+        visit.token.iter().map(|(name, value)| format!("builder{name}={value}")).collect();
     let url = with_query(&format!("{root}{}", visit.page_url("index")), &parts.join("&"));
     let html = format!("<html><head><meta http-equiv=\"refresh\" content=\"0;url={url}\" /></head></html>");
     let xml = format!(
@@ -248,7 +280,8 @@ fn builder(visit: &Visit<'_>) -> Reply {
 
 fn headers(visit: &Visit<'_>) -> Value {
     let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let headers: Vec<_> = visit.ask.headers.iter().map(|(name, value)| json!([name.as_str(), text(value)])).collect();
+    let headers: Vec<_> =
+        visit.ask.headers.iter().map(|(name, value)| json!([name.as_str(), text(value)])).collect();
     json!({
         "method": visit.ask.method.as_str(),
         "url": visit.ask.path_and_query,

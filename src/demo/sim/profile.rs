@@ -50,24 +50,16 @@ const TABLE: [Row; 15] = [
     ("acf-j2ee", Profile::AcfJ2ee, ".cfm", 20 * 60),
     ("lucee", Profile::Lucee, ".cfm", 30 * 60),
     ("lucee-j2ee", Profile::LuceeJ2ee, ".cfm", 30 * 60),
-    ("open-bd", Profile::OpenBd, ".cfm", 20 * 60),
+    ("openbd", Profile::OpenBd, ".cfm", 20 * 60),
     ("servlet", Profile::Servlet, ".jsp", 30 * 60),
     ("php-lock", Profile::PhpLock, ".php", 1440),
-    ("asp-net", Profile::AspNet, ".aspx", 20 * 60),
-    ("asp-net-cookieless", Profile::AspNetCookieless, ".aspx", 20 * 60),
-    ("asp-net-mono", Profile::AspNetMono, ".aspx", 20 * 60),
+    ("aspnet", Profile::AspNet, ".aspx", 20 * 60),
+    ("aspnet-cookieless", Profile::AspNetCookieless, ".aspx", 20 * 60),
+    ("aspnet-mono", Profile::AspNetMono, ".aspx", 20 * 60),
     ("express", Profile::Express, "", 20 * 60),
     ("rails", Profile::Rails, "", 30 * 60),
     ("django", Profile::Django, "", 14 * 24 * 3600),
     ("invalid-session", Profile::InvalidSession, ".cfm", 20 * 60),
-];
-
-/// Spellings of engines.md that differ from the kebab case of the variant.
-const ALIASES: [(&str, Profile); 4] = [
-    ("openbd", Profile::OpenBd),
-    ("aspnet", Profile::AspNet),
-    ("aspnet-cookieless", Profile::AspNetCookieless),
-    ("aspnet-mono", Profile::AspNetMono),
 ];
 
 impl Profile {
@@ -106,8 +98,8 @@ impl FromStr for Profile {
     type Err = UnknownProfile;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let known = TABLE.iter().map(|row| (row.0, row.1)).chain(ALIASES);
-        known.into_iter().find(|(n, _)| *n == name).map(|(_, p)| p).ok_or_else(|| UnknownProfile(name.to_owned()))
+        let row = TABLE.iter().find(|row| row.0 == name);
+        row.map(|row| row.1).ok_or_else(|| UnknownProfile(name.to_owned()))
     }
 }
 
@@ -141,7 +133,7 @@ pub struct SimOptions {
     pub url_ids: bool,
     /// ColdFusion family: a request without a CFID cookie gets a session of two seconds (the idiom against bots).
     pub bot_idiom: bool,
-    /// asp-net-mono: the session id is in the path, `/app/(ID)/`.
+    /// aspnet-mono: the session id is in the path, `/app/(ID)/`.
     pub cookieless: bool,
     /// servlet family: what a load balancer's node appends to ids (`.node1`), without the dot.
     pub route: Option<String>,

@@ -147,7 +147,8 @@ impl Sessions {
     }
 
     fn end_all(&mut self, why: End, over: impl Fn(&Session) -> bool) {
-        let keys: Vec<String> = self.table.iter().filter(|(_, s)| over(s)).map(|(key, _)| key.clone()).collect();
+        let keys: Vec<String> =
+            self.table.iter().filter(|(_, s)| over(s)).map(|(key, _)| key.clone()).collect();
         for key in keys {
             self.end(&key, why);
         }

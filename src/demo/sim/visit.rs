@@ -245,11 +245,6 @@ pub(super) trait Engine: Send {
     }
 }
 
-/// `; Path=/AppA`
-pub(super) fn cookie_path(path: &str) -> String {
-    format!("; Path={path}")
-}
-
 /// `page?a=1` and `b=2` is `page?a=1&b=2`.
 pub(super) fn with_query(url: &str, query: &str) -> String {
     let joint = if url.contains('?') { '&' } else { '?' };

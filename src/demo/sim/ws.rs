@@ -82,7 +82,9 @@ mod tests {
     async fn repeats_frames_of_all_lengths_and_closes() {
         let (mut client, server) = tokio::io::duplex(1 << 18);
         let echo = tokio::spawn(echo(server));
-        for (len, opcode, back) in [(0, 1, 1), (125, 2, 2), (126, 2, 2), (65_535, 2, 2), (65_536, 2, 2), (3, PING, PONG)] {
+        for (len, opcode, back) in
+            [(0, 1, 1), (125, 2, 2), (126, 2, 2), (65_535, 2, 2), (65_536, 2, 2), (3, PING, PONG)]
+        {
             let payload = vec![7; len];
             client.write_all(&masked(0x80 | opcode, &payload)).await.unwrap();
             let mut answer = vec![0; head(0, len).len() + len];

@@ -10,7 +10,7 @@ use super::super::{
     ask::Ask,
     ids,
     sessions::End,
-    visit::{Engine, Reply, Visit, cookie_path},
+    visit::{Engine, Reply, Visit},
 };
 
 const NAME: &str = "ASP.NET_SessionId";
@@ -38,7 +38,7 @@ struct Ticket {
 impl AspNet {
     pub(super) fn new(options: &SimOptions) -> Self {
         let mono = options.profile == Profile::AspNetMono;
-        let mono_path = cookie_path(options.context_path()).replace("Path", "path");
+        let mono_path = format!("; path={}", options.context_path());
         Self {
             mono,
             cookieless: options.cookieless,
@@ -49,7 +49,11 @@ impl AspNet {
     }
 
     fn issue(&self, visit: &mut Visit<'_>) -> String {
-        if self.mono { visit.ids.upper_hex(24) } else { visit.ids.text(24, "abcdefghijklmnopqrstuvwxyz012345") }
+        if self.mono {
+            visit.ids.upper_hex(24)
+        } else {
+            visit.ids.text(24, "abcdefghijklmnopqrstuvwxyz012345")
+        }
     }
 
     fn well_shaped(&self, id: &str) -> bool {
@@ -97,8 +101,8 @@ impl AspNet {
     }
 
     /// The id is in the path or the client is sent there; an expired one is not taken up again
-    /// (`regenerateExpiredSessionId`).
-    fn from_path(&self, visit: &mut Visit<'_>) -> Result<String, Box<Reply>> {
+    /// (`regenerateExpiredSessionId`). The session begins with the redirect, or its own id would be unknown.
+    fn id_of_path(&self, visit: &mut Visit<'_>) -> Result<String, Box<Reply>> {
         if let Some(id) = visit.ask.segment.clone().filter(|id| visit.sessions.has(id)) {
             return Ok(id);
         }
@@ -106,7 +110,11 @@ impl AspNet {
         visit.start(&id);
         let below = visit.ask.path.strip_prefix(&visit.options.mount).unwrap_or_default();
         let page = below.split_once(")/").map_or(below, |(_, page)| page);
-        let query = visit.ask.path_and_query.split_once('?').map_or_else(String::new, |(_, query)| format!("?{query}"));
+        let query = visit
+            .ask
+            .path_and_query
+            .split_once('?')
+            .map_or_else(String::new, |(_, query)| format!("?{query}"));
         Err(Box::new(Reply::redirect(format!("{}{page}{query}", self.root(visit, &id)))))
     }
 
@@ -122,7 +130,7 @@ impl Engine for AspNet {
         let shown = visit.ask.cookie(NAME).filter(|id| self.well_shaped(id)).map(ToOwned::to_owned);
         let id = match shown.filter(|_| !self.cookieless) {
             Some(id) => id,
-            None if self.cookieless => self.from_path(visit)?,
+            None if self.cookieless => self.id_of_path(visit)?,
             None => {
                 let id = self.issue(visit);
                 visit.set_cookie(format!("{NAME}={id}{}", self.attributes));

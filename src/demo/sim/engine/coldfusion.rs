@@ -31,7 +31,9 @@ impl ColdFusion {
     fn offered(&self, ask: &Ask) -> Option<(String, String)> {
         let url = pair(ask.query_any_case("CFID"), ask.query_any_case("CFTOKEN"));
         let form = || pair(ask.form_any_case("CFID"), ask.form_any_case("CFTOKEN"));
-        let cookie = || builder_pair(ask).or_else(|| pair(ask.cookie_any_case("CFID"), ask.cookie_any_case("CFTOKEN")));
+        let cookie = || {
+            builder_pair(ask).or_else(|| pair(ask.cookie_any_case("CFID"), ask.cookie_any_case("CFTOKEN")))
+        };
         let (id, token) = url.or_else(form).or_else(cookie)?;
         if self.profile == Profile::OpenBd {
             let cut = |value: &str| value.split(',').next().unwrap_or_default().to_owned();

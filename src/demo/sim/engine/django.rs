@@ -55,7 +55,10 @@ impl Engine for Django {
             return None;
         }
         let why = Self::refusal(visit)?;
-        Some(Reply::html(StatusCode::FORBIDDEN, format!("<h1>Forbidden (403)</h1><p>CSRF verification failed. {why}")))
+        Some(Reply::html(
+            StatusCode::FORBIDDEN,
+            format!("<h1>Forbidden (403)</h1><p>CSRF verification failed. {why}"),
+        ))
     }
 
     fn open(&mut self, visit: &mut Visit<'_>) -> Result<(), Box<Reply>> {
@@ -89,7 +92,8 @@ impl Engine for Django {
     /// `flush`: the cookie is deleted with the session.
     fn invalidate(&mut self, visit: &mut Visit<'_>, why: End) {
         visit.end(why);
-        let deleted = "sessionid=\"\"; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax";
+        let deleted =
+            "sessionid=\"\"; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax";
         visit.set_cookie(deleted.to_owned());
     }
 
@@ -109,7 +113,8 @@ impl Engine for Django {
 
     /// The cookie goes out when the session was saved: it is new, was changed, or `SAVE_EVERY_REQUEST` is on.
     fn finish(&mut self, visit: &mut Visit<'_>) {
-        let Some(id) = visit.key.clone().filter(|_| visit.fresh || visit.changed || visit.options.rolling) else {
+        let Some(id) = visit.key.clone().filter(|_| visit.fresh || visit.changed || visit.options.rolling)
+        else {
             return;
         };
         visit.expire_in(&id, visit.options.timeout_ms);
