@@ -11,7 +11,6 @@ use percent_encoding::percent_decode_str;
 type Pairs = Vec<(String, String)>;
 
 /// One request, taken apart.
-#[derive(Debug)]
 pub(super) struct Ask {
     pub(super) method: Method,
     /// The stem of the page in lower case: `index` of `/AppA/index.cfm`; `None` outside the mount.

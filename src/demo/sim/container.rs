@@ -1,7 +1,7 @@
 //! A servlet container: the ids that live in it, whichever application made them, and how it spells them.
 //!
-//! Invariant: an id is known here by its part without a node's suffix where the container compares so (Jetty),
-//! and whole where it does not (Tomcat).
+//! Invariant: an id is known here by its part without a node's suffix where the container compares so
+//! (Jetty), and whole where it does not (Tomcat).
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,8 @@ use std::{
 
 use super::{SimOptions, visit::Visit};
 
-/// The session ids of one container. Clones share them: give one to two applications that run in one container.
+/// The session ids of one container. Clones share them: give one to two applications that run in one
+/// container.
 #[derive(Clone, Default)]
 pub struct Container(Arc<Mutex<BTreeMap<String, u64>>>);
 

@@ -7,7 +7,6 @@ use std::fmt::Write as _;
 use aws_lc_rs::{digest, hmac};
 
 /// A source of ids.
-#[derive(Debug)]
 pub(super) struct Ids {
     state: u64,
     counter: u64,
@@ -103,8 +102,8 @@ pub(super) fn sha1(bytes: &[u8]) -> Vec<u8> {
     digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes).as_ref().to_vec()
 }
 
-/// `ms` (unix) as an HTTP date; `separator` stands between day, month and year (a blank, or the dash of Netscape's
-/// cookies).
+/// `ms` (unix) as an HTTP date; `separator` stands between day, month and year (a blank, or the dash of
+/// Netscape's cookies).
 pub(super) fn date(ms: u64, separator: char) -> String {
     let stamp =
         i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();

@@ -1,12 +1,13 @@
 //! Session engines as deterministic simulators: one [`Sim`] is one application on one engine.
 //!
-//! Pages below the mount, by stem (any extension): `index`, `set?k=v`, `get`, `ping` (`?quiet`), `login` (POST `user`,
-//! `password`), `logout`, `private`, `links`, `relocate?to=`, `builder.xml`, `rotate`, `invalidate`, `big?size=`, `echo`,
-//! `slow?ms=`, `fail`, `download`, `sse`, `ws`; and three that never touch the session: `static.css`, `notouch`, `headers`.
-//! JSON for who accepts it or asks with `?json`, HTML for others.
+//! Pages below the mount, by stem (any extension): `index`, `set?k=v`, `get`, `ping` (`?quiet`), `login`
+//! (POST `user`, `password`), `logout`, `private`, `links`, `relocate?to=`, `builder.xml`, `rotate`,
+//! `invalidate`, `big?size=`, `echo`, `slow?ms=`, `fail`, `download`, `sse`, `ws`; and three that never touch
+//! the session: `static.css`, `notouch`, `headers`. JSON for who accepts it or asks with `?json`, HTML for
+//! others.
 //!
-//! Invariant: pure. Time is an argument and ids follow from the seed, so the same requests at the same times get the
-//! same answers.
+//! Invariant: pure. Time is an argument and ids follow from the seed, so the same requests at the same times
+//! get the same answers.
 
 mod ask;
 mod container;
@@ -59,7 +60,6 @@ pub enum Fault {
 }
 
 /// An answer, and what the server does beside sending it.
-#[derive(Debug)]
 pub struct SimAnswer {
     /// Head and body.
     pub response: Response<Bytes>,
@@ -71,6 +71,13 @@ pub struct SimAnswer {
     pub live: Live,
     /// The session that was touched, by its label.
     pub session: Option<String>,
+}
+
+/// The status alone: the head holds tokens.
+impl fmt::Debug for SimAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.response.status().as_u16(), self.session.as_deref().unwrap_or("-"))
+    }
 }
 
 /// One live session, for tests and pages: never its id.
@@ -150,7 +157,8 @@ impl Sim {
         answer
     }
 
-    /// Requests with the same key wait for each other for their whole length (php, aspnet); `None` waits for nobody.
+    /// Requests with the same key wait for each other for their whole length (php, aspnet); `None` waits for
+    /// nobody.
     pub fn lock_key(&self, request: &Request<Bytes>, address: IpAddr) -> Option<String> {
         let ask = Ask::new(request, &self.options.mount, address);
         ask.page.as_deref().filter(|page| pages::touches(page))?;
@@ -202,8 +210,8 @@ impl Sim {
         self.engine.restart();
     }
 
-    /// Ends one session, as an operator or a bug of the application would. False if there is none of that label, or
-    /// if the engine keeps it where it cannot be reached (rails).
+    /// Ends one session, as an operator or a bug of the application would. False if there is none of that
+    /// label, or if the engine keeps it where it cannot be reached (rails).
     pub fn kill_session(&mut self, label: &str) -> bool {
         let key =
             self.sessions.iter().find(|(_, session)| session.label == label).map(|(key, _)| key.clone());

@@ -1,6 +1,7 @@
 //! The pages of every simulated application, the same on each engine.
 //!
-//! Invariant: a page touches the session at most once, before it does anything, and [`touches`] says which do.
+//! Invariant: a page touches the session at most once, before it does anything, and [`touches`] says which
+//! do.
 
 use std::time::Duration;
 
@@ -239,7 +240,8 @@ fn private(engine: &mut dyn Engine, visit: &mut Visit<'_>) -> Reply {
     Reply::redirect(login)
 }
 
-/// Links of the application's own as the engine prints them, and the three ways of pointing at another application.
+/// Links of the application's own as the engine prints them, and the three ways of pointing at another
+/// application.
 fn links(engine: &dyn Engine, visit: &Visit<'_>) -> Reply {
     let mut urls = vec![engine.link(visit, "index"), engine.link(visit, "private")];
     if let Some(other) = &visit.options.link_to {
@@ -272,8 +274,8 @@ fn builder(visit: &Visit<'_>) -> Reply {
     let url = with_query(&format!("{root}{}", visit.page_url("index")), &parts.join("&"));
     let html = format!("<html><head><meta http-equiv=\"refresh\" content=\"0;url={url}\" /></head></html>");
     let xml = format!(
-        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<response showresponse=\"true\"><ide><dialog width=\"600\" \
-         height=\"400\" /><body><![CDATA[{html}]]></body></ide></response>\n"
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<response showresponse=\"true\"><ide>\
+         <dialog width=\"600\" height=\"400\" /><body><![CDATA[{html}]]></body></ide></response>\n"
     );
     Reply::new(StatusCode::OK, "text/xml", xml)
 }

@@ -131,7 +131,8 @@ pub struct SimOptions {
     pub bind_client: bool,
     /// php: `use_only_cookies=0`, that is, `?PHPSESSID=` is read and printed.
     pub url_ids: bool,
-    /// ColdFusion family: a request without a CFID cookie gets a session of two seconds (the idiom against bots).
+    /// ColdFusion family: a request without a CFID cookie gets a session of two seconds (the idiom against
+    /// bots).
     pub bot_idiom: bool,
     /// aspnet-mono: the session id is in the path, `/app/(ID)/`.
     pub cookieless: bool,

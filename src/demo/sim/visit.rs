@@ -27,7 +27,6 @@ pub enum Live {
 }
 
 /// What a page answers, before the engine's cookies.
-#[derive(Debug)]
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) headers: Vec<(&'static str, String)>,
@@ -188,7 +187,8 @@ pub(super) trait Engine: Send {
         None
     }
 
-    /// The session for a page that wants one: found, adopted or begun. `Err` is an answer in the page's place.
+    /// The session for a page that wants one: found, adopted or begun. `Err` is an answer in the page's
+    /// place.
     fn open(&mut self, visit: &mut Visit<'_>) -> Result<(), Box<Reply>>;
 
     /// A new id for the same content; false where the engine has no such thing.
@@ -212,8 +212,8 @@ pub(super) trait Engine: Send {
         self.invalidate(visit, End::Logout);
     }
 
-    /// Whether who asks for `private` without being signed in gets the login page in its place (form login), and
-    /// what the engine does then; otherwise it is a redirect to the login page.
+    /// Whether who asks for `private` without being signed in gets the login page in its place (form login),
+    /// and what the engine does then; otherwise it is a redirect to the login page.
     fn challenge(&mut self, _visit: &mut Visit<'_>) -> bool {
         false
     }

@@ -1,6 +1,7 @@
 //! The other end of a WebSocket that repeats what it hears (RFC 6455, part 5).
 //!
-//! Invariant: a frame goes back with the opcode and end mark that it came with, unmasked; a ping goes back as a pong.
+//! Invariant: a frame goes back with the opcode and end mark that it came with, unmasked; a ping goes back as
+//! a pong.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! ASP.NET on the Framework, with cookies or with the id in the path, and on Mono; forms authentication beside it.
+//! ASP.NET on the Framework, with cookies or with the id in the path, and on Mono; forms authentication
+//! beside it.
 //!
 //! Invariant: session and sign-in are two things: the forms ticket lives in its cookie alone.
 
@@ -94,7 +95,8 @@ impl AspNet {
         }
     }
 
-    /// Mono drops dead sessions erratically: some live to four times their timeout. How late follows from the id.
+    /// Mono drops dead sessions erratically: some live to four times their timeout. How late follows from the
+    /// id.
     fn lateness(&self, id: &str, timeout_ms: u64) -> u64 {
         let quarter = id.bytes().map(u64::from).sum::<u64>() % 4;
         if self.mono { timeout_ms * quarter } else { 0 }

@@ -86,8 +86,8 @@ impl Engine for ColdFusion {
         true
     }
 
-    /// `sessionInvalidate` (ColdFusion 10): the new ids come with the next request. Before it applications cleared
-    /// the session scope.
+    /// `sessionInvalidate` (ColdFusion 10): the new ids come with the next request. Before it applications
+    /// cleared the session scope.
     fn invalidate(&mut self, visit: &mut Visit<'_>, why: End) {
         if self.profile == Profile::AcfStrict {
             visit.end(why);
@@ -126,7 +126,8 @@ pub(super) fn pair(id: Option<&str>, token: Option<&str>) -> Option<(String, Str
     Some((id.filter(full)?.to_owned(), token.filter(full)?.to_owned()))
 }
 
-/// A ColdFusion Builder extension puts the pair from its URL in the place of the cookies before the engine looks.
+/// A ColdFusion Builder extension puts the pair from its URL in the place of the cookies before the engine
+/// looks.
 pub(super) fn builder_pair(ask: &Ask) -> Option<(String, String)> {
     pair(ask.query_any_case("builderCFID"), ask.query_any_case("builderCFTOKEN"))
 }

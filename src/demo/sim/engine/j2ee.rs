@@ -1,7 +1,8 @@
-//! ColdFusion and Lucee with J2EE sessions: the session hangs on the container's JSESSIONID, a pair travels along.
+//! ColdFusion and Lucee with J2EE sessions: the session hangs on the container's JSESSIONID, a pair travels
+//! along.
 //!
-//! Invariant: each application has an idle clock of its own inside the container's session; when it runs out the
-//! id stays and the content is gone.
+//! Invariant: each application has an idle clock of its own inside the container's session; when it runs out
+//! the id stays and the content is gone.
 
 use super::{
     super::{
@@ -92,8 +93,8 @@ impl Engine for J2ee {
         true
     }
 
-    /// Adobe ends the container's session, and the next request gets another id. Lucee changes `cfid` and nothing
-    /// else: who sends the JSESSIONID is still signed in.
+    /// Adobe ends the container's session, and the next request gets another id. Lucee changes `cfid` and
+    /// nothing else: who sends the JSESSIONID is still signed in.
     fn invalidate(&mut self, visit: &mut Visit<'_>, why: End) {
         if self.lucee {
             self.renew_pair(visit);

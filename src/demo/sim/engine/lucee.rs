@@ -68,8 +68,8 @@ impl Engine for Lucee {
     }
 }
 
-/// The pair of the cookies. An id that is no GUID (Adobe's) is looked for again among cookies of the same name, and
-/// if there is no good one both cookies are deleted.
+/// The pair of the cookies. An id that is no GUID (Adobe's) is looked for again among cookies of the same
+/// name, and if there is no good one both cookies are deleted.
 pub(super) fn cookie_pair(visit: &mut Visit<'_>) -> Option<(String, String)> {
     let ask = visit.ask;
     let token = ask.cookie_any_case("cftoken").filter(|token| !token.is_empty());

@@ -85,8 +85,8 @@ impl Engine for Servlet {
         }
     }
 
-    /// Form login keeps the page that was asked for, renews the id of a session that was there, and shows its form
-    /// with 200.
+    /// Form login keeps the page that was asked for, renews the id of a session that was there, and shows its
+    /// form with 200.
     fn challenge(&mut self, visit: &mut Visit<'_>) -> bool {
         if self.complains {
             return false;

@@ -9,6 +9,8 @@ mod pages;
 mod server;
 mod servlet;
 
+use proptest::sample::select;
+
 use super::*;
 
 const T0: u64 = 1_700_000_000_000;
@@ -218,14 +220,25 @@ fn sign_in_and_out_end_where_the_engine_ends_them() {
     }
 }
 
+const PAGES: &str = "(index|set|login|logout|rotate|invalidate|private|links|relocate|ws)";
+const NAMES: [&str; 9] = [
+    "CFID",
+    "cftoken",
+    "JSESSIONID",
+    "PHPSESSID",
+    "connect.sid",
+    "_app_session",
+    ".ASPXAUTH",
+    "ASP.NET_SessionId",
+    "sessionid",
+];
+
 proptest::proptest! {
     /// Whatever is sent, every engine answers, and counts add up.
     #[test]
     fn nothing_sent_upsets_an_engine(
         profile in 0..15_usize,
-        asks in proptest::collection::vec(("(index|set|login|logout|rotate|invalidate|private|links|relocate|ws)", 0..20_u64,
-            "[ -~]{0,40}", proptest::sample::select(vec!["CFID", "cftoken", "JSESSIONID", "PHPSESSID", "connect.sid",
-            "_app_session", ".ASPXAUTH", "ASP.NET_SessionId", "sessionid"])), 1..12),
+        asks in proptest::collection::vec((PAGES, 0..20_u64, "[ -~]{0,40}", select(&NAMES)), 1..12),
     ) {
         let profile = Profile::all().nth(profile).unwrap();
         let (mut app, mut ann) = (sim(profile), Browser::new());
