@@ -1,13 +1,15 @@
 //! sessionbridge: a reverse proxy that makes a person's sessions in several old web applications live and end as one.
 
+pub mod balance;
 pub mod bridge;
-pub mod proxy {
-    //! Placeholder of the layer while the core is built.
-    pub mod options;
-}
-pub mod registry;
+pub mod clock;
+pub mod demo;
 pub mod net;
+pub mod own;
+pub mod proxy;
+pub mod registry;
 pub mod route;
 pub mod secret;
+pub mod sign_out;
 pub mod time;
 pub mod wire;

@@ -280,7 +280,7 @@ impl Registry {
 
     fn token_hash<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>) -> u64 {
         let app = app.0.to_le_bytes();
-        let mut list: smallvec::SmallVec<[&[u8]; 4]> = smallvec::smallvec![&b"token"[..], &app];
+        let mut list: smallvec::SmallVec<[&[u8]; 4]> = smallvec::smallvec![&b"token"[..], &app[..]];
         for part in parts {
             list.push(part);
         }
