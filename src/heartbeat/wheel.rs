@@ -1,13 +1,13 @@
 //! A timing wheel: a million things to do later, each armed and fired in constant time.
 //!
-//! Six levels of 1024 slots. A slot of the lowest level is 10 ms, a slot of each further level is all the slots of the level
-//! below it, so every [`Timestamp`] has a place and no horizon needs a rule of its own. An entry lies at the level of the
-//! highest digit (of 10 bits) in which its tick differs from the present one; when the present reaches its slot it moves
-//! down, a heartbeat minutes away once or twice.
+//! Five levels of 4096 slots. A slot of the lowest level is 10 ms, a slot of each further level is as long as all slots of
+//! the level below it: 41 s, two days, so every [`Timestamp`] has a place and no horizon needs a rule of its own. An
+//! entry lies at the lowest level that reaches as far as it is away; when the present enters its slot it moves down:
+//! once for a heartbeat that is minutes or hours away. Levels are this wide so that few entries move at once.
 //!
-//! Invariants: every entry's tick is later than `tick`; at each level the occupied slots are those after the present
-//! one, so the lowest occupied level holds what comes next. Nothing fires early, nothing later than one slot after the
-//! first [`Wheel::advance`] that could have fired it.
+//! Invariants: every entry's tick is later than `tick`; the slot of a level in which the present lies holds only entries
+//! that are one turn of that level away. Nothing fires early, nothing later than one slot after the first
+//! [`Wheel::advance`] that could have fired it.
 //!
 //! Nothing is taken out before it is due: what was armed for a session that has moved on is recognised when it fires (a
 //! generation number in `T`), which is cheaper than finding it.
@@ -17,11 +17,11 @@ use crate::time::Timestamp;
 /// One slot of the lowest level, in microseconds: how late an entry may fire.
 const SLOT_MICROS: u64 = 10_000;
 /// Bits of a tick that one level covers.
-const BITS: u32 = 10;
+const BITS: u32 = 12;
 /// Slots of one level.
 const SLOTS: usize = 1 << BITS;
 /// Enough for the ticks of all `u64` microseconds, which have 51 bits.
-const LEVELS: usize = 6;
+const LEVELS: usize = 5;
 /// Entries of one block: large enough that its own cost per entry is small, small enough that half-empty ones are.
 const BLOCK: usize = 32;
 /// No block.
@@ -68,7 +68,7 @@ impl<T> Wheel<T> {
     }
 
     /// When [`Wheel::advance`] should be called next; `None` while nothing is armed. It may have nothing to fire then, only
-    /// entries to move: at most once in ten seconds.
+    /// entries to move: at most once in 41 seconds.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.next_slot().map(|next| Timestamp::from_micros(next.tick.saturating_mul(SLOT_MICROS)))
@@ -101,9 +101,9 @@ impl<T> Wheel<T> {
 
     fn place(&mut self, due: Timestamp, item: T) {
         let tick = tick_of(due).max(self.tick + 1);
-        let level = ((tick ^ self.tick).ilog2() / BITS) as usize;
-        let slot = digit(tick, level);
-        let Some(level) = self.levels.get_mut(level) else { return };
+        let at = ((tick - self.tick).ilog2() / BITS) as usize;
+        let slot = digit(tick, at);
+        let Some(level) = self.levels.get_mut(at) else { return };
         let Some(head) = level.heads.get_mut(slot) else { return };
         if *head == NIL {
             level.occupied.set(slot);
@@ -111,13 +111,15 @@ impl<T> Wheel<T> {
         *head = self.blocks.push(*head, Entry { due, item });
     }
 
-    /// The slot that is reached first: the first one of the lowest level that has any.
+    /// The slot that is reached first.
     fn next_slot(&self) -> Option<Slot> {
-        let (level, slot) =
-            self.levels.iter().enumerate().find_map(|(at, level)| Some((at, level.occupied.first()?)))?;
-        let shift = BITS * u32::try_from(level).ok()?;
-        let above = self.tick >> (shift + BITS) << (shift + BITS);
-        Some(Slot { level, slot, tick: above | (slot as u64) << shift })
+        let slots = self.levels.iter().enumerate().filter_map(|(at, level)| {
+            let slot = level.occupied.first_after(digit(self.tick, at))?;
+            let ahead = (slot.wrapping_sub(digit(self.tick, at) + 1) & (SLOTS - 1)) + 1;
+            let shift = BITS as usize * at;
+            Some(Slot { level: at, slot, tick: ((self.tick >> shift) + ahead as u64) << shift })
+        });
+        slots.min_by_key(|slot| slot.tick)
     }
 }
 
@@ -127,7 +129,7 @@ const fn tick_of(due: Timestamp) -> u64 {
 }
 
 /// The digit of `tick` that says in which slot of `level` it lies.
-#[expect(clippy::cast_possible_truncation, reason = "masked to 10 bits")]
+#[expect(clippy::cast_possible_truncation, reason = "masked to 12 bits")]
 const fn digit(tick: u64, level: usize) -> usize {
     (tick >> (BITS as usize * level)) as usize & (SLOTS - 1)
 }
@@ -167,11 +169,17 @@ impl Level {
     }
 }
 
-/// Which slots of a level have entries: a word of summary over 16 words.
-#[derive(Debug, Default)]
+/// Which slots of a level have entries: a word of summary over 64 words.
+#[derive(Debug)]
 struct Occupied {
-    summary: u16,
+    summary: u64,
     words: [u64; SLOTS / 64],
+}
+
+impl Default for Occupied {
+    fn default() -> Self {
+        Self { summary: 0, words: [0; SLOTS / 64] }
+    }
 }
 
 impl Occupied {
@@ -191,10 +199,16 @@ impl Occupied {
         }
     }
 
-    fn first(&self) -> Option<usize> {
-        let word = self.summary.trailing_zeros() as usize;
-        let bits = self.words.get(word)?;
-        Some(word * 64 + bits.trailing_zeros() as usize)
+    /// The first occupied slot behind `slot`; past the last one it goes on at the first, and `slot` itself comes last.
+    fn first_after(&self, slot: usize) -> Option<usize> {
+        let (at, bit) = (slot / 64, slot % 64);
+        let rest = self.words.get(at)? & (!1 << bit);
+        if rest != 0 {
+            return Some(at * 64 + rest.trailing_zeros() as usize);
+        }
+        let later = self.summary & (!1 << at);
+        let at = if later == 0 { self.summary } else { later }.trailing_zeros() as usize;
+        Some(at * 64 + self.words.get(at)?.trailing_zeros() as usize)
     }
 }
 
