@@ -8,6 +8,7 @@ pub mod heartbeat;
 pub mod net;
 pub mod own;
 pub mod proxy;
+pub mod random;
 pub mod registry;
 pub mod route;
 pub mod secret;
