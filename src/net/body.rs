@@ -3,6 +3,10 @@
 //! Invariant: a body that ends without an error is whole. What breaks off, stalls or grows over its limit ends with a
 //! [`BodyError`], and every end hook is called exactly once, at the latest on drop.
 
+mod error;
+mod filter;
+mod stall;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
@@ -16,8 +20,11 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use smallvec::SmallVec;
-use tokio::time::{Instant, Sleep, sleep_until};
 
+pub use self::error::BodyError;
+pub use self::filter::Filter;
+use self::filter::Filtering;
+use self::stall::Stall;
 use super::upload::Upload;
 
 /// A body of an HTTP message.
@@ -29,29 +36,6 @@ pub struct Body {
     hooks: SmallVec<[EndHook; 2]>,
     given: u64,
     over: bool,
-}
-
-/// Why a body did not end well. Cheap to clone.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum BodyError {
-    /// It grew over its limit.
-    #[error("the body is larger than {limit} bytes")]
-    TooLarge {
-        /// The limit, in bytes.
-        limit: u64,
-    },
-    /// Nothing came for the stall time.
-    #[error("no bytes of the body came for {} s", after.as_secs())]
-    Stalled {
-        /// The stall time.
-        after: Duration,
-    },
-    /// The peer broke it off, or its framing is wrong.
-    #[error("the body broke off")]
-    Broken(#[source] Arc<hyper::Error>),
-    /// A filter gave back more or fewer bytes than it took.
-    #[error("a filter changed the length of the body")]
-    Filter,
 }
 
 /// How a body ended.
@@ -77,22 +61,6 @@ pub enum Outcome {
 /// Called once with how the body ended. Do not block, and do not spawn: it may run while a runtime is torn down.
 pub type EndHook = Box<dyn FnOnce(&End)>;
 
-/// Rewrites data as it passes, without changing its length in total; bytes may be held back until `finish`.
-pub trait Filter {
-    /// Takes a chunk and gives what can go out now, perhaps nothing.
-    fn chunk(&mut self, chunk: Bytes) -> Bytes;
-    /// Called at a clean end, if bytes are held back then: gives them.
-    fn finish(&mut self) -> Bytes {
-        Bytes::new()
-    }
-}
-
-impl<F: FnMut(Bytes) -> Bytes> Filter for F {
-    fn chunk(&mut self, chunk: Bytes) -> Bytes {
-        self(chunk)
-    }
-}
-
 enum Source {
     Empty,
     /// Nothing, but of a length that a header states: the answer to a conditional request.
@@ -111,21 +79,6 @@ struct Extras {
     upload: Option<Rc<Upload>>,
     /// Bytes taken from `source`.
     taken: u64,
-}
-
-struct Filtering {
-    filter: Box<dyn Filter>,
-    taken: u64,
-    given: u64,
-    /// A frame that came after the data (trailers), kept while the held back bytes go first.
-    trailers: Option<HeaderMap>,
-    finished: bool,
-}
-
-struct Stall {
-    after: Duration,
-    waiting_since: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Body {
@@ -175,15 +128,14 @@ impl Body {
     /// reads does not count.
     #[must_use]
     pub fn stalling_after(mut self, after: Duration) -> Self {
-        self.extras_mut().stall = Some(Stall { after, waiting_since: None, timer: None });
+        self.extras_mut().stall = Some(Stall::new(after));
         self
     }
 
     /// Passes all data through `filter`.
     #[must_use]
     pub fn filtered(mut self, filter: impl Filter + 'static) -> Self {
-        self.extras_mut().filter =
-            Some(Filtering { filter: Box::new(filter), taken: 0, given: 0, trailers: None, finished: false });
+        self.extras_mut().filter = Some(Filtering::new(filter));
         self
     }
 
@@ -271,7 +223,7 @@ impl Body {
     }
 
     fn kept_trailers(&mut self) -> Option<HeaderMap> {
-        self.extras.as_mut()?.filter.as_mut()?.trailers.take()
+        self.extras.as_mut()?.filter.as_mut()?.take_trailers()
     }
 
     /// Whether the source and all that stands between it and the reader is used up.
@@ -296,12 +248,12 @@ impl Extras {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Poll::Ready(frame) = polled else {
             return match self.stall.as_mut().map(|stall| stall.poll(cx)) {
-                Some(Poll::Ready(error)) => Poll::Ready(Some(Err(error))),
+                Some(Poll::Ready(after)) => Poll::Ready(Some(Err(BodyError::Stalled { after }))),
                 Some(Poll::Pending) | None => Poll::Pending,
             };
         };
         if let Some(stall) = &mut self.stall {
-            stall.waiting_since = None;
+            stall.moved();
         }
         if let Some(Ok(frame)) = &frame {
             self.taken += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -309,71 +261,6 @@ impl Extras {
         match self.limit {
             Some(limit) if self.taken > limit => Poll::Ready(Some(Err(BodyError::TooLarge { limit }))),
             _ => Poll::Ready(frame),
-        }
-    }
-}
-
-impl Filtering {
-    /// `None` asks for another round: there is nothing to give just now.
-    #[expect(clippy::option_option, reason = "the inner one is the end of the body")]
-    fn pass(
-        &mut self,
-        frame: Option<Result<Frame<Bytes>, BodyError>>,
-    ) -> Option<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match frame {
-            Some(Ok(frame)) => frame,
-            None if !self.finished && self.held_back() > 0 => return self.end(None),
-            other => return Some(other),
-        };
-        match frame.into_data() {
-            Ok(data) => {
-                self.taken += data.len() as u64;
-                let out = self.filter.chunk(data);
-                self.given += out.len() as u64;
-                let grew = self.given > self.taken;
-                Some(Some(if grew { Err(BodyError::Filter) } else { Ok(Frame::data(out)) }))
-            }
-            Err(frame) => match frame.into_trailers() {
-                Ok(trailers) if self.held_back() > 0 => self.end(Some(trailers)),
-                Ok(trailers) => Some(Some(Ok(Frame::trailers(trailers)))),
-                Err(frame) => Some(Some(Ok(frame))),
-            },
-        }
-    }
-
-    #[expect(clippy::option_option, reason = "the inner one is the end of the body")]
-    fn end(&mut self, trailers: Option<HeaderMap>) -> Option<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.trailers = trailers;
-        self.finished = true;
-        let held = self.filter.finish();
-        self.given += held.len() as u64;
-        if self.given != self.taken {
-            return Some(Some(Err(BodyError::Filter)));
-        }
-        (!held.is_empty()).then(|| Some(Ok(Frame::data(held))))
-    }
-
-    fn held_back(&self) -> u64 {
-        self.taken.saturating_sub(self.given)
-    }
-
-    /// Before `finish` only a filter that holds nothing back is drained: then `finish` has nothing to give.
-    fn is_drained(&self) -> bool {
-        self.trailers.is_none() && self.held_back() == 0
-    }
-}
-
-impl Stall {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        let due = *self.waiting_since.get_or_insert_with(Instant::now) + self.after;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            // The timer may be an older, earlier one: moving it only when it fires keeps it out of the common case.
-            if timer.deadline() >= due {
-                return Poll::Ready(BodyError::Stalled { after: self.after });
-            }
-            timer.as_mut().reset(due);
         }
     }
 }

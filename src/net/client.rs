@@ -165,7 +165,8 @@ impl Client {
     }
 
     /// Sends one request and waits for the head of its answer. Interim answers (1xx) other than 101 are dropped.
-    /// Dropping the future ends the request. Must run in a `LocalSet`.
+    /// Dropping the future ends the request. The first-byte clock stands still while the client owes bytes of `body`,
+    /// so that body needs a stall time of its own. Must run in a `LocalSet`.
     ///
     /// # Errors
     /// See [`SendError`]; an error after the head is one of [`Answer::body`].

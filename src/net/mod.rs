@@ -26,12 +26,12 @@ mod upload;
 #[cfg(test)]
 mod testing;
 
-pub use body::{Body, BodyError, End, Filter, Outcome};
+pub use body::{Body, BodyError, End, EndHook, Filter, Outcome};
 pub use client::{Answer, AppRequest, Client, ClientOptions, Deadlines, SendError};
 pub use connections::Connections;
 pub use drain::{Drain, Drainer};
-pub use listener::{Bound, ListenAddr, Listener, MemoryDialer};
+pub use listener::{Bound, ListenAddr, ListenAddrError, Listener, MemoryDialer, memory};
 pub use serve::{ServeOptions, serve};
-pub use stream::Peer;
-pub use upgrade::{CloseFrame, FrameWatch, Splice, Spliced, splice};
-pub use upstream::{ConnectError, Dialer, Origin, Upstream, UpstreamIx};
+pub use stream::{Peer, Stream};
+pub use upgrade::{CloseFrame, FrameWatch, Splice, SpliceEnd, Spliced, splice};
+pub use upstream::{ConnectError, Dialer, Origin, OriginError, Upstream, UpstreamIx};

@@ -114,12 +114,25 @@ impl Pool {
             return Top::Nothing;
         }
         let now = Instant::now();
-        let timeout = self.idle_timeout;
-        stack.idle.retain(|idle| !idle.sender.is_closed() && now - idle.since < timeout);
-        match stack.idle.iter().rposition(|idle| idle.sender.is_ready()) {
-            Some(at) => Top::Ready(stack.idle.remove(at).sender),
-            None if stack.idle.is_empty() => Top::Nothing,
-            None => Top::Settling,
+        let mut settling = Vec::new();
+        let mut ready = None;
+        while let Some(idle) = stack.idle.pop() {
+            if now - idle.since >= self.idle_timeout {
+                // Those below lie there longer still.
+                stack.idle.clear();
+            } else if idle.sender.is_ready() {
+                ready = Some(idle.sender);
+                break;
+            } else if !idle.sender.is_closed() {
+                settling.push(idle);
+            }
+        }
+        let any_settling = !settling.is_empty();
+        stack.idle.extend(settling.into_iter().rev());
+        match ready {
+            Some(sender) => Top::Ready(sender),
+            None if any_settling => Top::Settling,
+            None => Top::Nothing,
         }
     }
 

@@ -154,7 +154,7 @@ impl Dialer {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn dial(&self, origin: &Origin, limit: Duration) -> Result<Stream, ConnectError> {
-        timeout(limit, self.dial_patiently(origin)).await.unwrap_or(Err(ConnectError::Timeout))
+        in_time(limit, self.dial_patiently(origin)).await
     }
 
     async fn dial_patiently(&self, origin: &Origin) -> Result<Stream, ConnectError> {
@@ -174,6 +174,13 @@ impl Dialer {
             }
         }
     }
+}
+
+async fn in_time(
+    limit: Duration,
+    dialing: impl Future<Output = Result<Stream, ConnectError>>,
+) -> Result<Stream, ConnectError> {
+    timeout(limit, dialing).await.unwrap_or(Err(ConnectError::Timeout))
 }
 
 async fn dial_tcp(host: &str, port: u16) -> Result<Stream, ConnectError> {
@@ -242,5 +249,28 @@ mod tests {
         let origin = Origin::Tcp { host: "no..such".into(), port };
         let error = Dialer::Sockets.dial(&origin, Duration::from_secs(5)).await.unwrap_err();
         assert!(matches!(error, ConnectError::Dns(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_unix_socket_is_dialed_by_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.sock");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let origin = format!("unix:{}", path.display()).parse().unwrap();
+        let stream = Dialer::Sockets.dial(&origin, Duration::from_secs(5)).await.unwrap();
+        assert!(matches!(stream, Stream::Unix(_)));
+        listener.accept().await.unwrap();
+        drop(listener);
+        let error = Dialer::Sockets.dial(&origin, Duration::from_secs(5)).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Refused(_)), "{error:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connecting_ends_in_time() {
+        let dialing = async { std::future::pending::<Result<Stream, ConnectError>>().await };
+        let start = tokio::time::Instant::now();
+        let error = in_time(Duration::from_secs(3), dialing).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Timeout), "{error:?}");
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
     }
 }

@@ -249,6 +249,23 @@ async fn a_long_upload_does_not_run_into_the_first_byte_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_pauses_its_upload_does_not_make_the_app_late() {
+    local(async {
+        let (client, mut app) = client();
+        let (say, body) = script();
+        say.send(data("abc")).unwrap();
+        let sent = send(&client, Method::POST, body);
+        let mut io = app.recv().await.unwrap();
+        sleep(secs(1000)).await;
+        drop(say);
+        read_until(&mut io, "0\r\n\r\n").await;
+        io.write_all(OK.as_bytes()).await.unwrap();
+        assert_eq!(text(sent.await.unwrap().unwrap()).await, "ok");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_app_that_stops_reading_is_given_up_after_the_stall_time() {
     local(async {
         let (client, mut app) = client();
