@@ -11,6 +11,7 @@ pub mod beat;
 pub mod bridge_cookie;
 pub mod classify;
 pub mod id;
+pub mod janitor;
 pub mod mount;
 pub mod own;
 pub mod passed;
