@@ -1,8 +1,13 @@
-//! The heartbeat wheel with a million armed: what arming and firing cost, how late things fire, how much memory they take.
+//! The heartbeat wheel with a million armed: what arming and firing cost, how late things fire, how much
+//! memory they take.
 //!
 //! Invariant: the wheel is warm (it has turned once round its period) before anything is measured.
 
-#![expect(clippy::unwrap_used, missing_docs, reason = "a bench")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_types,
+    reason = "a bench measures real time, and may panic"
+)]
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -86,7 +91,8 @@ fn arm(c: &mut Criterion) {
     group.finish();
 }
 
-/// Resident memory of this process, from the kernel's own count of pages of 4 KiB; `None` where there is no procfs.
+/// Resident memory of this process, from the kernel's own count of pages of 4 KiB; `None` where there is no
+/// procfs.
 fn resident() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     statm.split(' ').nth(1)?.parse::<u64>().ok().map(|pages| pages * 4096)
@@ -102,7 +108,10 @@ fn facts(_: &mut Criterion) {
             wheel.insert(start.plus(phase(n, period)), [n, 0]);
         }
         if let (Some(before), Some(after)) = (before, resident()) {
-            println!("period {period:?}: {:.1} B an entry of 16 B", after.saturating_sub(before) as f64 / ARMED as f64);
+            println!(
+                "period {period:?}: {:.1} B an entry of 16 B",
+                after.saturating_sub(before) as f64 / ARMED as f64
+            );
         }
         let (mut now, mut late) = (start, Duration::ZERO);
         while let Some(wake) = wheel.next_wake() {

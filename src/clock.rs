@@ -1,7 +1,8 @@
 //! The one reader of time.
 //!
-//! The wall clock is read once, when a [`Clock`] is made; from then on it moves with tokio's monotonic clock. So timers and
-//! timestamps never disagree, a step of the system's clock ends nobody's session, and in a paused test both stand still.
+//! The wall clock is read once, when a [`Clock`] is made; from then on it moves with tokio's monotonic clock.
+//! So timers and timestamps never disagree, a step of the system's clock ends nobody's session, and in a
+//! paused test both stand still.
 
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ impl Clock {
         self.epoch.plus(self.origin.elapsed())
     }
 
-    /// When `at` comes, for `tokio::time::sleep_until`. A point before this clock was set is that moment; one more than
-    /// a year after it is a year after it, so [`Timestamp::FAR`] is a fine way to say "never".
+    /// When `at` comes, for `tokio::time::sleep_until`. A point before this clock was set is that moment; one
+    /// more than a year after it is a year after it, so [`Timestamp::FAR`] is a fine way to say "never".
     #[must_use]
     pub fn instant(&self, at: Timestamp) -> Instant {
         self.origin + at.since(self.epoch).min(FARTHEST)

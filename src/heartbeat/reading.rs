@@ -1,7 +1,7 @@
 //! What a heartbeat reads of an answer: the head of its body, decoded, and what is to be found there.
 //!
-//! Invariant: however long an answer is, and whatever its coding promises, no more than the limit of decoded bytes is kept, not
-//! much more than that is taken from the wire, and a decoder's window is at most 16 MiB.
+//! Invariant: however long an answer is, and whatever its coding promises, no more than the limit of decoded
+//! bytes is kept, not much more than that is taken from the wire, and a decoder's window is at most 16 MiB.
 
 use std::io;
 use std::pin::Pin;
@@ -45,8 +45,8 @@ pub enum Fault {
     Broken,
 }
 
-/// Reads at most `limit` decoded bytes of `body` (usually [`LIMIT`]). Stops early, so the connection may have bytes left; to
-/// keep `body` for those, pass `&mut body`. Has no timeout of its own.
+/// Reads at most `limit` decoded bytes of `body` (usually [`LIMIT`]). Stops early, so the connection may have
+/// bytes left; to keep `body` for those, pass `&mut body`. Has no timeout of its own.
 pub async fn read<B>(body: B, encoding: Option<&HeaderValue>, limit: usize) -> Reading
 where
     B: Body<Data = Bytes>,
@@ -54,7 +54,8 @@ where
     let Some(coding) = Coding::of(encoding) else {
         return Reading { fault: Some(Fault::Coding), ..Reading::default() };
     };
-    // Compression may expand a little; what expands more has blocks without content, made to keep a reader busy.
+    // Compression may expand a little; what expands more has blocks without content, made to keep a reader
+    // busy.
     let budget = limit.saturating_mul(2).saturating_add(4096);
     let mut wire = Wire { body: Box::pin(body), chunk: Bytes::new(), budget, broken: false };
     let mut text = Vec::new();
@@ -77,7 +78,8 @@ pub fn alive_status(alive: &Alive, status: u16) -> bool {
     alive.status.iter().any(|(first, last)| (*first..=*last).contains(&status))
 }
 
-/// The canary in an answer; `None` where there is none, or an empty one. A JSON document that is cut short has none.
+/// The canary in an answer; `None` where there is none, or an empty one. A JSON document that is cut short
+/// has none.
 #[must_use]
 pub fn canary(rule: &Canary, headers: &HeaderMap, text: &[u8]) -> Option<Vec<u8>> {
     let found = match rule {
@@ -206,7 +208,11 @@ impl<B: Body<Data = Bytes>> AsyncBufRead for Wire<B> {
 }
 
 impl<B: Body<Data = Bytes>> AsyncRead for Wire<B> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        to: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let from = ready!(self.as_mut().poll_fill_buf(cx))?;
         let amount = from.len().min(to.remaining());
         to.put_slice(from.get(..amount).unwrap_or_default());

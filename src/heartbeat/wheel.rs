@@ -1,16 +1,17 @@
 //! A timing wheel: a million things to do later, each armed and fired in constant time.
 //!
-//! Five levels of 4096 slots. A slot of the lowest level is 10 ms, a slot of each further level is as long as all slots of
-//! the level below it: 41 s, two days, so every [`Timestamp`] has a place and no horizon needs a rule of its own. An
-//! entry lies at the lowest level that reaches as far as it is away; when the present enters its slot it moves down:
-//! once for a heartbeat that is minutes or hours away. Levels are this wide so that few entries move at once.
+//! Five levels of 4096 slots. A slot of the lowest level is 10 ms, a slot of each further level is as long as
+//! all slots of the level below it: 41 s, two days, so every [`Timestamp`] has a place and no horizon needs a
+//! rule of its own. An entry lies at the lowest level that reaches as far as it is away; when the present
+//! enters its slot it moves down: once for a heartbeat that is minutes or hours away. Levels are this wide so
+//! that few entries move at once.
 //!
-//! Invariants: every entry's tick is later than `tick`; the slot of a level in which the present lies holds only entries
-//! that are one turn of that level away. Nothing fires early, nothing later than one slot after the first
-//! [`Wheel::advance`] that could have fired it.
+//! Invariants: every entry's tick is later than `tick`; the slot of a level in which the present lies holds
+//! only entries that are one turn of that level away. Nothing fires early, nothing later than one slot after
+//! the first [`Wheel::advance`] that could have fired it.
 //!
-//! Nothing is taken out before it is due: what was armed for a session that has moved on is recognised when it fires (a
-//! generation number in `T`), which is cheaper than finding it.
+//! Nothing is taken out before it is due: what was armed for a session that has moved on is recognised when
+//! it fires (a generation number in `T`), which is cheaper than finding it.
 
 use crate::time::Timestamp;
 
@@ -22,7 +23,8 @@ const BITS: u32 = 12;
 const SLOTS: usize = 1 << BITS;
 /// Enough for the ticks of all `u64` microseconds, which have 51 bits.
 const LEVELS: usize = 5;
-/// Entries of one block: large enough that its own cost per entry is small, small enough that half-empty ones are.
+/// Entries of one block: large enough that its own cost per entry is small, small enough that half-empty ones
+/// are.
 const BLOCK: usize = 32;
 /// No block.
 const NIL: u32 = u32::MAX;
@@ -51,8 +53,8 @@ impl<T> Wheel<T> {
         self.place(due, item);
     }
 
-    /// Fires everything due at `now`: `fire` is given the item and the time it was due. Slot by slot in order of time; within
-    /// a slot in no order. A `now` before an earlier one fires nothing.
+    /// Fires everything due at `now`: `fire` is given the item and the time it was due. Slot by slot in order
+    /// of time; within a slot in no order. A `now` before an earlier one fires nothing.
     pub fn advance(&mut self, now: Timestamp, mut fire: impl FnMut(T, Timestamp)) {
         let target = now.micros() / SLOT_MICROS;
         while let Some(next) = self.next_slot().filter(|next| next.tick <= target) {
@@ -67,8 +69,8 @@ impl<T> Wheel<T> {
         self.tick = self.tick.max(target);
     }
 
-    /// When [`Wheel::advance`] should be called next; `None` while nothing is armed. It may have nothing to fire then, only
-    /// entries to move: at most once in 41 seconds.
+    /// When [`Wheel::advance`] should be called next; `None` while nothing is armed. It may have nothing to
+    /// fire then, only entries to move: at most once in 41 seconds.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
         self.next_slot().map(|next| Timestamp::from_micros(next.tick.saturating_mul(SLOT_MICROS)))
@@ -199,7 +201,8 @@ impl Occupied {
         }
     }
 
-    /// The first occupied slot behind `slot`; past the last one it goes on at the first, and `slot` itself comes last.
+    /// The first occupied slot behind `slot`; past the last one it goes on at the first, and `slot` itself
+    /// comes last.
     fn first_after(&self, slot: usize) -> Option<usize> {
         let (at, bit) = (slot / 64, slot % 64);
         let rest = self.words.get(at)? & (!1 << bit);
@@ -212,8 +215,8 @@ impl Occupied {
     }
 }
 
-/// Blocks of entries, each in the chain of one slot or free. Chains of full blocks need no room to grow, where a list per
-/// slot would hold up to twice what is in it.
+/// Blocks of entries, each in the chain of one slot or free. Chains of full blocks need no room to grow,
+/// where a list per slot would hold up to twice what is in it.
 #[derive(Debug)]
 struct Blocks<T> {
     blocks: Vec<Block<T>>,
@@ -265,8 +268,8 @@ impl<T> Blocks<T> {
         })
     }
 
-    /// Frees a block. Its memory is kept for the next one while few are free: a wheel that once was full gives back what it
-    /// no longer needs.
+    /// Frees a block. Its memory is kept for the next one while few are free: a wheel that once was full
+    /// gives back what it no longer needs.
     fn release(&mut self, at: u32, emptied: Vec<Entry<T>>) {
         let used = self.blocks.len() - self.free.len();
         if self.free.len() < 64 + used / 4

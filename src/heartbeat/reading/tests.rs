@@ -47,7 +47,10 @@ async fn a_bomb_is_not_unpacked() {
         let body = Full::new(Bytes::from(encoded(coding, &bomb).await));
         let reading = read(body, Some(&HeaderValue::from_static(coding)), 1000).await;
         assert_eq!(reading.text.len(), 1000, "{coding}");
-        assert!(reading.text.capacity() < 100_000 && !reading.complete && reading.fault.is_none(), "{coding}");
+        assert!(
+            reading.text.capacity() < 100_000 && !reading.complete && reading.fault.is_none(),
+            "{coding}"
+        );
     }
 }
 
@@ -97,7 +100,8 @@ async fn no_body_is_a_whole_body_in_any_coding() {
 #[test]
 fn a_canary_is_found_in_json_by_either_kind_of_path() {
     let find = |path: &str, text: &str| {
-        canary(&Canary::Json(path.into()), &HeaderMap::new(), text.as_bytes()).map(|it| String::from_utf8(it).unwrap())
+        canary(&Canary::Json(path.into()), &HeaderMap::new(), text.as_bytes())
+            .map(|it| String::from_utf8(it).unwrap())
     };
     let text = r#"{"session": {"started": "10:31", "ids": [7, {"a/b": true}], "none": null, "empty": ""}}"#;
     for (path, value) in [
@@ -119,7 +123,8 @@ fn a_canary_is_found_in_json_by_either_kind_of_path() {
 
 #[test]
 fn a_canary_is_found_by_header_and_by_pattern() {
-    let headers = HeaderMap::from_iter([(HeaderName::from_static("x-started"), HeaderValue::from_static("42"))]);
+    let headers =
+        HeaderMap::from_iter([(HeaderName::from_static("x-started"), HeaderValue::from_static("42"))]);
     let named = |name| canary(&Canary::Header(HeaderName::from_static(name)), &headers, b"");
     assert_eq!((named("x-started"), named("x-other")), (Some(b"42".to_vec()), None));
     let matched = |pattern| canary(&Canary::Regex(Regex::new(pattern).unwrap()), &headers, b"since=10:31;");
@@ -131,6 +136,11 @@ fn a_canary_is_found_by_header_and_by_pattern() {
 #[test]
 fn alive_is_a_status_and_a_text() {
     let alive = Alive { status: vec![(200, 299), (304, 304)], contains: "Alice".into() };
-    assert_eq!([199, 200, 299, 300, 304].map(|it| alive_status(&alive, it)), [false, true, true, false, true]);
-    assert!(contains(&alive.contains, b"as Alice") && !contains(&alive.contains, b"as Bob") && contains("", b""));
+    assert_eq!(
+        [199, 200, 299, 300, 304].map(|it| alive_status(&alive, it)),
+        [false, true, true, false, true]
+    );
+    assert!(
+        contains(&alive.contains, b"as Alice") && !contains(&alive.contains, b"as Bob") && contains("", b"")
+    );
 }
