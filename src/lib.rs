@@ -7,6 +7,7 @@ pub mod demo;
 pub mod heartbeat;
 pub mod net;
 pub mod own;
+pub mod ping;
 pub mod proxy;
 pub mod random;
 pub mod registry;

@@ -177,7 +177,7 @@ impl Proxy {
 
     /// Counts the end of a session.
     pub(super) fn count_end(&self, end: End) {
-        self.shard.session_end(label(end));
+        self.shard.session_end(EndReason::from(end));
     }
 }
 
@@ -195,16 +195,4 @@ fn wanting(session: &mut Session, map: &RouteMap) -> Vec<crate::bridge::rules::A
         .filter(|app| map.route(*app).is_some_and(|route| route.rules.beat.is_some()))
         .filter(|app| session.app_mut(*app).is_some_and(crate::bridge::answer::should_arm))
         .collect()
-}
-
-/// The metric's word for an end.
-const fn label(end: End) -> EndReason {
-    match end {
-        End::UserLogout => EndReason::UserLogout,
-        End::AppLogout => EndReason::AppLogout,
-        End::Operator => EndReason::Operator,
-        End::Idle => EndReason::Idle,
-        End::MaxLifetime => EndReason::MaxLifetime,
-        End::Evicted | End::Joined | End::Released => EndReason::Evicted,
-    }
 }

@@ -20,6 +20,7 @@ use crate::time::Timestamp;
 
 pub mod agenda;
 mod ended;
+mod labels;
 pub mod options;
 mod slot;
 #[cfg(test)]
