@@ -57,13 +57,11 @@ impl<T> Wheel<T> {
     /// of time; within a slot in no order. A `now` before an earlier one fires nothing.
     pub fn advance(&mut self, now: Timestamp, mut fire: impl FnMut(T, Timestamp)) {
         let target = now.micros() / SLOT_MICROS;
-        while let Some(next) = self.next_slot().filter(|next| next.tick <= target) {
-            self.tick = next.tick;
-            let mut head = self.levels.get_mut(next.level).map_or(NIL, |level| level.take(next.slot));
-            while head != NIL {
-                let (entries, rest) = self.blocks.detach(head);
-                self.turn(entries, head, &mut fire);
-                head = rest;
+        while let Some(next) = self.next_tick().filter(|next| *next <= target) {
+            self.tick = next;
+            // From the top: what comes down from a level belongs to slots that are not reached yet, or fires.
+            for level in (0..LEVELS).rev().filter(|level| begins(next, *level)) {
+                self.drain(level, &mut fire);
             }
         }
         self.tick = self.tick.max(target);
@@ -73,7 +71,7 @@ impl<T> Wheel<T> {
     /// fire then, only entries to move: at most once in 41 seconds.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.next_slot().map(|next| Timestamp::from_micros(next.tick.saturating_mul(SLOT_MICROS)))
+        self.next_tick().map(|tick| Timestamp::from_micros(tick.saturating_mul(SLOT_MICROS)))
     }
 
     /// How many are armed.
@@ -86,6 +84,17 @@ impl<T> Wheel<T> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Fires or moves down what is in the slot of a level that the present has just entered.
+    fn drain(&mut self, level: usize, fire: &mut impl FnMut(T, Timestamp)) {
+        let slot = digit(self.tick, level);
+        let mut head = self.levels.get_mut(level).map_or(NIL, |level| level.take(slot));
+        while head != NIL {
+            let (entries, rest) = self.blocks.detach(head);
+            self.turn(entries, head, fire);
+            head = rest;
+        }
     }
 
     /// Fires or moves down what was in one block, and keeps the block for later.
@@ -113,15 +122,16 @@ impl<T> Wheel<T> {
         *head = self.blocks.push(*head, Entry { due, item });
     }
 
-    /// The slot that is reached first.
-    fn next_slot(&self) -> Option<Slot> {
-        let slots = self.levels.iter().enumerate().filter_map(|(at, level)| {
-            let slot = level.occupied.first_after(digit(self.tick, at))?;
-            let ahead = (slot.wrapping_sub(digit(self.tick, at) + 1) & (SLOTS - 1)) + 1;
+    /// The tick at which the next occupied slot of any level begins.
+    fn next_tick(&self) -> Option<u64> {
+        let ticks = self.levels.iter().enumerate().filter_map(|(at, level)| {
+            let present = digit(self.tick, at);
+            let slot = level.occupied.first_after(present)?;
+            let ahead = (slot.wrapping_sub(present + 1) & (SLOTS - 1)) + 1;
             let shift = BITS as usize * at;
-            Some(Slot { level: at, slot, tick: ((self.tick >> shift) + ahead as u64) << shift })
+            Some(((self.tick >> shift) + ahead as u64) << shift)
         });
-        slots.min_by_key(|slot| slot.tick)
+        ticks.min()
     }
 }
 
@@ -136,12 +146,9 @@ const fn digit(tick: u64, level: usize) -> usize {
     (tick >> (BITS as usize * level)) as usize & (SLOTS - 1)
 }
 
-/// A place in the wheel and the tick at which it begins.
-#[derive(Clone, Copy)]
-struct Slot {
-    level: usize,
-    slot: usize,
-    tick: u64,
+/// True where a slot of `level` begins at `tick`.
+const fn begins(tick: u64, level: usize) -> bool {
+    tick.trailing_zeros() as usize >= BITS as usize * level
 }
 
 #[derive(Debug)]

@@ -23,6 +23,7 @@ fn span() -> impl Strategy<Value = u64> {
         2 => 0..86_400_000_000_u64,
         1 => 0..100 * 86_400_000_000_u64,
         1 => (0..60_u32).prop_map(|bit| 1_u64 << bit),
+        4 => (0..4_u64, 0..3_u64).prop_map(|(turns, slots)| (turns * SLOTS as u64 + slots) * SLOT_MICROS),
     ]
 }
 
@@ -95,6 +96,44 @@ proptest! {
         let last = Timestamp::FAR.micros() / SLOT_MICROS;
         prop_assert!(pair.model.values().all(|(due, _)| tick_of(*due) > last));
     }
+}
+
+#[test]
+fn slots_of_all_levels_that_begin_together_fire_together() {
+    let turns = [1_u64, SLOTS as u64, (SLOTS * SLOTS) as u64];
+    let at = |tick: u64| Timestamp::from_micros(tick * SLOT_MICROS);
+    for turn in turns {
+        let boundary = turn * SLOTS as u64;
+        // From far and from near, for the very tick at which slots of several levels begin, and beyond it.
+        let mut wheel = Wheel::new(at(0));
+        for from in [0, boundary - turn, boundary - 1] {
+            wheel.advance(at(from), |_, _| panic!("early"));
+            (0..3).for_each(|beyond| wheel.insert(at(boundary + beyond), beyond));
+        }
+        for beyond in 0..3 {
+            let mut fired = Vec::new();
+            wheel.advance(at(boundary + beyond), |item, _| fired.push(item));
+            assert_eq!(fired, [beyond; 3], "turn {turn}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_in_many_rounds() {
+    let (slot, period) = (Duration::from_micros(SLOT_MICROS), Duration::from_secs(100));
+    let mut now = Timestamp::from_secs(1_800_000_000);
+    let mut wheel = Wheel::new(now);
+    for n in 0..10_000 {
+        wheel.insert(now.plus(Duration::from_millis(10 + n * 10)), n);
+    }
+    let (mut fired, mut due) = (0, Vec::new());
+    for _ in 0..50_000 {
+        now = now.plus(slot);
+        wheel.advance(now, |item, at| due.push((item, at)));
+        fired += due.len();
+        due.drain(..).for_each(|(item, at)| wheel.insert(at.plus(period), item));
+    }
+    assert_eq!((fired, wheel.len()), (50_000, 10_000));
 }
 
 #[test]
