@@ -77,6 +77,7 @@ struct Extras {
     stall: Option<Stall>,
     filter: Option<Filtering>,
     upload: Option<Rc<Upload>>,
+    until: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// Bytes taken from `source`.
     taken: u64,
 }
@@ -136,6 +137,13 @@ impl Body {
     #[must_use]
     pub fn filtered(mut self, filter: impl Filter + 'static) -> Self {
         self.extras_mut().filter = Some(Filtering::new(filter));
+        self
+    }
+
+    /// Ends, as if it were complete, when `over` resolves.
+    #[must_use]
+    pub fn until(mut self, over: impl Future<Output = ()> + 'static) -> Self {
+        self.extras_mut().until = Some(Box::pin(over));
         self
     }
 
@@ -203,6 +211,10 @@ impl Body {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let until = self.extras.as_mut().and_then(|extras| extras.until.as_mut());
+        if until.is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(None);
+        }
         if let Some(chunk) = self.front.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }

@@ -11,11 +11,13 @@ use crate::balance::Balancer;
 use crate::bridge::adoption;
 use crate::clock::Clock;
 use crate::net::client::Client;
+use crate::ping::Pinger;
 use crate::registry::Registry;
 use crate::registry::agenda::Agenda;
 use crate::route::RouteMap;
 use crate::sign_out::SignOut;
-use crate::telemetry::access::{AccessSink, RequestIds};
+use crate::telemetry::RequestIds;
+use crate::telemetry::access::AccessSink;
 use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
 
@@ -31,6 +33,7 @@ mod note;
 pub mod options;
 mod pages;
 pub mod reply;
+mod roundtrip;
 mod stream;
 mod visit;
 
@@ -79,8 +82,9 @@ pub struct Proxy {
     agenda: Agenda,
     shard: Rc<Shard>,
     access: Rc<RefCell<AccessSink>>,
-    ids: RequestIds,
+    ids: RefCell<RequestIds>,
     sign_out: SignOut,
+    pinger: Pinger,
     interned: RefCell<visit::Interned>,
 }
 
@@ -111,6 +115,13 @@ impl Proxy {
             clock: shared.clock,
             shard: Rc::clone(&parts.shard),
         };
+        let pinger = Pinger {
+            client: parts.client.clone(),
+            balancer: Arc::clone(&shared.balancer),
+            registry: Arc::clone(&shared.registry),
+            clock: shared.clock,
+            shard: Rc::clone(&parts.shard),
+        };
         Self {
             shared,
             routes: RefCell::new(Rc::new(parts.routes)),
@@ -118,8 +129,9 @@ impl Proxy {
             agenda: parts.agenda,
             shard: parts.shard,
             access: Rc::new(RefCell::new(parts.access)),
-            ids: parts.ids,
+            ids: RefCell::new(parts.ids),
             sign_out,
+            pinger,
             interned: RefCell::default(),
         }
     }

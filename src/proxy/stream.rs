@@ -102,7 +102,7 @@ impl Proxy {
 
     /// An event stream to the browser: presence while it lasts, over when the session is.
     pub(super) fn events(&self, body: Body, slot: Option<&Arc<Slot>>, app: AppIx) -> Body {
-        let open = self.open_stream(slot, app, StreamKind::Sse);
+        let open = self.open_stream(slot, app, StreamKind::EventStream);
         let body = body.stalling_after(self.shared.options.timeouts.stream_idle).on_end(move |_| drop(open));
         match slot {
             Some(slot) => {
