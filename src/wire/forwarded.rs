@@ -1,0 +1,258 @@
+//! Who the client is, by the peer's address and what trusted proxies add: X-Forwarded-* and Forwarded (RFC 7239).
+//!
+//! Invariant: a forwarding header counts only as far as an unbroken chain of trusted peers vouches for it, and an
+//! app never sees one that a stranger wrote.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+
+use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use smallvec::SmallVec;
+
+use super::octets;
+use super::target::split_authority;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Headers in which servers look for an address, a host, a scheme or a path of the client's, beside `x-forwarded-*`.
+const ALIASES: [&str; 14] = [
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-url-scheme",
+    "x-scheme",
+    "front-end-https",
+];
+
+/// A client as the app should see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its address: the first hop, from right to left, that is not trusted.
+    pub address: IpAddr,
+    /// The trusted hops between it and us, the nearest last.
+    pub via: SmallVec<[IpAddr; 2]>,
+    /// Whether it came to the outermost trusted hop, or to us, over TLS.
+    pub https: bool,
+    /// The host it asked for, as a trusted proxy tells: `host[:port]`.
+    pub host: Option<String>,
+    /// The port it came to, as a trusted proxy tells.
+    pub port: Option<u16>,
+    /// Whether the peer is a trusted proxy.
+    pub trusted: bool,
+}
+
+/// Finds the client. `peer` is `None` for a unix socket, which counts as 127.0.0.1: it is trusted where `trusted`
+/// covers that. Without a trusted peer no header is read. `X-Forwarded-For` goes before `Forwarded`.
+pub fn resolve(peer: Option<IpAddr>, trusted: &[IpNet], headers: &HeaderMap, tls: bool) -> Client {
+    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+    let mut client =
+        Client { address: peer, via: SmallVec::new(), https: tls, host: None, port: None, trusted: is_trusted(&peer) };
+    if !client.trusted {
+        return client;
+    }
+    let elements = if headers.contains_key(FOR) { None } else { Some(elements(headers)) };
+    let hops: SmallVec<[Option<IpAddr>; 4]> = match &elements {
+        None => list(headers, &FOR).iter().map(|hop| address(hop)).collect(),
+        Some(elements) => elements.iter().map(|element| element.node.as_deref().and_then(address)).collect(),
+    };
+    let mut crossed = 1;
+    for hop in hops.iter().rev() {
+        // An address that cannot be read ends the walk: whoever sent it is the last that is known.
+        let Some(hop) = hop else { break };
+        client.via.insert(0, client.address);
+        client.address = *hop;
+        if !is_trusted(hop) {
+            break;
+        }
+        crossed += 1;
+    }
+    match elements.filter(|elements| !elements.is_empty()) {
+        Some(elements) => client.read_element(&elements, crossed),
+        None => client.read_lists(headers, crossed),
+    }
+    client
+}
+
+/// Deletes what strangers say about themselves and writes what is known: X-Forwarded-For, -Proto, -Host, -Port,
+/// X-Real-IP and Forwarded. The rest of the family stays where a trusted proxy sent it. `authority` is the host that
+/// the client asked for; the chain holds the client and the trusted hops, the peer last.
+pub fn set(headers: &mut HeaderMap, client: &Client, authority: &str) {
+    if !client.trusted {
+        remove_family(headers);
+    }
+    let authority = client.host.as_deref().unwrap_or(authority);
+    let proto = if client.https { "https" } else { "http" };
+    let port = client.port.or_else(|| split_authority(authority).and_then(|(_, port)| port));
+    let mut chain = client.address.to_string();
+    let mut forwarded = format!("for={}", node(client.address));
+    if !authority.is_empty() {
+        let quoted = authority.contains([':', '[']);
+        let _ = if quoted { write!(forwarded, ";host=\"{authority}\"") } else { write!(forwarded, ";host={authority}") };
+    }
+    let _ = write!(forwarded, ";proto={proto}");
+    for hop in &client.via {
+        let _ = write!(chain, ", {hop}");
+        let _ = write!(forwarded, ", for={}", node(*hop));
+    }
+    headers.insert(PROTO, HeaderValue::from_static(proto));
+    headers.insert(PORT, HeaderValue::from(port.unwrap_or(if client.https { 443 } else { 80 })));
+    for (name, value) in [
+        (FOR, chain),
+        (REAL_IP, client.address.to_string()),
+        (HOST, authority.to_owned()),
+        (FORWARDED, forwarded),
+    ] {
+        headers.remove(&name);
+        if let Some(value) = HeaderValue::try_from(value).ok().filter(|value| !value.is_empty()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Whether two addresses count as one place: the same IPv4 address, or the same /64 of IPv6.
+pub fn same_place(one: IpAddr, other: IpAddr) -> bool {
+    match (one.to_canonical(), other.to_canonical()) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => one == other,
+        (IpAddr::V6(one), IpAddr::V6(other)) => one.segments().iter().take(4).eq(other.segments().iter().take(4)),
+        _ => false,
+    }
+}
+
+impl Client {
+    /// Host and scheme of the `Forwarded` element that the outermost trusted hop wrote.
+    fn read_element(&mut self, elements: &[Element], crossed: usize) {
+        let Some(element) = elements.get(elements.len().saturating_sub(crossed)) else { return };
+        self.https = element.proto.as_deref().and_then(scheme).unwrap_or(self.https);
+        self.host = element.host.clone().filter(|host| split_authority(host).is_some());
+    }
+
+    /// The same by X-Forwarded-*. A list that every hop extends has one entry a hop, a single entry was passed on.
+    fn read_lists(&mut self, headers: &HeaderMap, crossed: usize) {
+        let entry = |name: &HeaderName| {
+            let mut entries = list(headers, name);
+            let at = entries.len().saturating_sub(crossed);
+            if at < entries.len() { Some(entries.swap_remove(at)) } else { None }
+        };
+        self.https = entry(&PROTO).as_deref().and_then(scheme).unwrap_or(self.https);
+        self.host = entry(&HOST).filter(|host| split_authority(host).is_some());
+        self.port = entry(&PORT).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+    }
+}
+
+fn remove_family(headers: &mut HeaderMap) {
+    let family: SmallVec<[HeaderName; 8]> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-forwarded") || ALIASES.contains(&name.as_str()))
+        .cloned()
+        .collect();
+    for name in family {
+        headers.remove(name);
+    }
+}
+
+fn scheme(word: &str) -> Option<bool> {
+    match word {
+        _ if word.eq_ignore_ascii_case("https") || word.eq_ignore_ascii_case("wss") => Some(true),
+        _ if word.eq_ignore_ascii_case("http") || word.eq_ignore_ascii_case("ws") => Some(false),
+        _ => None,
+    }
+}
+
+/// The entries of a comma-separated header, all fields in order. One that is not visible ASCII reads as empty, so
+/// that the places of the others hold.
+fn list(headers: &HeaderMap, name: &HeaderName) -> SmallVec<[String; 4]> {
+    let fields = headers.get_all(name).iter().map(|field| field.to_str().unwrap_or_default());
+    fields.flat_map(|field| field.split(',')).map(|entry| entry.trim().to_owned()).collect()
+}
+
+#[derive(Default)]
+struct Element {
+    node: Option<String>,
+    host: Option<String>,
+    proto: Option<String>,
+}
+
+/// The elements of all Forwarded fields; quoted strings may hold commas and semicolons.
+fn elements(headers: &HeaderMap) -> SmallVec<[Element; 4]> {
+    let mut out = SmallVec::new();
+    for field in headers.get_all(FORWARDED) {
+        let field = field.to_str().unwrap_or_default();
+        for element in outside_quotes(field, b',') {
+            out.push(element_of(element));
+        }
+    }
+    out
+}
+
+fn element_of(text: &str) -> Element {
+    let mut element = Element::default();
+    for (name, value) in outside_quotes(text, b';').filter_map(|pair| pair.split_once('=')) {
+        let value = value.trim();
+        let value = match value.strip_prefix('"').and_then(|inner| inner.strip_suffix('"')) {
+            Some(inner) => inner.replace('\\', ""),
+            None => value.to_owned(),
+        };
+        let slot = match name.trim() {
+            name if name.eq_ignore_ascii_case("for") => &mut element.node,
+            name if name.eq_ignore_ascii_case("host") => &mut element.host,
+            name if name.eq_ignore_ascii_case("proto") => &mut element.proto,
+            _ => continue,
+        };
+        *slot = Some(value);
+    }
+    element
+}
+
+fn outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut next = Some(0);
+    std::iter::from_fn(move || {
+        let start = next?;
+        let (mut quoted, mut escaped) = (false, false);
+        let end = text.bytes().enumerate().skip(start).find(|&(_, octet)| {
+            let here = octet == separator && !quoted;
+            quoted ^= octet == b'"' && !escaped;
+            escaped = quoted && octet == b'\\' && !escaped;
+            here
+        });
+        next = end.map(|(at, _)| at + 1);
+        Some(octets::text_at(text, &(start..end.map_or(text.len(), |(at, _)| at))))
+    })
+}
+
+/// An address of a chain: bare, with a port, or bracketed.
+fn address(text: &str) -> Option<IpAddr> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.to_canonical());
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let (inner, _) = rest.split_once(']')?;
+        return inner.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    port.parse::<u16>().ok()?;
+    host.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+}
+
+fn node(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! The framing rules that every request passes before it is routed, on data: target, Host, body length.
+//!
+//! Invariant: a request of which two servers could read two different hosts, targets or bodies is a fault. What is
+//! used afterwards is what was checked, never the header again.
+
+use std::borrow::Cow;
+
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::{Method, Uri, Version};
+use smallvec::SmallVec;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// `OPTIONS *`: asks about the proxy, which answers itself.
+    ServerOptions,
+    /// A path on a host.
+    Resource(Resource<'a>),
+}
+
+/// A path on a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource<'a> {
+    /// The host in lower case, without port and trailing dot; empty for HTTP/1.0 without a Host.
+    pub host: Cow<'a, str>,
+    /// Host and port as the client gave them.
+    pub authority: &'a str,
+    /// Begins with `/`; raw, without the query.
+    pub path: &'a str,
+    /// Raw, without its `?`.
+    pub query: Option<&'a str>,
+}
+
+/// Why a request is refused: 400 and the connection closed, but for `Connect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// CONNECT: 405.
+    #[error("CONNECT is not for a reverse proxy")]
+    Connect,
+    /// HTTP/0.9 or unknown.
+    #[error("unsupported HTTP version")]
+    Version,
+    /// Neither origin-form nor an absolute http(s) URL.
+    #[error("invalid request target")]
+    Target,
+    /// No Host, or several.
+    #[error("there must be exactly one Host")]
+    HostCount,
+    /// No valid `host[:port]`.
+    #[error("invalid Host")]
+    Host,
+    /// Host and target name different authorities.
+    #[error("Host and target differ")]
+    HostMismatch,
+    /// Transfer-Encoding that is not one `chunked` on HTTP/1.1.
+    #[error("invalid Transfer-Encoding")]
+    TransferEncoding,
+    /// Content-Length that is repeated, no number, or beside Transfer-Encoding.
+    #[error("invalid Content-Length")]
+    ContentLength,
+    /// Upgrade with a request body: its bytes could be read as the tunnel's.
+    #[error("Upgrade with a body")]
+    UpgradeBody,
+}
+
+/// Checks rules a (Host), b (body length) and d (target) of a request head and returns what it asks for.
+pub fn check<'a>(
+    version: Version,
+    method: &Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+) -> Result<Target<'a>, Fault> {
+    if version == Version::HTTP_09 {
+        return Err(Fault::Version);
+    }
+    if method == Method::CONNECT {
+        return Err(Fault::Connect);
+    }
+    check_body(version, headers)?;
+    let authority = authority(version, uri, headers)?;
+    if uri.path() == "*" && uri.authority().is_none() {
+        return if method == Method::OPTIONS { Ok(Target::ServerOptions) } else { Err(Fault::Target) };
+    }
+    if !uri.path().starts_with('/') {
+        return Err(Fault::Target);
+    }
+    let host = split_authority(authority).map_or("", |(host, _)| host);
+    Ok(Target::Resource(Resource { host: canonical(host), authority, path: uri.path(), query: uri.query() }))
+}
+
+/// Rule e: removes header names with `_`, which some servers read as `-`, unless `allowed` has them. The caller passes
+/// an empty list for what no trusted proxy sent.
+pub fn drop_odd_names(headers: &mut HeaderMap, allowed: &[HeaderName]) {
+    let odd: SmallVec<[HeaderName; 4]> = headers
+        .keys()
+        .filter(|name| memchr::memchr(b'_', name.as_str().as_bytes()).is_some() && !allowed.contains(name))
+        .cloned()
+        .collect();
+    for name in odd {
+        headers.remove(name);
+    }
+}
+
+/// Host and port of `host[:port]`; `None` unless the host is a name, an IPv4 address or a bracketed IPv6 address, and
+/// the port 1 to 65535. User information, escapes and an empty port are not valid here.
+pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, behind) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            let host = authority.get(..address.len() + 2)?;
+            (host, if behind.is_empty() { None } else { Some(behind.strip_prefix(':')?) })
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let is_name = |host: &str| {
+        host.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_'))
+            && host.bytes().next().is_some_and(|first| first != b'.')
+    };
+    if !host.starts_with('[') && !is_name(host) {
+        return None;
+    }
+    match port {
+        None => Some((host, None)),
+        Some(port) if port.len() <= 5 && port.bytes().all(|octet| octet.is_ascii_digit()) => {
+            Some((host, Some(port.parse().ok().filter(|port| *port > 0)?)))
+        }
+        Some(_) => None,
+    }
+}
+
+/// A host as it is compared: lower case, without the dot at its end.
+fn canonical(host: &str) -> Cow<'_, str> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|octet| octet.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+fn authority<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Fault> {
+    let of_target = match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) => Some(authority.as_str()),
+        // HTTP/2 has the authority apart from the path; in HTTP/1 this is authority-form, which is CONNECT's.
+        (None, Some(authority)) if version >= Version::HTTP_2 => Some(authority.as_str()),
+        (None, None) => None,
+        _ => return Err(Fault::Target),
+    };
+    let mut fields = headers.get_all(HOST).iter();
+    let host = fields.next().map(|value| value.to_str().map_err(|_| Fault::Host)).transpose()?;
+    if fields.next().is_some() || (host.is_none() && version == Version::HTTP_11) {
+        return Err(Fault::HostCount);
+    }
+    match (of_target, host) {
+        (None, None) if version == Version::HTTP_10 => Ok(""),
+        (None, None) => Err(Fault::HostCount),
+        (Some(one), None) | (None, Some(one)) => split_authority(one).map(|_| one).ok_or(Fault::Host),
+        (Some(target), Some(host)) => same_authority(target, host, uri.scheme_str()).map(|()| host),
+    }
+}
+
+fn same_authority(target: &str, host: &str, scheme: Option<&str>) -> Result<(), Fault> {
+    let default = if scheme == Some("http") { 80 } else { 443 };
+    let (target_host, target_port) = split_authority(target).ok_or(Fault::Host)?;
+    let (host, port) = split_authority(host).ok_or(Fault::Host)?;
+    let same = canonical(target_host).eq_ignore_ascii_case(&canonical(host))
+        && target_port.unwrap_or(default) == port.unwrap_or(default);
+    if same { Ok(()) } else { Err(Fault::HostMismatch) }
+}
+
+/// Rule b, and no body behind an Upgrade.
+fn check_body(version: Version, headers: &HeaderMap) -> Result<(), Fault> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    if let Some(coding) = coding {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if version != Version::HTTP_11 || codings.next().is_some() || !chunked {
+            return Err(Fault::TransferEncoding);
+        }
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let mut has_body = coding.is_some();
+    if let Some(length) = lengths.next() {
+        let digits = length.as_bytes();
+        let is_number = (1..=19).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+        if coding.is_some() || lengths.next().is_some() || !is_number {
+            return Err(Fault::ContentLength);
+        }
+        has_body = digits.iter().any(|&digit| digit != b'0');
+    }
+    if has_body && headers.contains_key(UPGRADE) { Err(Fault::UpgradeBody) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests;
