@@ -1,6 +1,7 @@
 //! Addresses in the config: where to listen, upstream servers, public hosts and paths.
 //!
-//! Each reader yields the one form that the rest of the program knows, or a [`Fault`] that says what to write instead.
+//! Each reader yields the one form that the rest of the program knows, or a [`Fault`] that says what to write
+//! instead.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

@@ -1,7 +1,7 @@
 //! `[apps.NAME]` and `[[rules]]`.
 //!
-//! An app with a mistake is still read to its end and takes part in later checks with what is known of it, so that one
-//! mistake hides no other.
+//! An app with a mistake is still read to its end and takes part in later checks with what is known of it, so
+//! that one mistake hides no other.
 
 use std::sync::Arc;
 
@@ -104,7 +104,8 @@ fn read(table: Table<'_>, app: AppIx, key: &Key, shared: &mut Shared<'_>) -> Dra
     let balance = table.choice("balance", &words).unwrap_or(Balance::Sticky);
     let host_header = host_header(&table);
     let session = session::read(&table);
-    // Where the path is wrong, the mount is all there is: that is one mistake, not one more for all that lies below it.
+    // Where the path is wrong, the mount is all there is: that is one mistake, not one more for all that lies
+    // below it.
     let beat = beat::read(&table, &mount, &shared.pace);
     let sign_out = sign_out(&table, &mount, shared.sign_out);
     for key in ["tls", "health"] {

@@ -1,4 +1,5 @@
-//! Checks that need more than one app: overlapping routes, URL tokens of other apps, and what is worth a thought.
+//! Checks that need more than one app: overlapping routes, URL tokens of other apps, and what is worth a
+//! thought.
 //!
 //! Here the drafts become the route map; a draft whose own reading failed is not blamed twice.
 
@@ -134,7 +135,8 @@ fn part_of(draft: &Draft, name: &str) -> Option<(usize, usize)> {
     parts(draft).find(|(_, _, own)| own.eq_ignore_ascii_case(name)).map(|(token, part, _)| (token, part))
 }
 
-/// Warns of heartbeats that are missing, too late or for nothing, and reports those that another app would get.
+/// Warns of heartbeats that are missing, too late or for nothing, and reports those that another app would
+/// get.
 pub(super) fn heartbeats(drafts: &[Draft], findings: &Findings) {
     for draft in drafts {
         let name = &draft.route.rules.name;
@@ -205,7 +207,8 @@ pub(super) struct Outside<'a> {
 }
 
 impl Outside<'_> {
-    /// True where browsers surely speak plain HTTP to another machine: they send no Fetch Metadata then, and drop `Secure`.
+    /// True where browsers surely speak plain HTTP to another machine: they send no Fetch Metadata then, and
+    /// drop `Secure`.
     fn is_plain(&self) -> bool {
         let remote = self.listen.iter().any(|own| !own.is_local());
         match self.server.public_scheme {

@@ -1,6 +1,8 @@
-//! The presets of `session.engine`: names and shapes of the token, the app's usual timeout, cookies that pass.
+//! The presets of `session.engine`: names and shapes of the token, the app's usual timeout, cookies that
+//! pass.
 //!
-//! Data only; each preset names where its facts come from. A shape says what an engine may issue, never who sent it.
+//! Data only; each preset names where its facts come from. A shape says what an engine may issue, never who
+//! sent it.
 
 use std::time::Duration;
 
@@ -43,10 +45,12 @@ pub(super) const fn has_types(engine: Engine) -> bool {
     matches!(engine, Engine::ColdFusion | Engine::Lucee)
 }
 
-/// How long sessions of `engine` live where nobody says otherwise; `None` where the app always decides itself.
+/// How long sessions of `engine` live where nobody says otherwise; `None` where the app always decides
+/// itself.
 pub(super) const fn timeout(engine: Engine) -> Option<Duration> {
     let minutes = match engine {
-        // Adobe's server default; OpenBD took it over; ASP.NET's `sessionState timeout` and ASP.NET Core's `IdleTimeout`.
+        // Adobe's server default; OpenBD took it over; ASP.NET's `sessionState timeout` and ASP.NET Core's
+        // `IdleTimeout`.
         Engine::ColdFusion | Engine::OpenBd | Engine::AspNet | Engine::AspNetCore => 20,
         // Lucee's `0,0,30,0`; the Servlet containers' `session-timeout`.
         Engine::Lucee | Engine::BoxLang | Engine::Servlet => 30,
@@ -62,7 +66,8 @@ pub(super) const fn timeout(engine: Engine) -> Option<Duration> {
 /// Cookies of `engine` that are treated by name, after the app's own exceptions.
 pub(super) const fn exceptions(engine: Engine) -> &'static [(&'static str, Disposition)] {
     match engine {
-        // Scripts read it to fill the X-CSRFToken header (Django's documentation, "How to use CSRF protection").
+        // Scripts read it to fill the X-CSRFToken header (Django's documentation, "How to use CSRF
+        // protection").
         Engine::Django => &[("csrftoken", Disposition::Pass)],
         _ => &[],
     }
@@ -128,12 +133,13 @@ pub(super) const OPAQUE: &str = r"[!\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]+";
 /// A decimal counter (Adobe up to 9, OpenBD), or a GUID.
 const CFID: &str = "[1-9][0-9]{0,18}|[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}";
 
-/// A number, or Adobe's UUID form, 16 hex digits, `-` and 8-4-4-16 (on by default from ColdFusion 10), or a GUID.
+/// A number, or Adobe's UUID form, 16 hex digits, `-` and 8-4-4-16 (on by default from ColdFusion 10), or a
+/// GUID.
 const CFTOKEN: &str = "[1-9][0-9]{0,18}|[0-9A-Fa-f]{16}-[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){2}[0-9A-Fa-f]{16}|\
                        [0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}";
 
-/// Lucee looks at length and dashes only, and with `lucee.identify.client` the last twelve characters are `x` and a hash
-/// that is not hex.
+/// Lucee looks at length and dashes only, and with `lucee.identify.client` the last twelve characters are `x`
+/// and a hash that is not hex.
 const LUCEE_CFID: &str = "[0-9A-Za-z]{8}-(?:[0-9A-Za-z]{4}-){3}[0-9A-Za-z]{12}";
 
 /// Tomcat: 32 hex digits or more; Jetty: `node0...`; WebLogic and route suffixes after `.` or `!`.
@@ -159,7 +165,8 @@ pub(super) fn tokens(engine: Engine, of: SessionType) -> Result<Vec<TokenRule>, 
     let list = match engine {
         // Adobe: developers' guide, "Configuring and using session variables"; APSB11-04.
         Engine::ColdFusion => cfml(ADOBE_PAIR, of),
-        // lucee.runtime.PageContextImpl and a live 5.4 and 6.2: with J2EE sessions the pair changes while the session lives.
+        // lucee.runtime.PageContextImpl and a live 5.4 and 6.2: with J2EE sessions the pair changes while the
+        // session lives.
         Engine::Lucee => cfml(LUCEE_PAIR, of),
         // OpenBD's cfSession: URL, then FORM, then cookie; always the pair.
         Engine::OpenBd => cfml(ADOBE_PAIR, SessionType::Cf),
@@ -190,8 +197,8 @@ fn plain(engine: Engine) -> Vec<Token> {
         )],
         // php.ini: session.name, session.sid_length; `?PHPSESSID=` where use_only_cookies is off.
         Engine::Php => vec![Token::of(const { &[Part::both("PHPSESSID", "[a-zA-Z0-9,-]{22,256}")] })],
-        // System.Web.SessionState.SessionId: 24 of a-z and 0-5, cookieless `/(S(id))/`; Mono: 24 upper-case hex digits.
-        // The sign-in is a cookie of its own, renewed in the second half of its life.
+        // System.Web.SessionState.SessionId: 24 of a-z and 0-5, cookieless `/(S(id))/`; Mono: 24 upper-case
+        // hex digits. The sign-in is a cookie of its own, renewed in the second half of its life.
         Engine::AspNet => vec![
             Token::of(
                 const {
@@ -209,7 +216,8 @@ fn plain(engine: Engine) -> Vec<Token> {
             Token::of(const { &[Part::cookie(".AspNetCore.Session", OPAQUE)] }),
             Token::rolling(const { &[Part::cookie(".AspNetCore.Cookies", OPAQUE)] }),
         ],
-        // django.contrib.sessions: 32 of a-z and 0-9; longer, with `:`, where signed cookies keep the session itself.
+        // django.contrib.sessions: 32 of a-z and 0-9; longer, with `:`, where signed cookies keep the session
+        // itself.
         Engine::Django => vec![Token::of(const { &[Part::cookie("sessionid", "[0-9A-Za-z:_.-]{32,}")] })],
         // express-session: `s:` (encoded or not), the id, `.`, a signature in base64.
         Engine::Express => vec![Token::of(

@@ -1,6 +1,7 @@
 //! The command `explain`: what would happen to one URL, in plain words.
 //!
-//! Nothing is asked and nothing is sent: the answer follows from the config alone. No token is shown, whoever's it is.
+//! Nothing is asked and nothing is sent: the answer follows from the config alone. No token is shown,
+//! whoever's it is.
 
 use std::fmt::Write as _;
 
@@ -54,8 +55,8 @@ pub fn explain(config: &Config, url: &str) -> Result<String, ExplainError> {
         .strip_prefix(&*bridge.prefix)
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let route = config.routes.find(&asked.host, &asked.normal).filter(|_| !own);
-    let title = redacted(&asked, config, route);
-    line(&mut out, "request", &format!("{} {title}", asked.method));
+    let title = redacted(asked.path, asked.query, config);
+    line(&mut out, "request", &format!("{} {}{title}", asked.method, asked.host));
     if own {
         line(&mut out, "answered by", "the proxy itself (`bridge.prefix`)");
         return Ok(out);
@@ -110,8 +111,7 @@ fn parse(url: &str) -> Result<Asked<'_>, ExplainError> {
     } else {
         server.split(':').next().unwrap_or(server)
     };
-    if rest.is_empty() || rest.contains(char::is_whitespace) || (bare.is_empty() && !target.starts_with('/'))
-    {
+    if rest.is_empty() || rest.contains(char::is_whitespace) || (bare.is_empty() && !url.starts_with('/')) {
         return Err(ExplainError::NotAUrl);
     }
     let target = target.split('#').next().unwrap_or_default();

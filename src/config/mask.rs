@@ -1,7 +1,7 @@
 //! Hides the secrets of a config in its own text, so that lines of it may be printed.
 //!
-//! The masked text is byte for byte as long as the real one and breaks its lines at the same places: spans fit both. Where a
-//! file does not parse, rather too much is hidden than too little.
+//! The masked text is byte for byte as long as the real one and breaks its lines at the same places: spans
+//! fit both. Where a file does not parse, rather too much is hidden than too little.
 
 use std::sync::LazyLock;
 
@@ -10,13 +10,13 @@ use toml::de::{DeTable, DeValue};
 
 /// A key whose value is a secret, up to its value, in a text that may not parse.
 static SECRET_KEY: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r#"(?:^|[\s{.,"'])(?:token|key\w*|urls)["']?[ \t]*=[ \t]*"#).ok());
+    LazyLock::new(|| Regex::new(r#"(?:^|[\s{.,"'])(?i:to?ke?n|key\w*|urls)["']?[ \t]*=[ \t]*"#).ok());
 
 /// User and password of a URL.
 static USERINFO: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"://([^/?#"'\s]*)@"#).ok());
 
-/// `text` with the content of secret strings as asterisks: values of keys `token`, `key*` and `urls`, and user and password
-/// of any URL.
+/// `text` with the content of secret strings as asterisks: values of keys `token`, `key*`, `urls` and the
+/// like, and user and password of any URL.
 pub(super) fn mask(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
     let (tree, errors) = DeTable::parse_recoverable(text);
@@ -32,9 +32,11 @@ pub(super) fn mask(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| "*".repeat(text.len()))
 }
 
-/// True where the value of `key` is a secret.
+/// True where the value of `key` is a secret, or would be but for a slip in the key.
 fn is_secret(key: &str) -> bool {
-    key == "token" || key == "urls" || key.starts_with("key")
+    let key = key.to_ascii_lowercase();
+    let named = key == "urls" || key.starts_with("key") || key.contains("secret") || key.contains("passw");
+    named || (key != "tokens" && strsim::jaro_winkler(&key, "token") > 0.84)
 }
 
 fn mask_table(table: &DeTable<'_>, bytes: &mut [u8]) {
@@ -69,8 +71,8 @@ fn mask_lines(text: &str, bytes: &mut [u8]) {
     }
 }
 
-/// Hides what stands between the quotes of the value in `start..end`; a reference such as `${VAR}` is no secret and is what
-/// a message is about, so a value that is nothing else stays.
+/// Hides what stands between the quotes of the value in `start..end`; a reference such as `${VAR}` is no
+/// secret and is what a message is about, so a value that is nothing else stays.
 fn hide_value(bytes: &mut [u8], start: usize, end: usize) {
     let quotes = bytes.get(start..end).map_or(0, |value| {
         if value.starts_with(b"\"\"\"") || value.starts_with(b"'''") {
@@ -105,13 +107,20 @@ mod tests {
 
     #[test]
     fn secret_values_are_hidden_and_nothing_moves() {
-        let text = "a = 1\n[admin]\ntoken = \"pass\u{e4}\" # why\nurls = ['x://u:p@h', \"two\"]\nkeys_file = \"k\"\n";
+        let text = "a = 1\n[admin]\ntoken = \"pass\u{e4}\" #\nurls = ['x://u:p@h', \"two\"]\nkeys_file = \"k\"\n";
         let masked = mask(text);
         assert_eq!(masked.len(), text.len());
         assert_eq!(
             masked,
-            "a = 1\n[admin]\ntoken = \"******\" # why\nurls = ['*********', \"***\"]\nkeys_file = \"*\"\n"
+            "a = 1\n[admin]\ntoken = \"******\" #\nurls = ['*********', \"***\"]\nkeys_file = \"*\"\n"
         );
+    }
+
+    #[test]
+    fn a_slip_in_the_key_hides_the_value_all_the_same() {
+        assert_eq!(mask("tokn = \"abc\""), "tokn = \"***\"");
+        assert_eq!(mask("Token = \"abc\""), "Token = \"***\"");
+        assert_eq!(mask("tokens = [\"abc\"]\npath = \"/x\""), "tokens = [\"abc\"]\npath = \"/x\"");
     }
 
     #[test]
@@ -124,7 +133,7 @@ mod tests {
     #[test]
     fn a_file_that_does_not_parse_hides_more() {
         assert_eq!(mask("token = \"abc\nx = 1"), "token = ****\nx = 1");
-        assert_eq!(mask("t = { key = 'abc', \nx = "), "t = { key = ******\nx = ");
+        assert_eq!(mask("t = { key = 'abc', \nx = "), "t = { key = *******\nx = ");
         assert_eq!(mask("token = \"\"\"abc\nsecret"), "token = ******\n******");
     }
 
@@ -135,7 +144,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_keeps_its_length_and_its_lines(text in "[a-z\"'=\\[\\]{}. \n\u{e4}$:@/]{0,80}|(token = [\"']?.{0,20}\n?){0,3}") {
+        fn any_text_keeps_its_length_and_its_lines(
+            text in "[a-z\"'=\\[\\]{}. \n\u{e4}$:@/]{0,80}|(token = [\"']?.{0,20}\n?){0,3}",
+        ) {
             let masked = mask(&text);
             proptest::prop_assert_eq!(masked.len(), text.len());
             proptest::prop_assert_eq!(masked.matches('\n').count(), text.matches('\n').count());

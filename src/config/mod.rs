@@ -1,7 +1,7 @@
 //! The config: from a TOML file to the words of the product, with every mistake found at once.
 //!
-//! Parse, don't validate: what comes out of [`load`] is usable as it is, and no later step looks at it again. Reading never
-//! stops at a mistake, and no report shows a secret.
+//! Parse, don't validate: what comes out of [`load`] is usable as it is, and no later step looks at it again.
+//! Reading never stops at a mistake, and no report shows a secret.
 
 mod address;
 mod app;
@@ -62,7 +62,8 @@ pub struct Config {
     pub origins: Vec<OriginText>,
     /// The table of live sessions.
     pub registry: registry::options::Options,
-    /// True where nobody chose the store: sessions are in memory, and a restart forgets them. The start says so.
+    /// True where nobody chose the store: sessions are in memory, and a restart forgets them. The start says
+    /// so.
     pub store_is_memory_by_default: bool,
     /// What operators reach.
     pub admin: AdminOptions,
@@ -95,7 +96,8 @@ pub fn load_str(name: &str, text: &str) -> Result<(Config, Vec<Warning>), Report
     load_with(name, text, &Process)
 }
 
-/// The command `check`: what there is to say of the config at `path`, and whether it is usable. Warnings alone do no harm.
+/// The command `check`: what there is to say of the config at `path`, and whether it is usable. Warnings
+/// alone do no harm.
 #[must_use]
 pub fn check(path: &Path, colour: bool) -> (String, bool) {
     match load(path) {

@@ -68,7 +68,7 @@ pub(super) fn admin(top: &Table<'_>) -> AdminOptions {
         let finding = Finding::at(
             &text.span,
             "`admin` can be reached by others and has no `token`",
-            "not this machine alone",
+            "this address is not local",
         );
         table.findings.error(
             finding.help("`token = \"${file:/etc/sessionbridge/admin-token}\"`, or listen at 127.0.0.1"),

@@ -1,7 +1,7 @@
 //! What is wrong with a config, and how it is shown: the place in the file, a caret, and a way out.
 //!
-//! A report never shows a secret: values that are secrets are masked in the source before a line of it is printed, and
-//! messages quote a value only where it stands in the file as it is.
+//! A report never shows a secret: values that are secrets are masked in the source before a line of it is
+//! printed, and messages quote a value only where it stands in the file as it is.
 
 use std::fmt;
 use std::ops::Range;
@@ -163,7 +163,8 @@ impl Report {
         &self.warnings
     }
 
-    /// As people read it, with terminal colours if wanted; every line ends in a newline, the last one is [`summary`].
+    /// As people read it, with terminal colours if wanted; every line ends in a newline, the last one is
+    /// [`summary`].
     #[must_use]
     pub fn render(&self, colour: bool) -> String {
         let errors = self.errors.iter().map(|finding| finding.render(&Level::ERROR, colour));

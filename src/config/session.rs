@@ -1,6 +1,7 @@
 //! `[apps.NAME.session]`: an engine's preset, and what the app says otherwise.
 //!
-//! A token rule that comes out of here has at least one part, and each part at least one place where it rides.
+//! A token rule that comes out of here has at least one part, and each part at least one place where it
+//! rides.
 
 use std::time::Duration;
 
@@ -178,7 +179,8 @@ fn own_tokens(table: &Table<'_>, engine: Option<Engine>) -> Vec<TokenRule> {
     rules
 }
 
-/// One entry of `tokens`. A rails session rides in a cookie and changes with every answer, whatever else is said.
+/// One entry of `tokens`. A rails session rides in a cookie and changes with every answer, whatever else is
+/// said.
 fn own_token(entry: Table<'_>, name: Option<Text>, rails: bool) -> Option<TokenRule> {
     if !entry.has("name") {
         entry.findings.error(Finding::at(&entry.span, "a token has no `name`", "how is it called?"));

@@ -64,8 +64,8 @@ fn refuse_nested(key: &Key, findings: &Findings) -> bool {
     nested
 }
 
-/// The files that `pattern` names, sorted. Stars stand in the last part of a path only; a name without a star is a file
-/// that must be there.
+/// The files that `pattern` names, sorted. Stars stand in the last part of a path only; a name without a star
+/// is a file that must be there.
 fn matching(directory: &Path, pattern: &Text, findings: &Findings) -> Vec<PathBuf> {
     let whole = directory.join(&pattern.text);
     let last = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -1,7 +1,8 @@
-//! Typed reading of one table: each reader names a key, says what is wrong with its value, and counts the key as known.
+//! Typed reading of one table: each reader names a key, says what is wrong with its value, and counts the key
+//! as known.
 //!
-//! Nothing here stops at a mistake: a reader that finds one reports it and yields nothing, so that all are found at once.
-//! What no reader asked for is unknown, which [`Table::finish`] reports.
+//! Nothing here stops at a mistake: a reader that finds one reports it and yields nothing, so that all are
+//! found at once. What no reader asked for is unknown, which [`Table::finish`] reports.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -19,7 +20,8 @@ pub(super) struct Text {
 }
 
 impl Text {
-    /// The value in backticks where it stands in the file like that, else `otherwise`: what came from outside is not shown.
+    /// The value in backticks where it stands in the file like that, else `otherwise`: what came from outside
+    /// is not shown.
     pub(super) fn quoted(&self, otherwise: &str) -> String {
         if self.literal { format!("`{}`", self.text) } else { otherwise.to_owned() }
     }
@@ -71,6 +73,8 @@ pub(super) struct Table<'a> {
     pub(super) findings: &'a Findings,
     entries: &'a [(Key, Node)],
     known: RefCell<Vec<&'static str>>,
+    /// Of the known ones, those that are refused: nobody is told to write them.
+    refused: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> Table<'a> {
@@ -84,17 +88,18 @@ impl<'a> Table<'a> {
             return None;
         };
         let (place, span) = (place.to_owned(), node.span.clone());
-        Some(Self { place, span, findings, entries, known: RefCell::default() })
+        Some(Self { place, span, findings, entries, known: RefCell::default(), refused: RefCell::default() })
     }
 
     /// Reports every key that no reader asked for.
     pub(super) fn finish(self) {
-        let known = self.known.borrow();
+        let (known, refused) = (self.known.borrow(), self.refused.borrow());
+        let offered = || known.iter().copied().filter(|key| !refused.contains(key));
         for (key, _) in self.entries.iter().filter(|(key, _)| !known.contains(&key.name.as_str())) {
             let place = if self.place.is_empty() { String::new() } else { format!(" in {}", self.place) };
-            let label = match closest(&key.name, known.iter().copied()) {
+            let label = match closest(&key.name, offered()) {
                 Some(name) => format!("did you mean `{name}`?"),
-                None => format!("known here: {}", words(known.iter().copied())),
+                None => format!("known here: {}", words(offered())),
             };
             self.findings.error(Finding::at(
                 &key.span,
@@ -289,8 +294,9 @@ impl<'a> Table<'a> {
 
     /// Refuses `key`, which is defined and not built yet, unless its value is what is done anyway.
     pub(super) fn unbuilt_unless(&self, key: &'static str, is_default: impl Fn(&Value) -> bool) {
+        self.refused.borrow_mut().push(key);
         let Some((own, _)) = self.entry(key).filter(|(_, node)| !is_default(&node.value)) else { return };
-        let place = if self.place.is_empty() { String::new() } else { format!(" (in {})", self.place) };
+        let place = if self.place.is_empty() { String::new() } else { format!(" in {}", self.place) };
         let title = format!("`{key}`{place} is not built yet in this version");
         self.findings.error(Finding::at(&own.span, title, "take it out"));
     }

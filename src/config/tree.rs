@@ -1,7 +1,7 @@
 //! The config as a tree in which every key and value knows its file and place.
 //!
-//! Built from `toml`'s own spanned tree, with references resolved; several files become one tree here, and no later step
-//! knows that there was more than one.
+//! Built from `toml`'s own spanned tree, with references resolved; several files become one tree here, and no
+//! later step knows that there was more than one.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -66,7 +66,8 @@ pub(super) enum Value {
     Bool(bool),
     List(Vec<Node>),
     Table(Vec<(Key, Node)>),
-    /// A string whose references could not be resolved. Reported where it was read, and then nobody's business.
+    /// A string whose references could not be resolved. Reported where it was read, and then nobody's
+    /// business.
     Broken,
     /// Nothing that any setting takes: a fraction, a date.
     Other(&'static str),
@@ -86,7 +87,8 @@ impl Value {
     }
 }
 
-/// The tree of the file `source` with the real `text`. What does not parse is reported, and the rest is read all the same.
+/// The tree of the file `source` with the real `text`. What does not parse is reported, and the rest is read
+/// all the same.
 pub(super) fn parse(source: &Arc<Source>, text: &str, outside: &dyn Outside, findings: &Findings) -> Node {
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
@@ -155,7 +157,8 @@ impl Builder<'_> {
     }
 }
 
-/// Adds what `from` says to `into`: tables by name, `[[rules]]` one after the other. What both say is reported.
+/// Adds what `from` says to `into`: tables by name, `[[rules]]` one after the other. What both say is
+/// reported.
 pub(super) fn merge(into: &mut Node, from: Node, findings: &Findings) {
     merge_at(into, from, "", findings);
 }

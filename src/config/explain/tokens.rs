@@ -149,8 +149,8 @@ fn segment<'a>(text: &'a str, route: &Route) -> Option<path::Segment<'a>> {
     path::session_segment(text, route.rules.mount.prefix().len())
 }
 
-/// The URL with every token's value as `…`, whichever app's token it is and wherever it goes.
-pub(super) fn redacted(asked: &Asked<'_>, config: &Config, route: Option<&Route>) -> String {
+/// Path and query with every token's value as `…`, whichever app's token it is and wherever it goes.
+pub(super) fn redacted(text: &str, query: Option<&str>, config: &Config) -> String {
     let routes = config.routes.routes();
     let is_token = |key: &str| {
         routes.iter().any(|route| {
@@ -160,31 +160,24 @@ pub(super) fn redacted(asked: &Asked<'_>, config: &Config, route: Option<&Route>
             mapped || is_raw_query(key, route) || is_raw_path_param(key, route)
         })
     };
-    let mut path = asked.path.to_owned();
-    let spans: Vec<_> = path::params(asked.path).filter(|param| is_token(param.name)).collect();
-    for param in spans.iter().rev() {
+    let mut path = text.to_owned();
+    let found: Vec<_> = path::params(text).filter(|param| is_token(param.name)).collect();
+    for param in found.iter().rev() {
         path.replace_range(param.span.clone(), &format!(";{}=\u{2026}", param.name));
     }
-    let any_segment = route.map_or_else(
-        || routes.iter().any(|own| segment(asked.path, own).is_some()),
-        |own| segment(asked.path, own).is_some(),
-    );
-    if any_segment && let Some(found) = path::session_segment(&path, 0) {
-        path.replace_range(found.span.clone(), "/(\u{2026})");
+    let has_segments = routes.iter().flat_map(parts).any(|part| part.segment);
+    let segment = path::session_segment(&path, 0).filter(|_| has_segments).map(|segment| segment.span);
+    if let Some(span) = segment {
+        path.replace_range(span, "/(\u{2026})");
     }
-    format!("{}{path}{}", asked.host, masked_query(asked.query, is_token))
-}
-
-/// `?` and the query, with the values of tokens as `…`.
-fn masked_query(text: Option<&str>, is_token: impl Fn(&str) -> bool) -> String {
-    let Some(text) = text else { return String::new() };
-    let mut out = text.to_owned();
-    let spans: Vec<_> =
-        query::params(text).filter(|param| param.value.is_some() && is_token(param.key)).collect();
-    for param in spans.iter().rev() {
-        out.replace_range(param.span.clone(), &format!("{}=\u{2026}", param.key));
+    let Some(query) = query else { return path };
+    let mut masked = query.to_owned();
+    let found: Vec<_> =
+        query::params(query).filter(|param| param.value.is_some() && is_token(param.key)).collect();
+    for param in found.iter().rev() {
+        masked.replace_range(param.span.clone(), &format!("{}=\u{2026}", param.key));
     }
-    format!("?{out}")
+    format!("{path}?{masked}")
 }
 
 /// Path and query as the app gets them.
@@ -200,6 +193,5 @@ pub(super) fn cleaned(asked: &Asked<'_>, config: &Config, route: &Route) -> Stri
     }
     let left = asked.query.map(|text| query::cut(text, goes).unwrap_or_else(|| text.to_owned()));
     let left = left.filter(|text| !text.is_empty() || asked.query == Some(""));
-    let path = route.rules.mount.to_app(&path);
-    format!("{path}{}", masked_query(left.as_deref(), is_mapped))
+    redacted(&route.rules.mount.to_app(&path), left.as_deref(), config)
 }
