@@ -1,8 +1,10 @@
 //! sessionbridge: a reverse proxy that makes a person's sessions in several old web applications live and end as one.
 
+pub mod app;
 pub mod balance;
 pub mod bridge;
 pub mod clock;
+pub mod config;
 pub mod demo;
 pub mod heartbeat;
 pub mod net;
