@@ -1,5 +1,6 @@
 //! sessionbridge: a reverse proxy that makes a person's sessions in several old web applications live and end as one.
 
+pub mod admin;
 pub mod app;
 pub mod balance;
 pub mod bridge;
