@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::bridge::beat::{Next, Pace, Verdict};
@@ -37,6 +38,8 @@ pub struct Heartbeat {
     clock: Clock,
     armed: Arc<AtomicUsize>,
     wheel: RefCell<Wheel<Entry>>,
+    /// Told when an entry was put back, which may come due before what the loop sleeps for.
+    put_back: Notify,
 }
 
 impl std::fmt::Debug for Heartbeat {
@@ -57,7 +60,7 @@ impl Heartbeat {
     ) -> Self {
         let (registry, clock) = (Arc::clone(&pinger.registry), pinger.clock);
         let wheel = RefCell::new(Wheel::new(clock.now()));
-        Self { routes, registry, pinger, sign_out, pressure, clock, armed, wheel }
+        Self { routes, registry, pinger, sign_out, pressure, clock, armed, wheel, put_back: Notify::new() }
     }
 
     /// Watches what `entries` brings, until nobody can bring anything any more.
@@ -70,6 +73,7 @@ impl Heartbeat {
                     Some(entry) => self.place(entry),
                     None => return,
                 },
+                () = self.put_back.notified() => {}
                 () = tokio::time::sleep_until(at), if wake.is_some() => {}
             }
             while let Ok(entry) = entries.try_recv() {
@@ -164,6 +168,7 @@ impl Heartbeat {
                         let verdict = this.pinger.ping(route, &entry.slot).await;
                         this.pressure.done(ticket, verdict != Some(Verdict::Unreachable), this.clock.now());
                         this.place(entry);
+                        this.put_back.notify_one();
                     });
                 }
             },
