@@ -19,7 +19,12 @@ const DEFAULTS: [&str; 2] = ["config.toml", "/etc/sessionbridge/config.toml"];
 
 /// A reverse proxy that makes a person's sessions in several old web applications live and end as one.
 #[derive(Debug, Parser)]
-#[command(version, about, arg_required_else_help = true, after_help = "Try it in a minute: sessionbridge demo")]
+#[command(
+    version,
+    about,
+    arg_required_else_help = true,
+    after_help = "Try it in a minute: sessionbridge demo"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

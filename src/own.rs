@@ -91,7 +91,8 @@ pub fn prepare(
         adopting: false,
         now,
     };
-    let (path, query) = ask.target.split_once('?').map_or((ask.target, None), |(path, query)| (path, Some(query)));
+    let (path, query) =
+        ask.target.split_once('?').map_or((ask.target, None), |(path, query)| (path, Some(query)));
     let clean = Clean { path: path.into(), query: query.map(Into::into) };
     let headers = own::headers(person.traits, person.passed);
     let (mut head, _) = to_app::translate(&context, ask.method.clone(), &clean, headers);
@@ -106,7 +107,8 @@ pub fn prepare(
 /// # Errors
 /// As [`Client::send`].
 pub async fn send(client: &Client, prepared: &Prepared, deadline: Duration) -> Result<Answer, SendError> {
-    let target = PathAndQuery::try_from(prepared.head.target.as_str()).unwrap_or(PathAndQuery::from_static("/"));
+    let target =
+        PathAndQuery::try_from(prepared.head.target.as_str()).unwrap_or(PathAndQuery::from_static("/"));
     let head = AppRequest { method: &prepared.head.method, target: &target, headers: &prepared.head.headers };
     let deadlines = Deadlines { connect: deadline, first_byte: deadline };
     let sent = client.send(&prepared.chosen.upstream, head, Body::empty(), &deadlines);

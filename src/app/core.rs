@@ -45,7 +45,10 @@ impl Core {
         let balancer = Arc::new(Balancer::new(super::convert::upstreams(&config.origins)));
         let names = routes.routes().iter().map(|route| Arc::clone(&route.rules.name)).collect();
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
-        let build = Build { version: env!("CARGO_PKG_VERSION"), commit: option_env!("SESSIONBRIDGE_COMMIT").unwrap_or("unknown") };
+        let build = Build {
+            version: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("SESSIONBRIDGE_COMMIT").unwrap_or("unknown"),
+        };
         let metrics = Metrics::new(build, names, listeners);
         let armed = Arc::new(AtomicUsize::new(0));
         observe(&metrics, &registry, &routes, &armed, &access);
@@ -68,7 +71,12 @@ impl Core {
             token: config.admin.token,
         });
         Self {
-            shared: Arc::new(proxy::Shared::new(Arc::clone(&registry), Arc::clone(&balancer), config.server, clock)),
+            shared: Arc::new(proxy::Shared::new(
+                Arc::clone(&registry),
+                Arc::clone(&balancer),
+                config.server,
+                clock,
+            )),
             pressure: Arc::new(Pressure::new(routes.routes().len())),
             request_prefix: u64::from_le_bytes(random::bytes()),
             routes,
@@ -116,8 +124,15 @@ impl Core {
 }
 
 /// The gauges that are read at a scrape.
-fn observe(metrics: &Metrics, registry: &Arc<Registry>, routes: &Arc<RouteMap>, armed: &Arc<AtomicUsize>, access: &AccessLog) {
-    let (registry, routes, armed, access) = (Arc::clone(registry), Arc::clone(routes), Arc::clone(armed), access.clone());
+fn observe(
+    metrics: &Metrics,
+    registry: &Arc<Registry>,
+    routes: &Arc<RouteMap>,
+    armed: &Arc<AtomicUsize>,
+    access: &AccessLog,
+) {
+    let (registry, routes, armed, access) =
+        (Arc::clone(registry), Arc::clone(routes), Arc::clone(armed), access.clone());
     metrics.observe(move |gauges| {
         let counts = registry.counts();
         gauges.sessions(counts.bound as u64, counts.pending as u64);

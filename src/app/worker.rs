@@ -25,7 +25,8 @@ const FLUSH: Duration = Duration::from_millis(100);
 
 /// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
-    let client = Client::new(dialer, ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() });
+    let client =
+        Client::new(dialer, ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() });
     let shard = Rc::new(core.metrics.shard());
     let (agenda, entries) = Agenda::new();
     let proxy = Rc::new(Proxy::new(
@@ -52,8 +53,12 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         clock: core.clock,
         shard,
     };
-    let routes = { let proxy = Rc::clone(&proxy); Rc::new(move || proxy.routes()) };
-    let heartbeat = Heartbeat::new(routes, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
+    let routes = {
+        let proxy = Rc::clone(&proxy);
+        Rc::new(move || proxy.routes())
+    };
+    let heartbeat =
+        Heartbeat::new(routes, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
     let beating = spawn_local(Rc::new(heartbeat).run(entries));
     let flushing = spawn_local(flush(Rc::clone(&proxy)));
     let serving = listeners.into_iter().map(|listener| {

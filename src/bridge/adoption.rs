@@ -70,7 +70,8 @@ mod tests {
     }
 
     fn step(adopt: Adopt, method: Method, fetch: Fetch, headers: &[(&'static str, &'static str)]) -> bool {
-        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        let headers =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
         is_own_step(adopt, &method, fetch, &headers.collect(), "apps.example.org")
     }
 

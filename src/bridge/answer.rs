@@ -100,7 +100,8 @@ pub fn should_arm(app: &mut AppSession) -> bool {
 /// form posted to it (ColdFusion sign-ins often change no token).
 fn signs_in(rules: &AppRules, answer: &Answer<'_>, learned: &Learned, first_form: bool) -> bool {
     let changed = learned.changed && !learned.gone && answer.sent.unsafe_method;
-    let form = if rules.sign_out.login.is_empty() { first_form } else { answer.asked.signs_in(&rules.sign_out) };
+    let form =
+        if rules.sign_out.login.is_empty() { first_form } else { answer.asked.signs_in(&rules.sign_out) };
     changed || form && answer.status < 500
 }
 

@@ -334,7 +334,8 @@ impl AppSession {
             if let Role::Token { token, .. } = edit.role
                 && (0..edit.parts).any(|part| self.vault.part(token, part).is_none())
             {
-                self.vault.retain(|cookie| !matches!(cookie.role, Role::Token { token: of, .. } if of == token));
+                self.vault
+                    .retain(|cookie| !matches!(cookie.role, Role::Token { token: of, .. } if of == token));
             }
         }
     }
@@ -381,7 +382,12 @@ impl AppSession {
 
     fn make_room(&mut self, bytes: usize) {
         while self.vault.count() >= MAX_COOKIES || self.vault.size() + bytes > MAX_BYTES {
-            let oldest = self.vault.iter().filter(|cookie| cookie.role == Role::Plain).map(|cookie| cookie.started).min();
+            let oldest = self
+                .vault
+                .iter()
+                .filter(|cookie| cookie.role == Role::Plain)
+                .map(|cookie| cookie.started)
+                .min();
             let Some(oldest) = oldest else { return };
             self.vault.retain(|cookie| cookie.role != Role::Plain || cookie.started != oldest);
         }

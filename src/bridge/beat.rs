@@ -25,7 +25,8 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them, in the order of their labels.
-    pub const ALL: [Self; 5] = [Self::Alive, Self::Reborn, Self::Replaced, Self::SignedOut, Self::Unreachable];
+    pub const ALL: [Self; 5] =
+        [Self::Alive, Self::Reborn, Self::Replaced, Self::SignedOut, Self::Unreachable];
 
     /// The word for it, everywhere.
     #[must_use]

@@ -30,7 +30,13 @@ pub fn read_line(line: &[u8], name: &str) -> Option<BridgeId> {
 
 /// True where `same_site` would have kept the cookie from a request of this kind, so that its absence says nothing.
 #[must_use]
-pub fn kept_away(same_site: SameSite, method: &Method, fetch: Fetch, headers: &HeaderMap, own_host: &str) -> bool {
+pub fn kept_away(
+    same_site: SameSite,
+    method: &Method,
+    fetch: Fetch,
+    headers: &HeaderMap,
+    own_host: &str,
+) -> bool {
     if cross_site(fetch, headers.get(http::header::ORIGIN), own_host) != Some(true) {
         return false;
     }
@@ -94,7 +100,11 @@ mod tests {
         let set = set("__Host-bridge", "abc", true, SameSite::Lax).unwrap();
         assert_eq!(set, "__Host-bridge=abc; HttpOnly; SameSite=Lax; Secure; Path=/");
         let gone = delete("__Host-bridge", true, SameSite::Lax).unwrap();
-        assert!(gone.to_str().unwrap().starts_with("__Host-bridge=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0"));
+        assert!(
+            gone.to_str()
+                .unwrap()
+                .starts_with("__Host-bridge=; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=0")
+        );
     }
 
     #[test]

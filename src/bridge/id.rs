@@ -127,7 +127,10 @@ mod tests {
 
     #[test]
     fn no_id_is_printed() {
-        assert_eq!(format!("{:?} {:?}", BridgeId::new([1; 16]), BridgeId::new([1; 16]).key()), "BridgeId(..) Key(..)");
+        assert_eq!(
+            format!("{:?} {:?}", BridgeId::new([1; 16]), BridgeId::new([1; 16]).key()),
+            "BridgeId(..) Key(..)"
+        );
     }
 
     proptest! {

@@ -58,7 +58,11 @@ impl Mount {
     pub fn to_app<'a>(&self, path: &'a str) -> Cow<'a, str> {
         match self.split(path) {
             Some(rest) if self.strip && self.prefix.len() > 1 => {
-                if rest.starts_with('/') { Cow::Borrowed(rest) } else { Cow::Owned(format!("/{rest}")) }
+                if rest.starts_with('/') {
+                    Cow::Borrowed(rest)
+                } else {
+                    Cow::Owned(format!("/{rest}"))
+                }
             }
             _ => Cow::Borrowed(path),
         }

@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn no_cache_may_answer_and_the_person_is_recognised() {
-        let traits = ClientTraits { user_agent: Some(HeaderValue::from_static("MSIE")), ..ClientTraits::default() };
+        let traits =
+            ClientTraits { user_agent: Some(HeaderValue::from_static("MSIE")), ..ClientTraits::default() };
         let headers = headers(Some(&traits), b"theme=dark");
         assert_eq!(headers.get(CACHE_CONTROL).unwrap(), "no-cache");
         assert_eq!(headers.get(http::header::USER_AGENT).unwrap(), "MSIE");

@@ -89,7 +89,9 @@ impl Passed {
 
     /// Takes what waits for an answer from `app`.
     pub fn take_waiting(&mut self, app: AppIx) -> Vec<HeaderValue> {
-        let Some(inner) = self.0.as_mut().filter(|inner| !inner.waiting.is_empty()) else { return Vec::new() };
+        let Some(inner) = self.0.as_mut().filter(|inner| !inner.waiting.is_empty()) else {
+            return Vec::new();
+        };
         let (taken, kept) = std::mem::take(&mut inner.waiting).into_iter().partition(|(of, _)| *of == app);
         inner.waiting = kept;
         let taken: Vec<(AppIx, HeaderValue)> = taken;

@@ -19,8 +19,8 @@ pub struct Asked<'a> {
 
 /// Words that say "sign me out" where they stand as a whole.
 const WORDS: [&str; 12] = [
-    "logout", "logoff", "signout", "signoff", "log-out", "log_out", "log-off", "log_off", "sign-out", "sign_out", "sign-off",
-    "sign_off",
+    "logout", "logoff", "signout", "signoff", "log-out", "log_out", "log-off", "log_off", "sign-out",
+    "sign_out", "sign-off", "sign_off",
 ];
 
 impl Asked<'_> {
@@ -52,7 +52,8 @@ impl Asked<'_> {
     /// True for a form posted to one of the app's sign-in pages.
     #[must_use]
     pub fn signs_in(&self, rules: &SignOutRules) -> bool {
-        self.method == Method::POST && rules.login.iter().any(|login| login.matches(self.method, self.path, self.query))
+        self.method == Method::POST
+            && rules.login.iter().any(|login| login.matches(self.method, self.path, self.query))
     }
 }
 
@@ -95,7 +96,10 @@ mod tests {
         assert!(!seen("/AppA/logout.cfm", None, Learned::default()), "nothing happened");
         assert!(!seen("/AppA/catalogoutput.cfm", None, DELETED), "no whole word");
         assert!(!seen("/AppA/index.cfm", None, DELETED), "an app that lost its table takes nobody along");
-        assert!(!seen("/AppA/logout.cfm", None, Learned { first: true, ..DELETED }), "a first token ends nothing");
+        assert!(
+            !seen("/AppA/logout.cfm", None, Learned { first: true, ..DELETED }),
+            "a first token ends nothing"
+        );
     }
 
     #[test]
@@ -110,7 +114,8 @@ mod tests {
 
     #[test]
     fn only_a_posted_form_is_a_sign_in() {
-        let sign_in = |method| Asked { method: &method, path: "/AppA/login.cfm", query: None }.signs_in(&rules(&[]));
+        let sign_in =
+            |method| Asked { method: &method, path: "/AppA/login.cfm", query: None }.signs_in(&rules(&[]));
         assert!(sign_in(Method::POST));
         assert!(!sign_in(Method::GET));
     }

@@ -80,7 +80,12 @@ impl std::fmt::Debug for Shown {
 
 /// Translates `headers` of a request for the public, already cleaned `clean` URL.
 #[must_use]
-pub fn translate(context: &ToApp<'_>, method: Method, clean: &url::Clean<'_>, mut headers: HeaderMap) -> (AppHead, Seen) {
+pub fn translate(
+    context: &ToApp<'_>,
+    method: Method,
+    clean: &url::Clean<'_>,
+    mut headers: HeaderMap,
+) -> (AppHead, Seen) {
     hop::strip_request(&mut headers);
     drop_ours(&mut headers);
     let target = target(context, clean);
@@ -112,7 +117,11 @@ fn target(context: &ToApp<'_>, clean: &url::Clean<'_>) -> String {
     let inner = mount.to_app(&clean.path);
     let riding = context.session.and_then(|session| {
         session.vault().iter().find(|cookie| cookie.carrier != Carrier::Cookie).and_then(|cookie| {
-            let style = if cookie.carrier == Carrier::Wrapped { path::SegmentStyle::Wrapped } else { path::SegmentStyle::Bare };
+            let style = if cookie.carrier == Carrier::Wrapped {
+                path::SegmentStyle::Wrapped
+            } else {
+                path::SegmentStyle::Bare
+            };
             Some((style, std::str::from_utf8(cookie.value).ok()?))
         })
     });
@@ -145,7 +154,8 @@ fn cookies(context: &ToApp<'_>, target: &str, headers: &mut HeaderMap) -> Seen {
     if let Some(line) = &line {
         from_browser(context, line.as_bytes(), &mut out, &mut seen);
     }
-    if out.is_empty() && context.rules.session.as_ref().is_some_and(|session| session.engine.wants_a_cookie()) {
+    if out.is_empty() && context.rules.session.as_ref().is_some_and(|session| session.engine.wants_a_cookie())
+    {
         // Without any cookie these engines print ids into the links of the page.
         out.extend_from_slice(b"cookies=on");
     }
@@ -196,13 +206,16 @@ fn from_browser(context: &ToApp<'_>, line: &[u8], out: &mut Vec<u8>, seen: &mut 
         let unprefixed = context.rules.unprefixed(pair.name);
         let name = unprefixed.unwrap_or(pair.name);
         match rules.cookie(name) {
-            Some(part) => token_cookie(context, rules, &part, (pair.name, name, pair.value), seen, &mut doubled),
+            Some(part) => {
+                token_cookie(context, rules, &part, (pair.name, name, pair.value), seen, &mut doubled)
+            }
             None => plain_cookie(context, rules, (pair.name, name, pair.value), out, seen),
         }
     }
     // Two cookies of one managed name: one of them was planted. Neither is believed.
     seen.shown.retain(|shown| !doubled.contains(&shown.role));
-    let whole: SmallVec<[Role; 4]> = seen.shown.iter().filter(|one| is_whole(&seen.shown, one)).map(|one| one.role).collect();
+    let whole: SmallVec<[Role; 4]> =
+        seen.shown.iter().filter(|one| is_whole(&seen.shown, one)).map(|one| one.role).collect();
     seen.shown.retain(|shown| whole.contains(&shown.role));
     for shown in &seen.shown {
         push(out, rules.app_spelling(&shown.name, context.rules), &shown.value);
@@ -246,7 +259,9 @@ fn plain_cookie(
     seen: &mut Seen,
 ) {
     let vaulted = || {
-        context.session.is_some_and(|session| session.vault().iter().any(|held| cookie::folds_to(name, held.name)))
+        context
+            .session
+            .is_some_and(|session| session.vault().iter().any(|held| cookie::folds_to(name, held.name)))
     };
     let renamed = as_sent.len() != name.len();
     let goes = match rules.exception(name) {

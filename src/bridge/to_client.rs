@@ -118,9 +118,9 @@ fn one<'a>(
         }
         return;
     }
-    let vaulted = context.vault.is_some_and(|vault| {
-        vault.iter().any(|held| held.role == Role::Plain && held.name == set.name())
-    });
+    let vaulted = context
+        .vault
+        .is_some_and(|vault| vault.iter().any(|held| held.role == Role::Plain && held.name == set.name()));
     let disposition = rules.plain_disposition(set.name(), set.http_only(), lifetime == Lifetime::Session);
     match disposition {
         Disposition::Drop => {}
@@ -274,7 +274,8 @@ fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
 
 fn public_host<'a>(context: &ToClient<'a>) -> &'a [u8] {
     let authority = context.public_authority;
-    let host = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
+    let host =
+        authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
     host.map_or(authority, |(host, _)| host).as_bytes()
 }
 
@@ -296,9 +297,12 @@ impl std::fmt::Debug for PathToken {
 /// Maps the URLs in the fields of an answer that hold any, and cuts tokens from them. Tells the token of a redirect that
 /// rode in its path, for the engines that have such: the only one that is learned from a URL.
 pub fn map_urls(context: &ToClient<'_>, headers: &mut HeaderMap) -> Option<PathToken> {
-    let riding = headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|url| path_token(context, url));
+    let riding =
+        headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|url| path_token(context, url));
     for name in [LOCATION, CONTENT_LOCATION] {
-        replace(headers, &name, |value| std::str::from_utf8(value).ok().and_then(|url| map_url(context, url)).map(Into::into));
+        replace(headers, &name, |value| {
+            std::str::from_utf8(value).ok().and_then(|url| map_url(context, url)).map(Into::into)
+        });
     }
     replace(headers, &REFRESH, |value| {
         let span = location::refresh_url(value)?;
@@ -316,7 +320,8 @@ fn map_url(context: &ToClient<'_>, url: &str) -> Option<String> {
             || authority.eq_ignore_ascii_case(context.public_authority)
             || authority.eq_ignore_ascii_case(context.app_host)
     };
-    let foreign = location::split(url).is_some_and(|parts| parts.authority.is_some_and(|one| !ours(one, None)));
+    let foreign =
+        location::split(url).is_some_and(|parts| parts.authority.is_some_and(|one| !ours(one, None)));
     if foreign {
         return cut(context, url);
     }

@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn secret_values_are_hidden_and_nothing_moves() {
-        let text = "a = 1\n[admin]\ntoken = \"pass\u{e4}\" #\nurls = ['x://u:p@h', \"two\"]\nkeys_file = \"k\"\n";
+        let text =
+            "a = 1\n[admin]\ntoken = \"pass\u{e4}\" #\nurls = ['x://u:p@h', \"two\"]\nkeys_file = \"k\"\n";
         let masked = mask(text);
         assert_eq!(masked.len(), text.len());
         assert_eq!(

@@ -122,7 +122,10 @@ impl Heartbeat {
         let (over, ends) = entry.slot.with(|session| {
             let ends = session.ends_at(clocks);
             session.watched = if session.has_ended() { Timestamp::FAR } else { ends };
-            (session.expired(clocks, now).or_else(|| self.faded(session, now)), (!session.has_ended()).then_some(ends))
+            (
+                session.expired(clocks, now).or_else(|| self.faded(session, now)),
+                (!session.has_ended()).then_some(ends),
+            )
         });
         match (over, ends) {
             (_, None) => {}
@@ -142,7 +145,11 @@ impl Heartbeat {
     }
 
     /// A pending session lives as long as its app's own timeout at the most.
-    fn faded(&self, session: &crate::bridge::session::Session, now: Timestamp) -> Option<crate::bridge::session::End> {
+    fn faded(
+        &self,
+        session: &crate::bridge::session::Session,
+        now: Timestamp,
+    ) -> Option<crate::bridge::session::End> {
         use crate::bridge::session::{End, Phase};
         let routes = (self.routes)();
         let longest = session.apps().iter().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
@@ -182,7 +189,11 @@ impl Heartbeat {
             let ended = session.has_ended() || session.expired(self.registry.clocks(), now).is_some();
             let seed = session.handle.0;
             let Some(app) = session.app_mut(app) else { return Next::Stop };
-            let next = if ended { Next::Stop } else { pace(&routes, app.app, seed).map_or(Next::Stop, |pace| pace.next(app, now)) };
+            let next = if ended {
+                Next::Stop
+            } else {
+                pace(&routes, app.app, seed).map_or(Next::Stop, |pace| pace.next(app, now))
+            };
             if next == Next::Stop {
                 app.beat.armed = false;
             }

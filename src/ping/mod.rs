@@ -98,7 +98,14 @@ impl Pinger {
     }
 
     /// Judges an answer, applies its cookies under the fence, and records the verdict.
-    fn judge(&self, route: &Route, rules: &BeatRules, slot: &Slot, sending: &Sending, heard: &Heard) -> Verdict {
+    fn judge(
+        &self,
+        route: &Route,
+        rules: &BeatRules,
+        slot: &Slot,
+        sending: &Sending,
+        heard: &Heard,
+    ) -> Verdict {
         let Heard { parts, text } = heard;
         let mut headers = parts.headers.clone();
         let fields = to_client::take_set_cookies(&mut headers);
@@ -140,7 +147,8 @@ impl Pinger {
     fn canary(&self, rules: &BeatRules, known: u64, headers: &http::HeaderMap, text: &[u8]) -> CanarySeen {
         let Some(rule) = &rules.canary else { return CanarySeen::Unknown };
         // 0 stands for "none seen yet".
-        let seen = reading::canary(rule, headers, text).map(|value| self.registry.keyed().hash(&[b"canary", &value]) | 1);
+        let seen = reading::canary(rule, headers, text)
+            .map(|value| self.registry.keyed().hash(&[b"canary", &value]) | 1);
         match (known, seen) {
             (0, None) => CanarySeen::Unknown,
             (0, Some(hash)) => CanarySeen::First(hash),

@@ -49,7 +49,9 @@ impl Proxy {
     ) -> Result<Option<Response<Body>>, Error> {
         let (found, inbound) = (arrived.found, arrived.inbound);
         let app = arrived.route.rules.app.index();
-        let Some(session) = arrived.route.rules.session.as_ref().filter(|_| found.any()) else { return Ok(None) };
+        let Some(session) = arrived.route.rules.session.as_ref().filter(|_| found.any()) else {
+            return Ok(None);
+        };
         if found.malformed {
             self.shard.url_tokens(app, UrlTokenResult::Malformed, 1);
             note.events.push("url_token_malformed");
@@ -80,7 +82,9 @@ impl Proxy {
     /// True where the browser's own session has a live token of that app: there is nothing to adopt.
     fn is_own(&self, visit: &Visit, token: &UrlTokenValue) -> bool {
         let slot = visit.slot.as_ref();
-        slot.is_some_and(|slot| slot.with(|session| session.app(token.app).is_some_and(AppSession::has_token)))
+        slot.is_some_and(|slot| {
+            slot.with(|session| session.app(token.app).is_some_and(AppSession::has_token))
+        })
     }
 
     /// Adopts a token that was issued through this proxy to a client without a bridge cookie, by the rules of `adoption`.
@@ -98,8 +102,13 @@ impl Proxy {
             note.events.push("url_token_rate_limited");
             return Ok(());
         }
-        let own_step =
-            adoption::is_own_step(rules.adopt, &inbound.method, inbound.fetch, arrived.headers, &inbound.host);
+        let own_step = adoption::is_own_step(
+            rules.adopt,
+            &inbound.method,
+            inbound.fetch,
+            arrived.headers,
+            &inbound.host,
+        );
         let taken = if own_step && !visit.kept_away {
             let parts = token_parts(token);
             self.shared.registry.take_orphan(token.app, parts, inbound.address(), inbound.now)

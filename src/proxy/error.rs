@@ -76,7 +76,9 @@ impl Error {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::NoRoute | Self::NoPage => Reason::NoRoute,
-            Self::Framing(_) | Self::Path(_) | Self::TooManyParams | Self::Method | Self::CrossSite => Reason::BadRequest,
+            Self::Framing(_) | Self::Path(_) | Self::TooManyParams | Self::Method | Self::CrossSite => {
+                Reason::BadRequest
+            }
             Self::UriTooLong => Reason::UriTooLong,
             Self::BodyTooLarge => Reason::BodyTooLarge,
             Self::RateLimited | Self::TableFull => Reason::RateLimited,
@@ -88,7 +90,10 @@ impl Error {
     /// True where nothing more may be read from the connection.
     #[must_use]
     pub const fn closes(&self) -> bool {
-        matches!(self, Self::Framing(_) | Self::Path(_) | Self::BodyTooLarge | Self::Send(SendError::RequestBody(_)))
+        matches!(
+            self,
+            Self::Framing(_) | Self::Path(_) | Self::BodyTooLarge | Self::Send(SendError::RequestBody(_))
+        )
     }
 
     /// Seconds after which another try makes sense.

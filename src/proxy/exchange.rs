@@ -80,7 +80,13 @@ impl Exchange<'_> {
     }
 
     /// Translates the head, in the name of the session; the person's clocks move here.
-    pub(super) fn depart(&self, proxy: &Proxy, visit: &Visit, headers: HeaderMap, note: &mut Note) -> Result<Departed, Error> {
+    pub(super) fn depart(
+        &self,
+        proxy: &Proxy,
+        visit: &Visit,
+        headers: HeaderMap,
+        note: &mut Note,
+    ) -> Result<Departed, Error> {
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let departed = match slot {
             Some(slot) => slot.with(|session| self.depart_as(proxy, slot, session, headers)),
@@ -156,8 +162,12 @@ impl Exchange<'_> {
         let chosen = proxy.shared.balancer.choose(self.route, session.and_then(|app| app.upstream));
         let chosen = chosen.ok_or(Error::NoUpstream)?;
         let (inbound, now) = (self.inbound, self.inbound.now);
-        let host = own::host_header(self.route, &chosen.upstream, &inbound.authority).ok_or(Error::NoUpstream)?;
-        let (ours, nonce) = (self.map.bridge.cookie_name(inbound.client.https), join::nonce_cookie(&self.map.bridge, inbound.client.https));
+        let host =
+            own::host_header(self.route, &chosen.upstream, &inbound.authority).ok_or(Error::NoUpstream)?;
+        let (ours, nonce) = (
+            self.map.bridge.cookie_name(inbound.client.https),
+            join::nonce_cookie(&self.map.bridge, inbound.client.https),
+        );
         let context = ToApp {
             rules: &self.route.rules,
             session,
@@ -190,11 +200,17 @@ impl Exchange<'_> {
     }
 
     /// A token that the browser shows and that is bound to another bridge session goes nowhere.
-    fn check_shown(&self, proxy: &Proxy, slot: Option<&Arc<Slot>>, mut departed: Departed) -> Result<Departed, Error> {
+    fn check_shown(
+        &self,
+        proxy: &Proxy,
+        slot: Option<&Arc<Slot>>,
+        mut departed: Departed,
+    ) -> Result<Departed, Error> {
         if !departed.adopting || departed.seen.shown.is_empty() {
             return Ok(departed);
         }
-        let owner = proxy.shared.registry.owner(self.app(), departed.seen.shown.iter().map(|part| &*part.value));
+        let owner =
+            proxy.shared.registry.owner(self.app(), departed.seen.shown.iter().map(|part| &*part.value));
         if owner.is_some_and(|owner| !slot.is_some_and(|slot| Arc::ptr_eq(slot, &owner))) {
             proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
             let shown = std::mem::take(&mut departed.seen.shown);
@@ -230,7 +246,8 @@ impl Exchange<'_> {
     pub(super) async fn send(&self, proxy: &Proxy, departed: &Departed, body: Body) -> Result<Answer, Error> {
         use crate::net::client::SendError;
         let target = PathAndQuery::try_from(departed.head.target.as_str()).map_err(|_| Error::UriTooLong)?;
-        let head = AppRequest { method: &departed.head.method, target: &target, headers: &departed.head.headers };
+        let head =
+            AppRequest { method: &departed.head.method, target: &target, headers: &departed.head.headers };
         let timeouts = &proxy.shared.options.timeouts;
         let deadlines = Deadlines { connect: timeouts.connect, first_byte: timeouts.first_byte };
         let empty = http_body::Body::is_end_stream(&body);
@@ -254,7 +271,12 @@ impl Exchange<'_> {
         crate::wire::hop::strip_response(&mut answer.headers);
         let taken = to_client::take_set_cookies(&mut answer.headers);
         let authority = own::authority_of(&departed.chosen.upstream);
-        let host = departed.head.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let host = departed
+            .head
+            .headers
+            .get(http::header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
         let context = ToClient {
             rules: &self.route.rules,
             vault: None,
@@ -278,11 +300,18 @@ impl Exchange<'_> {
     }
 
     /// The answer of a request that has a session.
-    fn learn(&self, slot: &Slot, departed: &Departed, heard: &Heard<'_>, now: crate::time::Timestamp) -> Returned {
+    fn learn(
+        &self,
+        slot: &Slot,
+        departed: &Departed,
+        heard: &Heard<'_>,
+        now: crate::time::Timestamp,
+    ) -> Returned {
         slot.with(|session| {
             let vault = session.app(self.app()).map(|app| app.vault().clone());
             let from_app = heard.read(vault.as_ref(), departed);
-            let effect = answer::apply(session, &self.route.rules, &self.said(&from_app, departed, heard.status, now));
+            let effect =
+                answer::apply(session, &self.route.rules, &self.said(&from_app, departed, heard.status, now));
             if session.has_ended() {
                 // A sign-out has overtaken this answer: what it sets is lost, in the browser too.
                 return Returned { effect, fields: Vec::new(), fresh: None };
@@ -352,11 +381,24 @@ impl Exchange<'_> {
         status: u16,
         now: crate::time::Timestamp,
     ) -> Said<'e> {
-        Said { sent: departed.sent, status, edits: &from_app.edits, asked: self.asked(), form: self.form, now }
+        Said {
+            sent: departed.sent,
+            status,
+            edits: &from_app.edits,
+            asked: self.asked(),
+            form: self.form,
+            now,
+        }
     }
 
     /// What follows from an answer outside the session itself.
-    fn follow(&self, proxy: &Proxy, visit: &mut Visit, departed: &Departed, returned: &mut Returned) -> Result<(), Error> {
+    fn follow(
+        &self,
+        proxy: &Proxy,
+        visit: &mut Visit,
+        departed: &Departed,
+        returned: &mut Returned,
+    ) -> Result<(), Error> {
         let effect = &returned.effect;
         let Some(slot) = visit.slot.clone() else {
             returned.fields.extend(self.janitor(proxy, departed, false));
@@ -370,7 +412,9 @@ impl Exchange<'_> {
         }
         let adopted = departed.adopting && effect.learned.first && !departed.seen.shown.is_empty();
         if adopted {
-            slot.with(|session| session.timeline.note(self.inbound.now, Some(self.app()), What::AdoptedCookie));
+            slot.with(|session| {
+                session.timeline.note(self.inbound.now, Some(self.app()), What::AdoptedCookie)
+            });
         }
         if (effect.renew || adopted) && visit.gives.is_none() {
             proxy.renew(&slot, visit, self.inbound);
@@ -386,8 +430,10 @@ impl Exchange<'_> {
             return Vec::new();
         }
         let shown = seen.shown.iter().filter(|_| adopted).map(|part| &part.name);
-        let names = seen.stray.iter().chain(shown).map(|name| &**name).filter(|name| !self.held_elsewhere(name));
-        let fields = janitor::deletions(&self.route.rules, &self.inbound.host, self.inbound.client.https, names);
+        let names =
+            seen.stray.iter().chain(shown).map(|name| &**name).filter(|name| !self.held_elsewhere(name));
+        let fields =
+            janitor::deletions(&self.route.rules, &self.inbound.host, self.inbound.client.https, names);
         proxy.shard.cookies_janitored(u64::from(!fields.is_empty()));
         fields
     }
@@ -423,7 +469,9 @@ pub(super) fn give(map: &RouteMap, inbound: &Inbound, visit: &Visit, headers: &m
     headers.append(SET_COOKIE, field);
     let private = headers.get(CACHE_CONTROL).is_some_and(|value| {
         let value = value.as_bytes().to_ascii_lowercase();
-        [&b"private"[..], b"no-store"].iter().any(|word| value.windows(word.len()).any(|window| window == *word))
+        [&b"private"[..], b"no-store"]
+            .iter()
+            .any(|word| value.windows(word.len()).any(|window| window == *word))
     });
     if !private {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));

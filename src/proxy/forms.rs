@@ -45,7 +45,9 @@ pub async fn clean(
     body: Body,
     length: Option<u64>,
 ) -> Result<Body, Error> {
-    let Some(rules) = rules.filter(|rules| rules.engine.reads_forms() && rules.form_tokens == FormTokens::Cut) else {
+    let Some(rules) =
+        rules.filter(|rules| rules.engine.reads_forms() && rules.form_tokens == FormTokens::Cut)
+    else {
         return Ok(body);
     };
     if !is_urlencoded(headers) {

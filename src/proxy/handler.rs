@@ -29,8 +29,8 @@ use crate::net::body::{Body, End, Outcome};
 use crate::net::stream::Peer;
 use crate::registry::{FLIGHT, Flight, Slot};
 use crate::route::{Route, RouteMap};
-use crate::telemetry::{CleanPath, Line};
 use crate::telemetry::labels::Reason;
+use crate::telemetry::{CleanPath, Line};
 use crate::time::Timestamp;
 use crate::wire::hop;
 
@@ -75,7 +75,8 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         let (mut parts, body) = request.into_parts();
         let map = self.routes();
-        let Asks::Resource(inbound) = Inbound::read(&mut parts, peer, &self.shared.options, self.now())? else {
+        let Asks::Resource(inbound) = Inbound::read(&mut parts, peer, &self.shared.options, self.now())?
+        else {
             return Ok(Self::server_options());
         };
         note.host.clone_from(&inbound.host);
@@ -105,12 +106,14 @@ impl Proxy {
             inbound.fetch,
             map.heartbeats(),
         );
-        let arrived = Arrived { route, inbound: &inbound, clean: &clean, found: &found, headers: &parts.headers };
+        let arrived =
+            Arrived { route, inbound: &inbound, clean: &clean, found: &found, headers: &parts.headers };
         if let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note)? {
             exchange::give(&map, &inbound, &visit, redirect.headers_mut());
             return Ok(redirect);
         }
-        if route.rules.session.is_some() && visit.slot.is_none() && !visit.kept_away && !standing.skip_session {
+        if route.rules.session.is_some() && visit.slot.is_none() && !visit.kept_away && !standing.skip_session
+        {
             self.may_make_one(&inbound)?;
         }
 
@@ -139,7 +142,8 @@ impl Proxy {
 
     /// The request's id goes to the app as well; one that a trusted proxy gave is kept.
     fn take_request_id(&self, inbound: &Inbound, headers: &mut http::HeaderMap, note: &mut Note) {
-        let given = headers.get(&X_REQUEST_ID).filter(|_| inbound.client.trusted).and_then(|id| id.to_str().ok());
+        let given =
+            headers.get(&X_REQUEST_ID).filter(|_| inbound.client.trusted).and_then(|id| id.to_str().ok());
         if let Some(given) = given.filter(|id| !id.is_empty() && id.len() <= 128) {
             note.id = given.to_owned();
         }
@@ -151,7 +155,11 @@ impl Proxy {
 
     /// Refuses what could make a session, where this address has made too many: before an app has made one in vain.
     fn may_make_one(&self, inbound: &Inbound) -> Result<(), Error> {
-        if self.shared.new_sessions.allows(inbound.address(), inbound.now) { Ok(()) } else { Err(Error::RateLimited) }
+        if self.shared.new_sessions.allows(inbound.address(), inbound.now) {
+            Ok(())
+        } else {
+            Err(Error::RateLimited)
+        }
     }
 
     /// The request's body within its bounds.
@@ -282,7 +290,10 @@ fn to_mount(route: &Route, inbound: &Inbound, clean: &url::Clean<'_>) -> Option<
         return None;
     }
     let query = clean.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
-    Some(reply::redirect(StatusCode::PERMANENT_REDIRECT, &inbound.absolute(&format!("{}{query}", mount.prefix()))))
+    Some(reply::redirect(
+        StatusCode::PERMANENT_REDIRECT,
+        &inbound.absolute(&format!("{}{query}", mount.prefix())),
+    ))
 }
 
 /// The page of the proxy's own that is asked for, without the prefix.

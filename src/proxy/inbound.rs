@@ -57,7 +57,12 @@ impl Inbound {
     ///
     /// # Errors
     /// Where it breaks a framing rule or its path is ambiguous.
-    pub fn read(parts: &mut http::request::Parts, peer: &Peer, options: &Options, now: Timestamp) -> Result<Asks, Error> {
+    pub fn read(
+        parts: &mut http::request::Parts,
+        peer: &Peer,
+        options: &Options,
+        now: Timestamp,
+    ) -> Result<Asks, Error> {
         let target = target::check(parts.version, &parts.method, &parts.uri, &parts.headers)?;
         let Target::Resource(resource) = target else { return Ok(Asks::ServerOptions) };
         if resource.path.len() + resource.query.map_or(0, str::len) > MAX_TARGET {
@@ -78,7 +83,8 @@ impl Inbound {
         let normal = path::normal(resource.path)?.into_owned();
         let fetch = Fetch::of(&parts.headers);
         let safe = matches!(parts.method, Method::GET | Method::HEAD);
-        let navigation = safe && fetch::is_navigation(&parts.method, fetch, parts.headers.get(http::header::ACCEPT));
+        let navigation =
+            safe && fetch::is_navigation(&parts.method, fetch, parts.headers.get(http::header::ACCEPT));
         let cookies = cookie::line(&parts.headers);
         let allowed: &[_] = if client.trusted { &options.allow_headers } else { &[] };
         target::drop_odd_names(&mut parts.headers, allowed);

@@ -104,13 +104,19 @@ impl Proxy {
     }
 
     /// `GET join`: the browser shows its cookie on the app's own host, and is sent back with a ticket.
-    pub(super) fn join_there(&self, map: &RouteMap, inbound: &Inbound, visit: &Visit) -> Result<Response<Body>, Error> {
+    pub(super) fn join_there(
+        &self,
+        map: &RouteMap,
+        inbound: &Inbound,
+        visit: &Visit,
+    ) -> Result<Response<Body>, Error> {
         let id = param(inbound, "id").ok_or(Error::NoPage)?;
         let ticket = random::bytes::<16>();
         let back = self.shared.joins.with(inbound.now, |joins| {
             let join = joins.iter_mut().find(|join| join.id == id && join.elsewhere == inbound.host)?;
             let usable = inbound.navigation && join.ticket.is_none();
-            join.ticket = visit.slot.as_ref().filter(|_| usable).map(|slot| (digest16(&ticket), Arc::clone(slot)));
+            join.ticket =
+                visit.slot.as_ref().filter(|_| usable).map(|slot| (digest16(&ticket), Arc::clone(slot)));
             Some(join.origin.clone())
         });
         let back = back.ok_or(Error::NoPage)?;
@@ -156,7 +162,13 @@ impl Proxy {
     }
 
     /// The session of the other host is this browser's here as well; what it had here moves in.
-    fn become_one(self: &Rc<Self>, map: &Rc<RouteMap>, slot: &Arc<Slot>, visit: &mut Visit, inbound: &Inbound) {
+    fn become_one(
+        self: &Rc<Self>,
+        map: &Rc<RouteMap>,
+        slot: &Arc<Slot>,
+        visit: &mut Visit,
+        inbound: &Inbound,
+    ) {
         if let Some(here) = visit.slot.take().filter(|here| !Arc::ptr_eq(here, slot)) {
             let left = self.shared.registry.end(&here, End::Joined, inbound.now);
             let apps = left.map(|farewell| farewell.apps).unwrap_or_default();

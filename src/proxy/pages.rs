@@ -108,7 +108,12 @@ impl Proxy {
     }
 
     /// Ends the session and signs out of its apps; the page that follows says what ended.
-    async fn log_out(self: &Rc<Self>, map: &Rc<RouteMap>, inbound: &Inbound, visit: &mut Visit) -> Response<Body> {
+    async fn log_out(
+        self: &Rc<Self>,
+        map: &Rc<RouteMap>,
+        inbound: &Inbound,
+        visit: &mut Visit,
+    ) -> Response<Body> {
         let told = match visit.slot.take() {
             Some(slot) => self.sign_out_all(map, &slot).await,
             None => Vec::new(),
@@ -126,7 +131,8 @@ impl Proxy {
             })
             .collect();
         let query = format!("?done{}{}", if results.is_empty() { "" } else { "&" }, results.join("&"));
-        let mut response = reply::see_other(&inbound.absolute(&format!("{}/logout{query}", map.bridge.prefix)));
+        let mut response =
+            reply::see_other(&inbound.absolute(&format!("{}/logout{query}", map.bridge.prefix)));
         for field in told.into_iter().flat_map(|told| told.deletions) {
             response.headers_mut().append(SET_COOKIE, field);
         }
@@ -149,7 +155,9 @@ impl Proxy {
 fn only_own_pages(inbound: &Inbound, headers: &HeaderMap) -> Result<(), Error> {
     let own = match inbound.fetch.site {
         Some(site) => site == Site::SameOrigin,
-        None => headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes() == inbound.absolute("").as_bytes()),
+        None => {
+            headers.get(ORIGIN).is_some_and(|origin| origin.as_bytes() == inbound.absolute("").as_bytes())
+        }
     };
     if own { Ok(()) } else { Err(Error::CrossSite) }
 }
@@ -194,14 +202,21 @@ pub fn rfc3339(at: Timestamp) -> String {
 fn status_page(status: &Value, now: Timestamp) -> Response<Body> {
     let text = |value: &Value| value.as_str().map(reply::escape).unwrap_or_default();
     let left = |value: &Value| {
-        let at = value.as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|at| at.as_millisecond());
+        let at =
+            value.as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|at| at.as_millisecond());
         let now = i64::try_from(now.millis()).unwrap_or(i64::MAX);
         at.map(|at| format!("{} s", (at - now).max(0) / 1000)).unwrap_or_default()
     };
-    let rows: String = status["apps"].as_object().into_iter().flatten().fold(String::new(), |rows, (name, app)| {
-        let row = format!("<tr><td>{}</td><td>{}</td><td>{}</td></tr>", reply::escape(name), text(&app["state"]), left(&app["expires_at"]));
-        rows + &row
-    });
+    let rows: String =
+        status["apps"].as_object().into_iter().flatten().fold(String::new(), |rows, (name, app)| {
+            let row = format!(
+                "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
+                reply::escape(name),
+                text(&app["state"]),
+                left(&app["expires_at"])
+            );
+            rows + &row
+        });
     let body = match status["state"].as_str() {
         Some("active") => format!(
             "<p>Signed in here for another <strong>{}</strong> without activity.</p>\
@@ -242,4 +257,3 @@ fn logout_page(map: &RouteMap, inbound: &Inbound) -> Response<Body> {
     let table = if rows.is_empty() { String::new() } else { format!("<table>{rows}</table>") };
     reply::page(StatusCode::OK, "You are signed out", &format!("<p>Your session here has ended.</p>{table}"))
 }
-

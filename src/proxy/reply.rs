@@ -81,7 +81,8 @@ pub fn error(error: &Error, form: Form, app: Option<&str>, request_id: &str) -> 
             own(status, "application/json", body.to_string())
         }
         Form::Html => {
-            let whose = app.map(|app| format!("<p>App: <strong>{}</strong></p>", escape(app))).unwrap_or_default();
+            let whose =
+                app.map(|app| format!("<p>App: <strong>{}</strong></p>", escape(app))).unwrap_or_default();
             let body = format!(
                 "<p>{}.</p>{whose}<p><small>Reason <code>{word}</code>, request <code>{}</code>. This page is the \
                  session bridge's own; the app did not write it.</small></p>",
@@ -100,7 +101,10 @@ pub fn error(error: &Error, form: Form, app: Option<&str>, request_id: &str) -> 
         headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(http::header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        headers.insert(
+            http::header::ALLOW,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        );
     }
     response
 }

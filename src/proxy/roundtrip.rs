@@ -45,7 +45,8 @@ impl Proxy {
         loop {
             let answer = self.send_timed(exchange, &departed, body.take().unwrap_or_default(), note).await?;
             let Answer { mut parts, body: said, upgraded } = answer;
-            let (said, dead) = if again && may_be_dead(&departed, &parts) { peek(said).await } else { (said, false) };
+            let (said, dead) =
+                if again && may_be_dead(&departed, &parts) { peek(said).await } else { (said, false) };
             if dead {
                 note.events.push("dead_session_dropped");
                 if let Some(slot) = &visit.slot {
@@ -65,7 +66,11 @@ impl Proxy {
                         self.signed_out(exchange, visit, &mut returned, scope).await?;
                     }
                     exchange.finish(visit, &mut parts.headers, returned.fields);
-                    return Ok(Answered { response: Response::from_parts(parts, said), departed, app_side: upgraded });
+                    return Ok(Answered {
+                        response: Response::from_parts(parts, said),
+                        departed,
+                        app_side: upgraded,
+                    });
                 }
                 note.events.push(if circles { "followed" } else { "sent_again" });
             }
@@ -138,14 +143,17 @@ impl Proxy {
         map: &Rc<crate::route::RouteMap>,
         slot: &crate::registry::Slot,
     ) -> Vec<crate::sign_out::Told> {
-        let Some(farewell) = self.shared.registry.end(slot, End::UserLogout, self.now()) else { return Vec::new() };
+        let Some(farewell) = self.shared.registry.end(slot, End::UserLogout, self.now()) else {
+            return Vec::new();
+        };
         self.count_end(End::UserLogout);
         let (sign_out, routes) = (self.sign_out.clone(), Rc::clone(map));
         let apps: Vec<_> = farewell.apps.iter().filter(|app| app.has_token()).map(|app| app.app).collect();
         let asked = tokio::task::spawn_local(async move { sign_out.all(&routes, &farewell, None).await });
         let told = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
         told.unwrap_or_else(|| {
-            let late = |app| crate::sign_out::Told { app, confirmed: false, asked: true, deletions: Vec::new() };
+            let late =
+                |app| crate::sign_out::Told { app, confirmed: false, asked: true, deletions: Vec::new() };
             apps.into_iter().map(late).collect()
         })
     }
@@ -190,10 +198,17 @@ async fn peek(mut body: Body) -> (Body, bool) {
 /// True for a redirect that, now that its token is cut, leads to the URL that was just asked for: cookieless ASP.NET sends
 /// `/app/x` to `/app/(S(id))/x`. A client whose cookie is not back yet would go in circles.
 fn returns_to_itself(exchange: &Exchange<'_>, parts: &Parts) -> bool {
-    if !matches!(parts.status, StatusCode::FOUND | StatusCode::SEE_OTHER | StatusCode::TEMPORARY_REDIRECT | StatusCode::MOVED_PERMANENTLY) {
+    if !matches!(
+        parts.status,
+        StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::MOVED_PERMANENTLY
+    ) {
         return false;
     }
-    let location = parts.headers.get(LOCATION).and_then(|location| location.to_str().ok()).unwrap_or_default();
+    let location =
+        parts.headers.get(LOCATION).and_then(|location| location.to_str().ok()).unwrap_or_default();
     let asked = exchange.clean.to_text();
     location == asked || location == exchange.inbound.absolute(&asked)
 }

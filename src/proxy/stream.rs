@@ -122,7 +122,8 @@ impl Proxy {
         app: AppIx,
     ) {
         let websocket = response.headers().get(UPGRADE).is_some_and(is_websocket);
-        let open = self.open_stream(slot, app, if websocket { StreamKind::WebSocket } else { StreamKind::Other });
+        let open =
+            self.open_stream(slot, app, if websocket { StreamKind::WebSocket } else { StreamKind::Other });
         let slot = slot.map(Arc::clone);
         let options = Splice {
             stream_idle: self.shared.options.timeouts.stream_idle,

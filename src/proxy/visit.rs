@@ -58,7 +58,8 @@ impl Interned {
             self.publics.clear();
         }
         let key = (Box::from(inbound.authority.as_str()), inbound.client.https);
-        let make = || Arc::new(Public { authority: inbound.authority.as_str().into(), https: inbound.client.https });
+        let make =
+            || Arc::new(Public { authority: inbound.authority.as_str().into(), https: inbound.client.https });
         Arc::clone(self.publics.entry(key).or_insert_with(make))
     }
 
@@ -76,9 +77,18 @@ impl Interned {
 
 impl Proxy {
     /// Finds the bridge session of a request.
-    pub(super) fn visit(self: &Rc<Self>, map: &Rc<RouteMap>, inbound: &Inbound, headers: &HeaderMap, note: &mut Note) -> Visit {
+    pub(super) fn visit(
+        self: &Rc<Self>,
+        map: &Rc<RouteMap>,
+        inbound: &Inbound,
+        headers: &HeaderMap,
+        note: &mut Note,
+    ) -> Visit {
         let agent = headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
-        let visitor = Visitor { address: inbound.address(), agent: foldhash::fast::FixedState::default().hash_one(agent) };
+        let visitor = Visitor {
+            address: inbound.address(),
+            agent: foldhash::fast::FixedState::default().hash_one(agent),
+        };
         let name = map.bridge.cookie_name(inbound.client.https);
         let shown = inbound.cookies.as_ref().and_then(|line| bridge_cookie::read_line(line.as_bytes(), name));
         let mut visit = Visit { slot: None, visitor, kept_away: false, stale: false, gives: None };
@@ -113,7 +123,12 @@ impl Proxy {
     ///
     /// # Errors
     /// [`Error::TableFull`].
-    pub(super) fn found(&self, inbound: &Inbound, visit: &mut Visit, headers: &Known) -> Result<Arc<Slot>, Error> {
+    pub(super) fn found(
+        &self,
+        inbound: &Inbound,
+        visit: &mut Visit,
+        headers: &Known,
+    ) -> Result<Arc<Slot>, Error> {
         let created = self.shared.registry.create(random::bytes(), inbound.now);
         let (slot, id) = created.ok_or(Error::TableFull)?;
         self.shared.new_sessions.count(inbound.address(), inbound.now);

@@ -324,9 +324,9 @@ impl Registry {
 
 /// True where `key` opens its session for `visitor`.
 fn is_good(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> bool {
-    ids.iter().find(|held| held.key == key).is_some_and(|held| {
-        held.replaced.is_none_or(|(since, by)| by == visitor && now.since(since) < GRACE)
-    })
+    ids.iter()
+        .find(|held| held.key == key)
+        .is_some_and(|held| held.replaced.is_none_or(|(since, by)| by == visitor && now.since(since) < GRACE))
 }
 
 /// The browser has shown `key`: the id in whose place it came is over.
@@ -341,7 +341,9 @@ fn returned(ids: &mut smallvec::SmallVec<[Held; 1]>, key: Key) -> Option<Key> {
 /// Takes the oldest one that is still pending.
 fn oldest(queue: &mut VecDeque<Weak<Slot>>) -> Option<Arc<Slot>> {
     while let Some(front) = queue.pop_front() {
-        if let Some(slot) = front.upgrade().filter(|slot| slot.with(|session| session.phase() == Phase::Pending)) {
+        if let Some(slot) =
+            front.upgrade().filter(|slot| slot.with(|session| session.phase() == Phase::Pending))
+        {
             return Some(slot);
         }
     }

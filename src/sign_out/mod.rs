@@ -68,7 +68,12 @@ impl SignOut {
                 (Some((method, target)), false) if app.has_token() || !person.passed.is_empty() => {
                     self.one(route, &person, method, target).await
                 }
-                _ => Told { app: app.app, confirmed: Some(app.app) == but, asked: false, deletions: Vec::new() },
+                _ => Told {
+                    app: app.app,
+                    confirmed: Some(app.app) == but,
+                    asked: false,
+                    deletions: Vec::new(),
+                },
             };
             if !told.confirmed {
                 told.deletions.extend(forget(farewell, app.app));
@@ -82,7 +87,9 @@ impl SignOut {
     async fn one(&self, route: &Route, person: &Person<'_>, method: &Method, target: &str) -> Told {
         let mut told = Told { app: route.rules.app, confirmed: false, asked: true, deletions: Vec::new() };
         let ask = Ask { method, target, heartbeat: false };
-        let Some(prepared) = own::prepare(route, &self.balancer, person, &ask, self.clock.now()) else { return told };
+        let Some(prepared) = own::prepare(route, &self.balancer, person, &ask, self.clock.now()) else {
+            return told;
+        };
         let answer = own::send(&self.client, &prepared, DEADLINE).await;
         if let Ok(answer) = &answer {
             told.confirmed = answer.parts.status.as_u16() < 500;
@@ -126,7 +133,8 @@ fn relayed(
 fn forget(farewell: &Farewell, app: AppIx) -> impl Iterator<Item = HeaderValue> {
     farewell.passed.http_only_of(app).filter_map(|cookie| {
         let flags = crate::wire::set_cookie::Flags { http_only: true, ..Default::default() };
-        HeaderValue::from_bytes(&crate::wire::set_cookie::deletion(&cookie.name, &cookie.path, None, flags)).ok()
+        HeaderValue::from_bytes(&crate::wire::set_cookie::deletion(&cookie.name, &cookie.path, None, flags))
+            .ok()
     })
 }
 

@@ -1,0 +1,8 @@
+//! The whole proxy in one process, on paused time and in-memory connections: what a browser sees and what the apps saw.
+//!
+//! Time passes only when everything waits, so an hour takes a millisecond and nothing is flaky.
+
+mod support;
+
+/// A person moves between apps whose sessions would die without the bridge.
+mod parallel;
