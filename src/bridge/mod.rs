@@ -1,7 +1,7 @@
 //! HTTP meaning: what a session is, and the only two translations between a browser and an app.
 //!
 //! Pure: `now` and random bytes are arguments, nothing here waits, reads or writes. A session changes only by a
-//! [`change::Change`] applied to it.
+//! session only through the methods of [`session::Session`] and [`app_session::AppSession`].
 
 pub mod activity;
 pub mod adoption;
