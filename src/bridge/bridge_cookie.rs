@@ -14,8 +14,13 @@ use crate::wire::fetch::{Dest, Fetch, Mode, cross_site};
 /// The bridge id that `headers` show under `name`. Two cookies of that name are none: one of them was planted.
 #[must_use]
 pub fn read(headers: &HeaderMap, name: &str) -> Option<BridgeId> {
-    let line = line(headers)?;
-    let mut shown = pairs(line.as_bytes()).filter(|pair| folds_to(pair.name, name.as_bytes()));
+    read_line(line(headers)?.as_bytes(), name)
+}
+
+/// As [`read`], from a Cookie field's value.
+#[must_use]
+pub fn read_line(line: &[u8], name: &str) -> Option<BridgeId> {
+    let mut shown = pairs(line).filter(|pair| folds_to(pair.name, name.as_bytes()));
     let (first, another) = (shown.next()?, shown.next());
     if another.is_some() || first.name != name.as_bytes() {
         return None;

@@ -30,18 +30,23 @@ impl Asked<'_> {
         patterns.iter().any(|pattern| pattern.matches(self.method, self.path, self.query))
     }
 
+    /// True where the request alone could be a sign-out.
+    #[must_use]
+    pub fn may_sign_out(&self, rules: &SignOutRules) -> bool {
+        if !rules.detect.is_empty() {
+            return self.is_one_of(&rules.detect);
+        }
+        says_so(self.path) || self.query.is_some_and(says_so)
+    }
+
     /// True where the answer (its status, what it did to the token) makes this a sign-out of the app.
     #[must_use]
     pub fn signed_out(&self, rules: &SignOutRules, status: u16, learned: Learned) -> bool {
         if status >= 400 {
             return false;
         }
-        if !rules.detect.is_empty() {
-            return self.is_one_of(&rules.detect);
-        }
-        (learned.changed || learned.gone)
-            && !learned.first
-            && (says_so(self.path) || self.query.is_some_and(says_so))
+        self.may_sign_out(rules)
+            && (!rules.detect.is_empty() || (learned.changed || learned.gone) && !learned.first)
     }
 
     /// True for a form posted to one of the app's sign-in pages.

@@ -144,13 +144,12 @@ impl Vault {
         true
     }
 
-    /// Keeps the cookies for which `keep` is true; tells whether any went.
+    /// Keeps the cookies for which `keep` is true, which is asked once of each; tells whether any went.
     pub fn retain(&mut self, mut keep: impl FnMut(&Cookie<'_>) -> bool) -> bool {
-        if self.iter().all(|cookie| keep(&cookie)) {
-            return false;
-        }
+        let Some(first) = self.iter().position(|cookie| !keep(&cookie)) else { return false };
         let mut next = Vec::with_capacity(self.0.len());
-        for cookie in self.iter().filter(|cookie| keep(cookie)) {
+        self.iter().take(first).for_each(|cookie| write(&mut next, &cookie));
+        for cookie in self.iter().skip(first + 1).filter(|cookie| keep(cookie)) {
             write(&mut next, &cookie);
         }
         self.replace(next);
