@@ -82,6 +82,18 @@ impl AppRules {
         out
     }
 
+    /// True where a cookie of this disposition goes to the browser under the app's own prefix: where that was asked for, and
+    /// where paths cannot keep it from other apps' cookies. In mode `pass` nothing is renamed.
+    #[must_use]
+    pub fn renames(&self, disposition: Disposition) -> bool {
+        let passes_all = self.session.as_ref().is_some_and(|session| session.cookies == CookieMode::Pass);
+        match disposition {
+            Disposition::Prefix => true,
+            Disposition::Pass => self.mount.is_case_insensitive() && !passes_all,
+            Disposition::Vault | Disposition::AsIs | Disposition::Drop => false,
+        }
+    }
+
     /// The app's own name of a cookie that the browser knows as `name`, if it was renamed for this app.
     #[must_use]
     pub fn unprefixed<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {

@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 use super::app_session::Edit;
 use super::passed::HttpOnlyCookie;
 use super::rules::{AppRules, Disposition, SessionRules};
-use super::to_app::Shown;
+use super::classify::Managed;
+use super::to_app::{Shown, inner_mount, is_token_value};
 use super::url;
 use super::vault::{Carrier, Role, Vault};
 use crate::time::Timestamp;
@@ -71,6 +72,16 @@ pub fn take_set_cookies(headers: &mut HeaderMap) -> SetCookies {
     fields
 }
 
+/// Takes Set-Cookie fields out that would set or delete one of the proxy's own cookies (`own` are their names): no app may
+/// plant an id in a browser. Nameless ones go too: a browser sends `=bridge=x` back as `bridge=x`.
+pub fn drop_own(fields: &mut SetCookies, own: &[&str]) {
+    fields.retain(|field| {
+        let name = field.as_bytes().split(|octet| matches!(octet, b'=' | b';')).next().unwrap_or_default();
+        let nameless = name.trim_ascii().is_empty();
+        !nameless && !own.iter().any(|own| cookie::folds_to(name, own.as_bytes()))
+    });
+}
+
 /// Reads the Set-Cookie `fields` of an answer. `shown` are the token parts that the browser itself sent along: what the
 /// answer does not replace, the app has accepted.
 #[must_use]
@@ -80,67 +91,96 @@ pub fn read<'a>(context: &ToClient<'a>, fields: &'a [HeaderValue], shown: &'a [S
         from_app.relayed.extend(fields.iter().cloned());
         return from_app;
     };
-    for field in fields {
-        // What no browser would store (controls, no name, too long) is not passed on either.
-        if let Some(set) = SetCookie::parse(field.as_bytes()) {
-            one(context, rules, field, &set, &mut from_app);
-        }
+    // What no browser would store (controls, no name, too long) is not passed on either.
+    let sets = fields.iter().filter_map(|field| Some((field, SetCookie::parse(field.as_bytes())?)));
+    let sets: SmallVec<[(&HeaderValue, SetCookie<'a>); 4]> = sets.collect();
+    let now = i64::try_from(context.now.secs()).unwrap_or(i64::MAX);
+    let goes_to_vault = |set: &SetCookie<'_>| {
+        rules.plain_disposition(set.name(), set.http_only(), set.lifetime(now) == Lifetime::Session) == Disposition::Vault
+    };
+    for (field, set) in &sets {
+        let held = || context.vault.is_some_and(|vault| vault.iter().any(|held| held.role == Role::Plain && held.name == set.name()));
+        // What one answer deletes and sets anew is one cookie: both fields go the same way.
+        let vaulted = held() || sets.iter().any(|(_, other)| other.name() == set.name() && goes_to_vault(other));
+        one(context, rules, (field, set), vaulted, &mut from_app);
     }
     fold(&mut from_app.edits);
     for part in shown {
         let replaced = from_app.edits.iter().any(|edit| same_token(edit.role, part.role));
-        if !replaced {
+        // What is held already has not been renewed by being shown.
+        let held = shown.iter().filter(|other| same_token(other.role, part.role)).all(|other| holds(context, other));
+        if !replaced && !held {
             from_app.edits.push(accepted(rules, context, part));
         }
     }
     from_app
 }
 
+fn holds(context: &ToClient<'_>, shown: &Shown) -> bool {
+    let Role::Token { token, part } = shown.role else { return false };
+    context.vault.and_then(|vault| vault.part(token, part)).is_some_and(|held| *held.value == *shown.value)
+}
+
 /// One Set-Cookie field: to the vault, to the browser, or nowhere.
 fn one<'a>(
     context: &ToClient<'a>,
     rules: &SessionRules,
-    field: &HeaderValue,
-    set: &SetCookie<'a>,
+    (field, set): (&HeaderValue, &SetCookie<'a>),
+    vaulted: bool,
     from_app: &mut FromApp<'a>,
 ) {
     let lifetime = set.lifetime(i64::try_from(context.now.secs()).unwrap_or(i64::MAX));
     if let Some(part) = rules.cookie(set.name()) {
         let disposition = rules.token_disposition(set.name());
-        let usable = cookie::valid_value(set.value()) || lifetime == Lifetime::Delete;
-        if usable && disposition != Disposition::Drop {
-            let token = (part.role, part.parts, part.rolling);
-            from_app.edits.push(edit(context.app_path.as_bytes(), set, lifetime, token));
+        // An empty token points to nothing: some apps delete it so.
+        let kept = if set.value().is_empty() { Lifetime::Delete } else { lifetime };
+        if (is_token_value(set.value()) || kept == Lifetime::Delete) && disposition != Disposition::Drop {
+            let rolling = part.rolling || moved_node(context, &part, set.value());
+            from_app.edits.push(edit(context, set, kept, (part.role, part.parts, rolling)));
         }
-        if matches!(disposition, Disposition::Prefix | Disposition::Pass | Disposition::AsIs) {
-            let keep_expiry = rules.persistent || lifetime == Lifetime::Delete;
-            relay(context, rules, (field, set), (disposition, lifetime, keep_expiry), from_app);
+        match disposition {
+            Disposition::AsIs => from_app.relayed.push(field.clone()),
+            Disposition::Prefix | Disposition::Pass => {
+                let keep_expiry = rules.persistent || lifetime == Lifetime::Delete;
+                relay(context, rules, (field, set), (disposition, lifetime, keep_expiry), from_app);
+            }
+            Disposition::Vault | Disposition::Drop => {}
         }
         return;
     }
-    let vaulted = context.vault.is_some_and(|vault| {
-        vault.iter().any(|held| held.role == Role::Plain && held.name == set.name())
-    });
-    let disposition = rules.plain_disposition(set.name(), set.http_only(), lifetime == Lifetime::Session);
-    match disposition {
+    match rules.plain_disposition(set.name(), set.http_only(), lifetime == Lifetime::Session) {
         Disposition::Drop => {}
         Disposition::AsIs => from_app.relayed.push(field.clone()),
-        Disposition::Vault => to_vault(context, set, lifetime, from_app),
         _ if vaulted => to_vault(context, set, lifetime, from_app),
-        _ => relay(context, rules, (field, set), (disposition, lifetime, true), from_app),
+        disposition => relay(context, rules, (field, set), (disposition, lifetime, true), from_app),
     }
+}
+
+/// True where a servlet id differs from the one held only behind its first `.`: another node has taken the session over,
+/// or Jetty has completed its name (seen on 9.4). That is a renewal.
+fn moved_node(context: &ToClient<'_>, part: &Managed<'_>, value: &[u8]) -> bool {
+    let stem = |value: &[u8]| value.split(|&octet| octet == b'.').next().unwrap_or_default().to_vec();
+    let Role::Token { token, part: at } = part.role else { return false };
+    let held = context.vault.and_then(|vault| vault.part(token, at));
+    part.rule.path_param.is_some() && held.is_some_and(|held| held.value != value && stem(held.value) == stem(value))
 }
 
 /// A plain cookie for the vault, by the rules of a browser.
 fn to_vault<'a>(context: &ToClient<'a>, set: &SetCookie<'a>, lifetime: Lifetime, from_app: &mut FromApp<'a>) {
-    let foreign = set.domain().is_some_and(|domain| !jar::domain_match(domain, context.app_host.as_bytes()));
+    // Apps know themselves by the name that they see, or by the public one from their own config.
+    let foreign = set.domain().is_some_and(|domain| {
+        // A name without a dot is a public suffix.
+        (!domain.contains(&b'.') && !domain.eq_ignore_ascii_case(public_host(context)))
+            || !jar::domain_match(domain, context.app_host.as_bytes())
+                && !jar::domain_match(domain, public_host(context))
+    });
     if !foreign && set.prefix_ok(context.https) {
-        from_app.edits.push(edit(context.app_path.as_bytes(), set, lifetime, (Role::Plain, 1, true)));
+        from_app.edits.push(edit(context, set, lifetime, (Role::Plain, 1, true)));
     }
 }
 
 fn edit<'a>(
-    app_path: &'a [u8],
+    context: &ToClient<'a>,
     set: &SetCookie<'a>,
     lifetime: Lifetime,
     (role, parts, rolling): (Role, u8, bool),
@@ -149,12 +189,14 @@ fn edit<'a>(
         Lifetime::Until(at) => u64::try_from(at).unwrap_or(0),
         Lifetime::Session | Lifetime::Delete => 0,
     };
-    // A token with no path of its own belongs to the whole app: that is what its engine means by it.
-    let path = set.path().filter(|path| path.starts_with(b"/"));
+    // A path that leads to another app can only be a mistake, or worse.
+    let mount = context.rules.mount.prefix().get(..inner_mount(context.rules)).unwrap_or("/").as_bytes();
+    let path = set.path().map(|path| if leads_astray(path, mount, context) { b"/" } else { path });
     Edit {
         name: set.name(),
         value: (lifetime != Lifetime::Delete).then(|| set.value()),
-        path: path.unwrap_or_else(|| if role == Role::Plain { jar::default_path(app_path) } else { b"/" }),
+        // A token with no path of its own belongs to the whole app: that is what its engine means by it.
+        path: path.unwrap_or_else(|| if role == Role::Plain { jar::default_path(context.app_path.as_bytes()) } else { b"/" }),
         expires: if role == Role::Plain { expires } else { 0 },
         role,
         parts,
@@ -162,6 +204,12 @@ fn edit<'a>(
         carrier: Carrier::Cookie,
         secure: set.secure(),
     }
+}
+
+/// True where `path` neither covers the app (whose mount is `mount`) nor lies within it.
+fn leads_astray(path: &[u8], mount: &[u8], context: &ToClient<'_>) -> bool {
+    let public = std::str::from_utf8(path).is_ok_and(|path| context.rules.mount.contains(path));
+    !public && !jar::path_match(path, mount) && !jar::path_match(mount, path)
 }
 
 /// The last of a name wins, as in a browser that takes the fields one after the other.
@@ -210,9 +258,16 @@ fn relay(
     from_app: &mut FromApp<'_>,
 ) {
     let mount = &context.rules.mount;
-    let named = set.path().filter(|path| path.starts_with(b"/"));
-    let renamed = disposition == Disposition::Prefix || mount.is_case_insensitive();
-    let mapped = named.map(|path| public_path(context, path));
+    let named = set.path();
+    let renamed = context.rules.renames(disposition);
+    // Without a path of its own it gets the directory of the page: said aloud where that is outside of the app.
+    let by_default = mount.to_public(std::str::from_utf8(jar::default_path(context.app_path.as_bytes())).unwrap_or("/"));
+    let by_default = if by_default.len() > 1 { by_default.trim_end_matches('/') } else { &by_default };
+    let mapped = match named {
+        Some(path) => Some(public_path(context, path)),
+        None if mount.is_case_insensitive() || !mount.contains(by_default) => Some(public_path(context, by_default.as_bytes())),
+        None => None,
+    };
     let name = if renamed { context.rules.prefixed(set.name()) } else { set.name().to_vec() };
     let mut edit = set_cookie::Edit::new(set);
     if renamed {
@@ -245,14 +300,14 @@ fn relay(
     let deleted = lifetime == Lifetime::Delete;
     let finished = HeaderValue::from_bytes(&edit.finish());
     if let Ok(value) = finished {
-        if deleted && mapped.as_deref() != named {
+        if deleted && named.is_some() && mapped.as_deref() != named {
             // A deletion goes out for the path that the app named as well: the cookie may be older than this proxy.
             from_app.relayed.push(field.clone());
         }
         from_app.relayed.push(value);
     }
     if set.http_only() || deleted {
-        let path = mapped.as_deref().unwrap_or_else(|| jar::default_path(context.app_path.as_bytes()));
+        let path = mapped.as_deref().unwrap_or(by_default.as_bytes());
         let cookie = HttpOnlyCookie { app: context.rules.app, name: (*name).into(), path: path.into() };
         from_app.http_only.push((cookie, deleted));
     }
@@ -265,7 +320,7 @@ fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
         // Browsers compare paths with case: only the root covers every spelling of the mount.
         return b"/".to_vec();
     }
-    let inside = std::str::from_utf8(path).ok().map(|path| mount.to_public(path));
+    let inside = std::str::from_utf8(path).ok().filter(|path| path.len() > 1).map(|path| mount.to_public(path));
     match inside {
         Some(public) if mount.contains(&public) => public.into_owned().into_bytes(),
         _ => mount.cookie_path().as_bytes().to_vec(),
