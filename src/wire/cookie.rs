@@ -1,4 +1,5 @@
-//! The Cookie request header: its pairs as the bytes they are, and the questions that a filter asks of a name.
+//! The Cookie request header: its pairs as the bytes they are, and the questions that a filter asks of a
+//! name.
 //!
 //! Invariant: order, duplicates and bytes of the pairs are kept; nothing is decoded, unquoted or merged.
 
@@ -6,8 +7,8 @@ use http::header::{COOKIE, HeaderMap, HeaderValue};
 
 use super::octets;
 
-/// One `name=value` of a Cookie header, without the white space around it. A chunk without `=` has an empty name
-/// and is all value, as browsers store it (RFC 6265bis 5.6).
+/// One `name=value` of a Cookie header, without the white space around it. A chunk without `=` has an empty
+/// name and is all value, as browsers store it (RFC 6265bis 5.6).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Pair<'a> {
     /// Bytes before the first `=`; empty where there is none.
@@ -24,16 +25,17 @@ pub fn pairs(line: &[u8]) -> impl Iterator<Item = Pair<'_>> {
         }
         let equals = memchr::memchr(b'=', chunk);
         Some(match equals.and_then(|at| chunk.split_at_checked(at)) {
-            Some((name, value)) => {
-                Pair { name: octets::trimmed(name), value: octets::trimmed(value.get(1..).unwrap_or_default()) }
-            }
+            Some((name, value)) => Pair {
+                name: octets::trimmed(name),
+                value: octets::trimmed(value.get(1..).unwrap_or_default()),
+            },
             None => Pair { name: b"", value: chunk },
         })
     })
 }
 
-/// All Cookie fields as one line, joined by `"; "`: HTTP/2 clients may send crumbs (RFC 9113 8.2.3). One field is
-/// cloned without copying its bytes. `None` where there is no Cookie field.
+/// All Cookie fields as one line, joined by `"; "`: HTTP/2 clients may send crumbs (RFC 9113 8.2.3). One
+/// field is cloned without copying its bytes. `None` where there is no Cookie field.
 pub fn line(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut fields = headers.get_all(COOKIE).iter();
     let first = fields.next()?;
@@ -48,9 +50,9 @@ pub fn line(headers: &HeaderMap) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).ok()
 }
 
-/// Whether `raw` is a name that some server might take for `managed`: equal once ASCII and Unicode space, controls
-/// and double quotes are left out, `%XX` is decoded (PHP before 7.4.11 decodes cookie names), case is folded, and
-/// `.` and `[` count as `_` (PHP's own renaming). Says no at the first byte that differs.
+/// Whether `raw` is a name that some server might take for `managed`: equal once ASCII and Unicode space,
+/// controls and double quotes are left out, `%XX` is decoded (PHP before 7.4.11 decodes cookie names), case
+/// is folded, and `.` and `[` count as `_` (PHP's own renaming). Says no at the first byte that differs.
 pub fn folds_to(raw: &[u8], managed: &[u8]) -> bool {
     let mut expected = managed.iter();
     let mut rest = raw;
@@ -69,20 +71,22 @@ pub fn folds_to(raw: &[u8], managed: &[u8]) -> bool {
             continue;
         }
         match expected.next() {
-            Some(&want) if octet.eq_ignore_ascii_case(&want) || (want == b'_' && matches!(octet, b'.' | b'[')) => {}
+            Some(&want)
+                if octet.eq_ignore_ascii_case(&want) || (want == b'_' && matches!(octet, b'.' | b'[')) => {}
             _ => return false,
         }
     }
     expected.next().is_none() && !managed.is_empty()
 }
 
-/// Whether this is one of RFC 2109's attributes in a Cookie header, which Tomcat and Jetty still honour: they switch
-/// those servers to a parser that reads quotes, so that `$Version` must not reach an app from outside.
+/// Whether this is one of RFC 2109's attributes in a Cookie header, which Tomcat and Jetty still honour: they
+/// switch those servers to a parser that reads quotes, so that `$Version` must not reach an app from outside.
 pub fn is_legacy_attribute(name: &[u8]) -> bool {
     [&b"$Version"[..], b"$Path", b"$Domain", b"$Port"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-/// Whether all bytes are cookie-octets (RFC 6265 4.1.1), without a pair of quotes around them. Empty is valid.
+/// Whether all bytes are cookie-octets (RFC 6265 4.1.1), without a pair of quotes around them. Empty is
+/// valid.
 pub fn valid_value(value: &[u8]) -> bool {
     value.iter().all(|&octet| matches!(octet, 0x21 | 0x23..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e))
 }
@@ -92,8 +96,8 @@ pub fn valid_name(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|&octet| octets::is_token(octet))
 }
 
-/// How many bytes at the start of `bytes` servers are known to trim or to skip: quotes, controls and spaces, in UTF-8
-/// and, for the two of Latin-1, as single bytes.
+/// How many bytes at the start of `bytes` servers are known to trim or to skip: quotes, controls and spaces,
+/// in UTF-8 and, for the two of Latin-1, as single bytes.
 fn ignored(bytes: &[u8]) -> usize {
     match bytes {
         [0x00..=0x20 | 0x7f | b'"' | 0x85 | 0xa0, ..] => 1,
@@ -161,7 +165,9 @@ mod tests {
             assert!(folds_to(name, b"JSESSIONID"), "{}", name.escape_ascii());
         }
         assert!(folds_to(b"..Host-bridge", b"__Host-bridge"));
-        for name in [&b"JSESSIONID2"[..], b"JSESSIONI", b"", b"XJSESSIONID", b"JSESSION-ID", b"\xc3\xa0JSESSIONID"] {
+        for name in
+            [&b"JSESSIONID2"[..], b"JSESSIONI", b"", b"XJSESSIONID", b"JSESSION-ID", b"\xc3\xa0JSESSIONID"]
+        {
             assert!(!folds_to(name, b"JSESSIONID"), "{}", name.escape_ascii());
         }
         assert!(!folds_to(b" ", b""));
@@ -169,7 +175,9 @@ mod tests {
 
     #[test]
     fn grammar() {
-        assert!(is_legacy_attribute(b"$version") && is_legacy_attribute(b"$PORT") && !is_legacy_attribute(b"$a"));
+        assert!(
+            is_legacy_attribute(b"$version") && is_legacy_attribute(b"$PORT") && !is_legacy_attribute(b"$a")
+        );
         assert!(valid_value(b"") && valid_value(b"aB0-._!~:/=") && valid_name(b"appa.CFID"));
         for octet in b" \",;\\\x00\x7f\x80" {
             assert!(!valid_value(&[*octet]) && !valid_name(&[*octet]));
@@ -188,8 +196,11 @@ mod tests {
         }
 
         #[test]
-        fn well_formed_lines_come_back(given in prop::collection::vec(("[a-zA-Z0-9_.-]{1,8}", "[!-+.-:<-~]{0,8}"), 0..8)) {
-            let line = given.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        fn well_formed_lines_come_back(
+            given in prop::collection::vec(("[a-zA-Z0-9_.-]{1,8}", "[!-+.-:<-~]{0,8}"), 0..8),
+        ) {
+            let line: Vec<String> = given.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let line = line.join("; ");
             let seen: Vec<(Vec<u8>, Vec<u8>)> =
                 pairs(line.as_bytes()).map(|pair| (pair.name.to_vec(), pair.value.to_vec())).collect();
             let given: Vec<(Vec<u8>, Vec<u8>)> =
@@ -199,7 +210,9 @@ mod tests {
 
         #[test]
         fn padding_never_hides_a_name(pad in prop::collection::vec(prop::sample::select(
-            vec![" ", "\t", "\"", "\u{85}", "\u{a0}", "\u{2003}", "\u{2028}", "\u{202f}", "\u{205f}", "\u{3000}"]), 0..6),
+            vec![" ", "\t", "\"", "\u{85}", "\u{a0}", "\u{2003}",
+                "\u{2028}", "\u{202f}", "\u{205f}", "\u{3000}"],
+            ), 0..6),
             at in 0_usize..=4) {
             let name = format!("{}{}{}", &"CFID"[..at], pad.concat(), &"CFID"[at..]);
             prop_assert!(folds_to(name.as_bytes(), b"cfid"));

@@ -1,9 +1,10 @@
 //! Fetch Metadata: what a browser says about where a request comes from (W3C Fetch Metadata Request Headers).
 //!
-//! Invariant: page script cannot set these headers, so they win over Origin; an absent one is unknown, never safe.
+//! Invariant: page script cannot set these headers, so they win over Origin; an absent one is unknown, never
+//! safe.
 
-use http::header::{HeaderMap, HeaderValue};
 use http::Method;
+use http::header::{HeaderMap, HeaderValue};
 
 use super::target::split_authority;
 
@@ -97,8 +98,8 @@ impl Fetch {
     }
 }
 
-/// Whether this is a top-level navigation: by the metadata alone where there is some, otherwise a GET that accepts
-/// text/html. With metadata any method can be one.
+/// Whether this is a top-level navigation: by the metadata alone where there is some, otherwise a GET that
+/// accepts text/html. With metadata any method can be one.
 pub fn is_navigation(method: &Method, fetch: Fetch, accept: Option<&HeaderValue>) -> bool {
     if fetch.is_present() {
         return fetch.mode == Some(Mode::Navigate) && fetch.dest == Some(Dest::Document);
@@ -106,10 +107,12 @@ pub fn is_navigation(method: &Method, fetch: Fetch, accept: Option<&HeaderValue>
     method == Method::GET && accept.is_some_and(accepts_html)
 }
 
-/// Whether another site made this request: by Sec-Fetch-Site, otherwise by Origin. `None` where neither tells.
+/// Whether another site made this request: by Sec-Fetch-Site, otherwise by Origin. `None` where neither
+/// tells.
 ///
-/// An Origin is of the same site if its host is `own_host` (without port), or a name that shares its last two labels;
-/// that is no list of public suffixes, and takes two sites below `co.uk` for one. `null` is another site.
+/// An Origin is of the same site if its host is `own_host` (without port), or a name that shares its last two
+/// labels; that is no list of public suffixes, and takes two sites below `co.uk` for one. `null` is another
+/// site.
 pub fn cross_site(fetch: Fetch, origin: Option<&HeaderValue>, own_host: &str) -> Option<bool> {
     match fetch.site {
         Some(Site::CrossSite | Site::Other) => return Some(true),
@@ -117,7 +120,8 @@ pub fn cross_site(fetch: Fetch, origin: Option<&HeaderValue>, own_host: &str) ->
         None => {}
     }
     let origin = origin?.to_str().unwrap_or("null");
-    let host = origin.split_once("://").and_then(|(_, authority)| split_authority(authority)).map(|(host, _)| host);
+    let host =
+        origin.split_once("://").and_then(|(_, authority)| split_authority(authority)).map(|(host, _)| host);
     Some(host.is_none_or(|host| !same_site(host, own_host)))
 }
 
@@ -179,8 +183,12 @@ mod tests {
         assert!(!is_navigation(&Method::POST, none, Some(&html)));
         assert!(!is_navigation(&Method::GET, none, Some(&any)) && !is_navigation(&Method::GET, none, None));
         assert!(is_navigation(&Method::GET, fetch("none", "navigate", "document"), None));
-        for (mode, dest) in [("navigate", "iframe"), ("navigate", ""), ("no-cors", "image"), ("", "document")] {
-            assert!(!is_navigation(&Method::GET, fetch("same-origin", mode, dest), Some(&html)), "{mode} {dest}");
+        for (mode, dest) in [("navigate", "iframe"), ("navigate", ""), ("no-cors", "image"), ("", "document")]
+        {
+            assert!(
+                !is_navigation(&Method::GET, fetch("same-origin", mode, dest), Some(&html)),
+                "{mode} {dest}"
+            );
         }
     }
 
@@ -194,9 +202,13 @@ mod tests {
 
     #[test]
     fn sites() {
-        for (site, cross) in
-            [("cross-site", true), ("same-site", false), ("same-origin", false), ("none", false), ("odd", true)]
-        {
+        for (site, cross) in [
+            ("cross-site", true),
+            ("same-site", false),
+            ("same-origin", false),
+            ("none", false),
+            ("odd", true),
+        ] {
             let evil = HeaderValue::from_static("https://evil.org");
             assert_eq!(cross_site(fetch(site, "", ""), Some(&evil), "a.org"), Some(cross), "{site}");
         }
@@ -213,7 +225,11 @@ mod tests {
             ("https://127.0.0.1", true),
         ] {
             let origin_value = HeaderValue::from_static(origin);
-            assert_eq!(cross_site(Fetch::default(), Some(&origin_value), "apps.example.org"), Some(cross), "{origin}");
+            assert_eq!(
+                cross_site(Fetch::default(), Some(&origin_value), "apps.example.org"),
+                Some(cross),
+                "{origin}"
+            );
         }
         let neighbour = HeaderValue::from_static("http://10.0.0.2");
         assert_eq!(cross_site(Fetch::default(), Some(&neighbour), "10.0.0.3"), Some(true));

@@ -1,7 +1,8 @@
-//! Who the client is, by the peer's address and what trusted proxies add: X-Forwarded-* and Forwarded (RFC 7239).
+//! Who the client is, by the peer's address and what trusted proxies add: X-Forwarded-* and Forwarded (RFC
+//! 7239).
 //!
-//! Invariant: a forwarding header counts only as far as an unbroken chain of trusted peers vouches for it, and an
-//! app never sees one that a stranger wrote.
+//! Invariant: a forwarding header counts only as far as an unbroken chain of trusted peers vouches for it,
+//! and an app never sees one that a stranger wrote.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,7 +20,8 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Headers in which servers look for an address, a host, a scheme or a path of the client's, beside `x-forwarded-*`.
+/// Headers in which servers look for an address, a host, a scheme or a path of the client's, beside
+/// `x-forwarded-*`.
 const ALIASES: [&str; 14] = [
     "forwarded",
     "x-real-ip",
@@ -54,13 +56,20 @@ pub struct Client {
     pub trusted: bool,
 }
 
-/// Finds the client. `peer` is `None` for a unix socket, which counts as 127.0.0.1: it is trusted where `trusted`
-/// covers that. Without a trusted peer no header is read. `X-Forwarded-For` goes before `Forwarded`.
+/// Finds the client. `peer` is `None` for a unix socket, which counts as 127.0.0.1: it is trusted where
+/// `trusted` covers that. Without a trusted peer no header is read. `X-Forwarded-For` goes before
+/// `Forwarded`.
 pub fn resolve(peer: Option<IpAddr>, trusted: &[IpNet], headers: &HeaderMap, tls: bool) -> Client {
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
-    let mut client =
-        Client { address: peer, via: SmallVec::new(), https: tls, host: None, port: None, trusted: is_trusted(&peer) };
+    let mut client = Client {
+        address: peer,
+        via: SmallVec::new(),
+        https: tls,
+        host: None,
+        port: None,
+        trusted: is_trusted(&peer),
+    };
     if !client.trusted {
         return client;
     }
@@ -87,9 +96,9 @@ pub fn resolve(peer: Option<IpAddr>, trusted: &[IpNet], headers: &HeaderMap, tls
     client
 }
 
-/// Deletes what strangers say about themselves and writes what is known: X-Forwarded-For, -Proto, -Host, -Port,
-/// X-Real-IP and Forwarded. The rest of the family stays where a trusted proxy sent it. `authority` is the host that
-/// the client asked for; the chain holds the client and the trusted hops, the peer last.
+/// Deletes what strangers say about themselves and writes what is known: X-Forwarded-For, -Proto, -Host,
+/// -Port, X-Real-IP and Forwarded. The rest of the family stays where a trusted proxy sent it. `authority` is
+/// the host that the client asked for; the chain holds the client and the trusted hops, the peer last.
 pub fn set(headers: &mut HeaderMap, client: &Client, authority: &str) {
     if !client.trusted {
         remove_family(headers);
@@ -101,7 +110,11 @@ pub fn set(headers: &mut HeaderMap, client: &Client, authority: &str) {
     let mut forwarded = format!("for={}", node(client.address));
     if !authority.is_empty() {
         let quoted = authority.contains([':', '[']);
-        let _ = if quoted { write!(forwarded, ";host=\"{authority}\"") } else { write!(forwarded, ";host={authority}") };
+        let _ = if quoted {
+            write!(forwarded, ";host=\"{authority}\"")
+        } else {
+            write!(forwarded, ";host={authority}")
+        };
     }
     let _ = write!(forwarded, ";proto={proto}");
     for hop in &client.via {
@@ -127,7 +140,9 @@ pub fn set(headers: &mut HeaderMap, client: &Client, authority: &str) {
 pub fn same_place(one: IpAddr, other: IpAddr) -> bool {
     match (one.to_canonical(), other.to_canonical()) {
         (IpAddr::V4(one), IpAddr::V4(other)) => one == other,
-        (IpAddr::V6(one), IpAddr::V6(other)) => one.segments().iter().take(4).eq(other.segments().iter().take(4)),
+        (IpAddr::V6(one), IpAddr::V6(other)) => {
+            one.segments().iter().take(4).eq(other.segments().iter().take(4))
+        }
         _ => false,
     }
 }
@@ -140,7 +155,8 @@ impl Client {
         self.host = element.host.clone().filter(|host| split_authority(host).is_some());
     }
 
-    /// The same by X-Forwarded-*. A list that every hop extends has one entry a hop, a single entry was passed on.
+    /// The same by X-Forwarded-*. A list that every hop extends has one entry a hop, a single entry was
+    /// passed on.
     fn read_lists(&mut self, headers: &HeaderMap, crossed: usize) {
         let entry = |name: &HeaderName| {
             let mut entries = list(headers, name);
@@ -172,8 +188,8 @@ fn scheme(word: &str) -> Option<bool> {
     }
 }
 
-/// The entries of a comma-separated header, all fields in order. One that is not visible ASCII reads as empty, so
-/// that the places of the others hold.
+/// The entries of a comma-separated header, all fields in order. One that is not visible ASCII reads as
+/// empty, so that the places of the others hold.
 fn list(headers: &HeaderMap, name: &HeaderName) -> SmallVec<[String; 4]> {
     let fields = headers.get_all(name).iter().map(|field| field.to_str().unwrap_or_default());
     fields.flat_map(|field| field.split(',')).map(|entry| entry.trim().to_owned()).collect()

@@ -1,7 +1,7 @@
 //! Hop-by-hop headers (RFC 9110 7.6.1): what one connection says to another is never copied.
 //!
-//! Invariant: what `Connection` names goes first, and it can never name away a header that the proxy or the app
-//! relies on; our own headers are added afterwards. Content-Length stays for the caller, who frames anew.
+//! Invariant: what `Connection` names goes first, and it can never name away a header that the proxy or the
+//! app relies on; our own headers are added afterwards. Content-Length stays for the caller, who frames anew.
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use smallvec::SmallVec;
@@ -112,7 +112,10 @@ mod tests {
     fn head(lines: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         headers
     }
@@ -173,10 +176,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_else_is_lost(names in prop::collection::vec("x-[a-d]{1,2}", 0..6), listed in prop::collection::vec("x-[a-d]{1,2}", 0..3)) {
+        fn nothing_else_is_lost(
+            names in prop::collection::vec("x-[a-d]{1,2}", 0..6),
+            listed in prop::collection::vec("x-[a-d]{1,2}", 0..3),
+        ) {
             let mut headers = HeaderMap::new();
             for name in &names {
-                headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("v"));
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                headers.append(name, HeaderValue::from_static("v"));
             }
             headers.insert(CONNECTION, HeaderValue::from_str(&listed.join(", ")).unwrap());
             strip_response(&mut headers);

@@ -11,8 +11,8 @@ pub fn default_path(request_path: &[u8]) -> &[u8] {
     }
 }
 
-/// Whether a cookie of `cookie_path` goes to `request_path` (RFC 6265bis 5.1.4): equal, or a prefix that ends at a
-/// slash. Bytes are compared as they are: case counts and nothing is decoded.
+/// Whether a cookie of `cookie_path` goes to `request_path` (RFC 6265bis 5.1.4): equal, or a prefix that ends
+/// at a slash. Bytes are compared as they are: case counts and nothing is decoded.
 pub fn path_match(cookie_path: &[u8], request_path: &[u8]) -> bool {
     match request_path.strip_prefix(cookie_path) {
         Some(rest) => rest.is_empty() || cookie_path.ends_with(b"/") || rest.starts_with(b"/"),
@@ -20,8 +20,8 @@ pub fn path_match(cookie_path: &[u8], request_path: &[u8]) -> bool {
     }
 }
 
-/// Whether `host` is `cookie_domain` or a name below it (RFC 6265bis 5.1.3), without regard to ASCII case. The domain
-/// comes without its leading dot, the host without its port. An address matches only itself.
+/// Whether `host` is `cookie_domain` or a name below it (RFC 6265bis 5.1.3), without regard to ASCII case.
+/// The domain comes without its leading dot, the host without its port. An address matches only itself.
 pub fn domain_match(cookie_domain: &[u8], host: &[u8]) -> bool {
     if cookie_domain.is_empty() {
         return false;

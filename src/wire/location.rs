@@ -1,7 +1,7 @@
 //! URLs in response headers: Location, Refresh and Link, split and re-anchored without touching their rest.
 //!
-//! Invariant: a URL that browsers read in another way than its bytes suggest is `None`: it is neither mapped nor
-//! trusted. Only scheme and authority are ever replaced.
+//! Invariant: a URL that browsers read in another way than its bytes suggest is `None`: it is neither mapped
+//! nor trusted. Only scheme and authority are ever replaced.
 
 use std::ops::Range;
 
@@ -14,16 +14,20 @@ pub struct Parts<'a> {
     pub scheme: Option<&'a str>,
     /// Between `//` and what follows; may be empty.
     pub authority: Option<&'a str>,
-    /// Path, query and fragment; relative where there is neither scheme nor authority and it begins otherwise than
-    /// with `/`.
+    /// Path, query and fragment; relative where there is neither scheme nor authority and it begins otherwise
+    /// than with `/`.
     pub rest: &'a str,
 }
 
-/// Splits a redirect target: absolute, `//host/x`, a path, or relative. `None` where browsers see something else than
-/// stands there: controls and spaces at the ends (they strip them), a backslash before the query (a slash to them), a
-/// web scheme without `//` (`https:evil`, which names a host to them), or more than two slashes before the host.
+/// Splits a redirect target: absolute, `//host/x`, a path, or relative. `None` where browsers see something
+/// else than stands there: controls and spaces at the ends (they strip them), a backslash before the query (a
+/// slash to them), a web scheme without `//` (`https:evil`, which names a host to them), or more than two
+/// slashes before the host.
 pub fn split(url: &str) -> Option<Parts<'_>> {
-    if url.bytes().any(|octet| matches!(octet, 0x00..=0x1f | 0x7f)) || url.starts_with(' ') || url.ends_with(' ') {
+    if url.bytes().any(|octet| matches!(octet, 0x00..=0x1f | 0x7f))
+        || url.starts_with(' ')
+        || url.ends_with(' ')
+    {
         return None;
     }
     let head = url.split(['?', '#']).next().unwrap_or_default();
@@ -46,8 +50,8 @@ pub fn split(url: &str) -> Option<Parts<'_>> {
     Some(Parts { scheme, authority: Some(authority), rest })
 }
 
-/// The URL with the public scheme and authority in place of its own, where `ours` knows them; a URL without a scheme
-/// (`//host/x`) keeps none. `None` where there is nothing to replace: relative, another's, or odd.
+/// The URL with the public scheme and authority in place of its own, where `ours` knows them; a URL without a
+/// scheme (`//host/x`) keeps none. `None` where there is nothing to replace: relative, another's, or odd.
 pub fn reanchor(
     url: &str,
     ours: impl FnOnce(&str, Option<&str>) -> bool,
@@ -63,8 +67,8 @@ pub fn reanchor(
     Some([scheme, colon, "//", public_authority, parts.rest].concat())
 }
 
-/// Where the URL lies in a Refresh header (`5; url=/x`, quoted or not, `,` for `;`), as HTML's declarative refresh
-/// reads it. `None` where there is none.
+/// Where the URL lies in a Refresh header (`5; url=/x`, quoted or not, `,` for `;`), as HTML's declarative
+/// refresh reads it. `None` where there is none.
 pub fn refresh_url(value: &[u8]) -> Option<Range<usize>> {
     let mut at = skip(value, 0, |octet| octet.is_ascii_whitespace());
     let digits = skip(value, at, |octet| octet.is_ascii_digit());
@@ -82,7 +86,10 @@ pub fn refresh_url(value: &[u8]) -> Option<Range<usize>> {
     let end = match value.get(at) {
         Some(&quote @ (b'"' | b'\'')) => {
             at += 1;
-            value.get(at..).and_then(|rest| memchr::memchr(quote, rest)).map_or(value.len(), |offset| at + offset)
+            value
+                .get(at..)
+                .and_then(|rest| memchr::memchr(quote, rest))
+                .map_or(value.len(), |offset| at + offset)
         }
         _ => value.len() - value.iter().rev().take_while(|octet| octet.is_ascii_whitespace()).count(),
     };
@@ -160,14 +167,26 @@ mod tests {
         ] {
             assert_eq!(split(url), Some(Parts { scheme, authority, rest }), "{url}");
         }
-        for url in ["/\\evil", "\\\\evil", "https:evil", "http:/evil", "///evil", "http:///evil", " /x", "/x ", "/\t/evil", "h\nttp://x"] {
+        for url in [
+            "/\\evil",
+            "\\\\evil",
+            "https:evil",
+            "http:/evil",
+            "///evil",
+            "http:///evil",
+            " /x",
+            "/x ",
+            "/\t/evil",
+            "h\nttp://x",
+        ] {
             assert_eq!(split(url), None, "{url:?}");
         }
     }
 
     #[test]
     fn only_ours_is_reanchored() {
-        let public = |url: &str| reanchor(url, |authority, _| authority == "10.0.0.1:8500", "https", "apps.org");
+        let public =
+            |url: &str| reanchor(url, |authority, _| authority == "10.0.0.1:8500", "https", "apps.org");
         assert_eq!(public("http://10.0.0.1:8500/x?%20").as_deref(), Some("https://apps.org/x?%20"));
         assert_eq!(public("//10.0.0.1:8500/x").as_deref(), Some("//apps.org/x"));
         assert_eq!(public("http://10.0.0.1:8500").as_deref(), Some("https://apps.org"));
@@ -200,7 +219,10 @@ mod tests {
     #[test]
     fn links() {
         let value = "</a;b>; rel=\"next <no>\", <>; title=\"\\\"<x>\",<http://b/c,d>";
-        assert_eq!(link_urls(value.as_bytes()).map(|span| &value[span]).collect::<Vec<_>>(), ["/a;b", "", "http://b/c,d"]);
+        assert_eq!(
+            link_urls(value.as_bytes()).map(|span| &value[span]).collect::<Vec<_>>(),
+            ["/a;b", "", "http://b/c,d"]
+        );
         assert_eq!(link_urls(b"<open").count() + link_urls(b"").count(), 0);
     }
 
@@ -217,7 +239,8 @@ mod tests {
         #[test]
         fn spans_lie_inside(value in "[0-9;,=url\"'<> \\\\/é]{0,24}") {
             let bytes = value.as_bytes();
-            prop_assert!(refresh_url(bytes).is_none_or(|span| span.start < span.end && span.end <= bytes.len()));
+            let inside = |span: Range<usize>| span.start < span.end && span.end <= bytes.len();
+            prop_assert!(refresh_url(bytes).is_none_or(inside));
             prop_assert!(link_urls(bytes).all(|span| span.start <= span.end && span.end < bytes.len()));
         }
     }

@@ -1,7 +1,8 @@
-//! HTTP syntax as pure functions over bytes: cookies, URLs, targets, framing, forwarding names, frames and globs.
+//! HTTP syntax as pure functions over bytes: cookies, URLs, targets, framing, forwarding names, frames and
+//! globs.
 //!
-//! Invariant: lossless. What a function does not understand leaves byte for byte, an edit of one part leaves the
-//! bytes of all others, and nothing here reads a clock, a file, a socket or a random number.
+//! Invariant: lossless. What a function does not understand leaves byte for byte, an edit of one part leaves
+//! the bytes of all others, and nothing here reads a clock, a file, a socket or a random number.
 
 pub mod cookie;
 pub mod date;

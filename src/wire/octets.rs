@@ -1,6 +1,7 @@
 //! The few byte operations that several syntaxes share.
 //!
-//! Invariant: no function panics, whatever range or byte it is handed; one that is out of bounds reads as empty.
+//! Invariant: no function panics, whatever range or byte it is handed; one that is out of bounds reads as
+//! empty.
 
 use std::ops::Range;
 
@@ -63,10 +64,9 @@ pub(super) fn escape(bytes: &[u8]) -> Option<u8> {
 /// The code unit that `%uXXXX` at the start of `bytes` stands for (IIS and ASP decode it).
 pub(super) fn wide_escape(bytes: &[u8]) -> Option<u16> {
     match bytes {
-        [b'%', b'u' | b'U', digits @ ..] => digits
-            .get(..4)?
-            .iter()
-            .try_fold(0_u16, |code, &digit| Some(code << 4 | u16::from(hex(digit)?))),
+        [b'%', b'u' | b'U', digits @ ..] => {
+            digits.get(..4)?.iter().try_fold(0_u16, |code, &digit| Some(code << 4 | u16::from(hex(digit)?)))
+        }
         _ => None,
     }
 }
@@ -108,7 +108,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn split_covers_everything(raw in prop::collection::vec(prop::sample::select(b"a;; =".to_vec()), 0..20)) {
+        fn split_covers_everything(
+            raw in prop::collection::vec(prop::sample::select(b"a;; =".to_vec()), 0..20),
+        ) {
             let joined: Vec<&[u8]> = split(&raw, b';').map(|range| at(&raw, &range)).collect();
             prop_assert_eq!(joined.join(&b';'), raw);
         }

@@ -1,7 +1,9 @@
-//! Paths: a normal copy for routing, `;name=value` parameters, and the session segments of cookieless ASP.NET.
+//! Paths: a normal copy for routing, `;name=value` parameters, and the session segments of cookieless
+//! ASP.NET.
 //!
-//! Invariant: what routes is a copy, what is forwarded keeps its bytes but for the parameter or segment that was cut;
-//! a path that servers read in different ways is refused, never guessed. Paths come without their query.
+//! Invariant: what routes is a copy, what is forwarded keeps its bytes but for the parameter or segment that
+//! was cut; a path that servers read in different ways is refused, never guessed. Paths come without their
+//! query.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -30,8 +32,9 @@ pub enum Ambiguous {
     Hidden,
 }
 
-/// The copy of a path that routing compares: percent-decoded once (but for `%2F`, `%5C` and `%25`), `;parameters` left
-/// out, repeated slashes merged. Octets that are no UTF-8 stay escaped, invalid escapes stay as they are.
+/// The copy of a path that routing compares: percent-decoded once (but for `%2F`, `%5C` and `%25`),
+/// `;parameters` left out, repeated slashes merged. Octets that are no UTF-8 stay escaped, invalid escapes
+/// stay as they are.
 pub fn normal(path: &str) -> Result<Cow<'_, str>, Ambiguous> {
     if !path.starts_with('/') {
         return Err(Ambiguous::Relative);
@@ -64,8 +67,8 @@ pub fn params(path: &str) -> impl Iterator<Item = Parameter<'_>> {
     })
 }
 
-/// The path without the parameters whose raw name `which` chooses (`query::key_is` compares). `None` where nothing
-/// is cut.
+/// The path without the parameters whose raw name `which` chooses (`query::key_is` compares). `None` where
+/// nothing is cut.
 pub fn cut_params(path: &str, mut which: impl FnMut(&str) -> bool) -> Option<String> {
     let mut out: Option<String> = None;
     let mut copied = 0;
@@ -104,8 +107,8 @@ pub struct Segment<'a> {
     pub style: SegmentStyle,
 }
 
-/// The first session segment from `after` (the length of the mount) on. ASP.NET takes it anywhere in the path, and
-/// after decoding, so that is where it is looked for.
+/// The first session segment from `after` (the length of the mount) on. ASP.NET takes it anywhere in the
+/// path, and after decoding, so that is where it is looked for.
 pub fn session_segment(path: &str, after: usize) -> Option<Segment<'_>> {
     let bytes = path.as_bytes();
     // A mount may end with the slash that begins the segment.
@@ -206,7 +209,8 @@ fn rebuilt(path: &str) -> Result<String, Ambiguous> {
     Ok(text(out))
 }
 
-/// Looks at a segment as the servers do that decode before they split, and those that split before they decode.
+/// Looks at a segment as the servers do that decode before they split, and those that split before they
+/// decode.
 fn refuse_ambiguous(raw: &[u8]) -> Result<(), Ambiguous> {
     let plain = unescaped(raw);
     if raw.contains(&b'\\') {

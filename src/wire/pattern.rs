@@ -1,7 +1,7 @@
 //! The globs of the config: `GET /AppA/logout.cfm*`, `legacy_*`.
 //!
-//! Invariant: matching takes time linear in text times one pass, whatever the pattern: each piece between stars is
-//! looked for once, from where the last one ended, and never given back.
+//! Invariant: matching takes time linear in text times one pass, whatever the pattern: each piece between
+//! stars is looked for once, from where the last one ended, and never given back.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -87,8 +87,8 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Reads `[METHOD ]PATH[?QUERY]`: METHOD may be `*`, which is what it is when absent. The first `?` is where the
-    /// query begins; without one, the pattern matches whatever the query is.
+    /// Reads `[METHOD ]PATH[?QUERY]`: METHOD may be `*`, which is what it is when absent. The first `?` is
+    /// where the query begins; without one, the pattern matches whatever the query is.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         let mut words = text.split_ascii_whitespace();
         let first = words.next().ok_or(PatternError::Empty)?;
@@ -115,8 +115,8 @@ impl Pattern {
         Self { method: self.method, path: self.path.ignore_case(), query: self.query.map(Glob::ignore_case) }
     }
 
-    /// Whether a request matches. `path` is the normal form (`path::normal`), `query` raw and without its `?`. A
-    /// pattern with a query matches no request without one.
+    /// Whether a request matches. `path` is the normal form (`path::normal`), `query` raw and without its
+    /// `?`. A pattern with a query matches no request without one.
     pub fn matches(&self, method: &Method, path: &str, query: Option<&str>) -> bool {
         self.method.as_ref().is_none_or(|own| own == method)
             && self.path.matches(path)

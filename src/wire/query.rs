@@ -18,8 +18,8 @@ pub struct Param<'a> {
     pub value: Option<&'a str>,
 }
 
-/// The parameters of a query (without its `?`), split at `&` and at `;`, which some servers take for a separator too.
-/// Empty ones are skipped.
+/// The parameters of a query (without its `?`), split at `&` and at `;`, which some servers take for a
+/// separator too. Empty ones are skipped.
 pub fn params(query: &str) -> impl Iterator<Item = Param<'_>> {
     pieces(query).filter(|span| !span.is_empty()).map(|span| {
         let text = octets::text_at(query, &span);
@@ -35,9 +35,9 @@ pub fn count(query: &str) -> usize {
     if query.is_empty() { 0 } else { memchr::memchr2_iter(b'&', b';', query.as_bytes()).count() + 1 }
 }
 
-/// Whether some server would take this raw key for `name`: decoded once (`%XX`, `%uXXXX`, `+`), without space and NUL
-/// around it, ASCII case folded; what follows a NUL is ignored (servers in C), and `.`, `[` and space count as `_`
-/// (PHP renames them).
+/// Whether some server would take this raw key for `name`: decoded once (`%XX`, `%uXXXX`, `+`), without space
+/// and NUL around it, ASCII case folded; what follows a NUL is ignored (servers in C), and `.`, `[` and space
+/// count as `_` (PHP renames them).
 pub fn key_is(raw_key: &str, name: &str) -> bool {
     matches!(compare(raw_key.as_bytes(), name), KeyMatch::Whole)
 }
@@ -56,8 +56,9 @@ pub fn decoded(raw: &str) -> Cow<'_, [u8]> {
     Cow::Owned(Units { rest: bytes, wide: false }.collect())
 }
 
-/// The query without the parameters whose raw key `which` chooses. What is left keeps its bytes and the separator
-/// before it, but for the first. `None` where nothing is cut; an empty string where nothing is left.
+/// The query without the parameters whose raw key `which` chooses. What is left keeps its bytes and the
+/// separator before it, but for the first. `None` where nothing is cut; an empty string where nothing is
+/// left.
 pub fn cut(query: &str, mut which: impl FnMut(&str) -> bool) -> Option<String> {
     let mut chosen = |span: &Range<usize>| {
         let text = octets::text_at(query, span);
@@ -126,8 +127,8 @@ fn pieces(query: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// The decoded octets of a raw key or value. With `wide`, `%uXXXX` counts as well: beyond ASCII as 0xFF, which equals
-/// nothing that names are made of.
+/// The decoded octets of a raw key or value. With `wide`, `%uXXXX` counts as well: beyond ASCII as 0xFF,
+/// which equals nothing that names are made of.
 struct Units<'a> {
     rest: &'a [u8],
     wide: bool,
@@ -142,7 +143,9 @@ impl Iterator for Units<'_> {
             b'+' => (b' ', 1),
             b'%' => match (octets::escape(self.rest), octets::wide_escape(self.rest)) {
                 (Some(octet), _) => (octet, 3),
-                (None, Some(code)) if self.wide => (u8::try_from(code).ok().filter(u8::is_ascii).unwrap_or(0xff), 6),
+                (None, Some(code)) if self.wide => {
+                    (u8::try_from(code).ok().filter(u8::is_ascii).unwrap_or(0xff), 6)
+                }
                 _ => (first, 1),
             },
             octet => (octet, 1),
@@ -163,7 +166,8 @@ mod tests {
 
     #[test]
     fn params_are_raw() {
-        let seen: Vec<_> = params("a=1;b&&c==%20&=x&%zz").map(|param| (param.span, param.key, param.value)).collect();
+        let seen: Vec<_> =
+            params("a=1;b&&c==%20&=x&%zz").map(|param| (param.span, param.key, param.value)).collect();
         assert_eq!(
             seen,
             [
@@ -180,11 +184,23 @@ mod tests {
     #[test]
     fn keys_in_disguise() {
         for key in [
-            "CFID", "cfid", "%43FID", "%63f%49d", "%u0043FID", "+CFID", "CFID%20", "%00CFID", "CFID%00", "CFID%00x", "%0aCFID++",
+            "CFID",
+            "cfid",
+            "%43FID",
+            "%63f%49d",
+            "%u0043FID",
+            "+CFID",
+            "CFID%20",
+            "%00CFID",
+            "CFID%00",
+            "CFID%00x",
+            "%0aCFID++",
         ] {
             assert!(key_is(key, "CFID"), "{key}");
         }
-        for key in ["", "CFI", "CFIDX", "%2543FID", "CF+ID", "CFID+x", "%4", "CFID%", "%uff23FID", "%C3%A7FID"] {
+        for key in
+            ["", "CFI", "CFIDX", "%2543FID", "CF+ID", "CFID+x", "%4", "CFID%", "%uff23FID", "%C3%A7FID"]
+        {
             assert!(!key_is(key, "CFID"), "{key}");
         }
         assert!(key_is("legacy.sid", "legacy_sid") && key_is("legacy+sid", "legacy_sid"));
@@ -222,7 +238,8 @@ mod tests {
         #[test]
         fn cutting_is_lossless(query in "([a-d]{0,2}(=[a-zé%+]{0,3})?[&;]){0,6}[a-d]{0,2}") {
             let kept = |query: &str| -> Vec<String> {
-                params(query).filter(|param| param.key != "a").map(|param| query[param.span].to_owned()).collect()
+                let others = params(query).filter(|param| param.key != "a");
+                others.map(|param| query[param.span].to_owned()).collect()
             };
             match cut(&query, |key| key == "a") {
                 None => prop_assert!(params(&query).all(|param| param.key != "a")),

@@ -1,7 +1,7 @@
 //! The framing rules that every request passes before it is routed, on data: target, Host, body length.
 //!
-//! Invariant: a request of which two servers could read two different hosts, targets or bodies is a fault. What is
-//! used afterwards is what was checked, never the header again.
+//! Invariant: a request of which two servers could read two different hosts, targets or bodies is a fault.
+//! What is used afterwards is what was checked, never the header again.
 
 use std::borrow::Cow;
 
@@ -88,8 +88,8 @@ pub fn check<'a>(
     Ok(Target::Resource(Resource { host: canonical(host), authority, path: uri.path(), query: uri.query() }))
 }
 
-/// Rule e: removes header names with `_`, which some servers read as `-`, unless `allowed` has them. The caller passes
-/// an empty list for what no trusted proxy sent.
+/// Rule e: removes header names with `_`, which some servers read as `-`, unless `allowed` has them. The
+/// caller passes an empty list for what no trusted proxy sent.
 pub fn drop_odd_names(headers: &mut HeaderMap, allowed: &[HeaderName]) {
     let odd: SmallVec<[HeaderName; 4]> = headers
         .keys()
@@ -101,8 +101,8 @@ pub fn drop_odd_names(headers: &mut HeaderMap, allowed: &[HeaderName]) {
     }
 }
 
-/// Host and port of `host[:port]`; `None` unless the host is a name, an IPv4 address or a bracketed IPv6 address, and
-/// the port 1 to 65535. User information, escapes and an empty port are not valid here.
+/// Host and port of `host[:port]`; `None` unless the host is a name, an IPv4 address or a bracketed IPv6
+/// address, and the port 1 to 65535. User information, escapes and an empty port are not valid here.
 pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {

@@ -5,7 +5,8 @@ use super::*;
 fn head(lines: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in lines {
-        headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
+        headers
+            .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
     }
     headers
 }
@@ -31,7 +32,10 @@ fn strangers_are_not_believed() {
         ("forwarded", "for=1.1.1.1;proto=https;host=evil.org"),
     ];
     let client = from("203.0.113.9", &lines);
-    assert_eq!((client.address, client.https, client.host, client.trusted), (ip("203.0.113.9"), false, None, false));
+    assert_eq!(
+        (client.address, client.https, client.host, client.trusted),
+        (ip("203.0.113.9"), false, None, false)
+    );
 }
 
 #[test]
@@ -59,7 +63,9 @@ fn the_walk_ends_at_the_first_stranger() {
 #[test]
 fn scheme_and_host_come_from_the_outermost_trusted_hop() {
     let two_hops = ("x-forwarded-for", "1.1.1.1, 10.0.0.2");
-    for (proto, https) in [("https", true), ("https, http", true), ("http, https, http", true), ("junk", false)] {
+    for (proto, https) in
+        [("https", true), ("https, http", true), ("http, https, http", true), ("junk", false)]
+    {
         assert_eq!(from("10.0.0.1", &[two_hops, ("x-forwarded-proto", proto)]).https, https, "{proto}");
     }
     let spoofed = from("10.0.0.1", &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-proto", "https, http")]);
@@ -73,10 +79,18 @@ fn scheme_and_host_come_from_the_outermost_trusted_hop() {
 fn forwarded_elements() {
     let client = from(
         "10.0.0.1",
-        &[("forwarded", "for=6.6.6.6;host=evil.org, For=\"[2001:db8::1]:4711\";Proto=https;Host=\"a.org:81\""),
-          ("forwarded", "for=10.0.0.2;proto=http")],
+        &[
+            (
+                "forwarded",
+                "for=6.6.6.6;host=evil.org, For=\"[2001:db8::1]:4711\";Proto=https;Host=\"a.org:81\"",
+            ),
+            ("forwarded", "for=10.0.0.2;proto=http"),
+        ],
     );
-    assert_eq!((client.address, client.https, client.host.as_deref()), (ip("2001:db8::1"), true, Some("a.org:81")));
+    assert_eq!(
+        (client.address, client.https, client.host.as_deref()),
+        (ip("2001:db8::1"), true, Some("a.org:81"))
+    );
     let hidden = from("10.0.0.1", &[("forwarded", "for=_hidden, for=\"a,b;c\"")]);
     assert_eq!(hidden.address, ip("10.0.0.1"));
 }
@@ -90,8 +104,11 @@ fn a_unix_peer_is_loopback() {
 
 #[test]
 fn an_app_sees_only_what_is_known() {
-    let forged: Vec<(&str, &str)> =
-        ALIASES.iter().map(|name| (*name, "6.6.6.6")).chain([("x-forwarded-prefix", "/x"), ("x-forwarded-uri", "/y"), ("via", "1.1 me")]).collect();
+    let forged: Vec<(&str, &str)> = ALIASES
+        .iter()
+        .map(|name| (*name, "6.6.6.6"))
+        .chain([("x-forwarded-prefix", "/x"), ("x-forwarded-uri", "/y"), ("via", "1.1 me")])
+        .collect();
     let mut headers = head(&forged);
     let client = resolve(Some(ip("203.0.113.9")), &nets(), &headers, true);
     set(&mut headers, &client, "a.org:8443");
@@ -109,8 +126,11 @@ fn an_app_sees_only_what_is_known() {
 
 #[test]
 fn a_trusted_chain_is_extended_and_its_forged_end_is_not() {
-    let mut headers =
-        head(&[("x-forwarded-for", "6.6.6.6, 2001:db8::1"), ("x-forwarded-proto", "https"), ("x-forwarded-prefix", "/p")]);
+    let mut headers = head(&[
+        ("x-forwarded-for", "6.6.6.6, 2001:db8::1"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-prefix", "/p"),
+    ]);
     let client = resolve(Some(ip("10.0.0.1")), &nets(), &headers, false);
     set(&mut headers, &client, "a.org");
     let expected = head(&[
@@ -150,7 +170,8 @@ proptest! {
             let mut headers = headers.clone();
             headers.remove(gone);
             let client = resolve(Some(ip("10.0.0.1")), &nets(), &headers, false);
-            prop_assert_eq!((client.address, client.https, client.host.as_deref()), (address, https, Some("a.org")));
+            prop_assert_eq!((client.address, client.https), (address, https));
+            prop_assert_eq!(client.host.as_deref(), Some("a.org"));
         }
     }
 

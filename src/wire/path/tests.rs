@@ -72,11 +72,15 @@ fn ambiguous_paths() {
 
 #[test]
 fn path_parameters() {
-    let seen: Vec<_> =
-        params("/a;x=1;y/b;jsessionid=A!1").map(|parameter| (parameter.span, parameter.name, parameter.value)).collect();
+    let seen: Vec<_> = params("/a;x=1;y/b;jsessionid=A!1")
+        .map(|parameter| (parameter.span, parameter.name, parameter.value))
+        .collect();
     assert_eq!(seen, [(2..6, "x", Some("1")), (6..8, "y", None), (10..25, "jsessionid", Some("A!1"))]);
     let is_session = |name: &str| super::super::query::key_is(name, "jsessionid");
-    assert_eq!(cut_params("/a;JSESSIONID=1/b;x=2;jsession%49d=3;y", is_session).as_deref(), Some("/a/b;x=2;y"));
+    assert_eq!(
+        cut_params("/a;JSESSIONID=1/b;x=2;jsession%49d=3;y", is_session).as_deref(),
+        Some("/a/b;x=2;y")
+    );
     assert_eq!(cut_params("/a;x=jsessionid", is_session), None);
     assert_eq!(insert_param("/a/b.jsp", "jsessionid", "X"), "/a/b.jsp;jsessionid=X");
 }

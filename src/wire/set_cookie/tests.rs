@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,14 +10,17 @@ fn read(raw: &str) -> SetCookie<'_> {
     SetCookie::parse(raw.as_bytes()).unwrap()
 }
 
-fn edited<'n>(raw: &str, edit: impl for<'a> Fn(Edit<'a, 'n>) -> Edit<'a, 'n>) -> String {
+fn edited(raw: &str, edit: impl for<'e> Fn(Edit<'e, 'e>) -> Edit<'e, 'e>) -> String {
     let cookie = read(raw);
     String::from_utf8(edit(Edit::new(&cookie)).finish().into_owned()).unwrap()
 }
 
 #[test]
 fn reads_as_browsers_do() {
-    let cookie = read(" sid =\t\"a b\" ; path = /x ;DOMAIN=.Example.org;Max-Age=60; expires=Thu, 01 Jan 1970 00:00:00 GMT;; httponly=no; SameSite=Odd; priority=High; Partitioned");
+    let cookie = read(
+        " sid =\t\"a b\" ; path = /x ;DOMAIN=.Example.org;Max-Age=60; \
+         expires=Thu, 01 Jan 1970 00:00:00 GMT;; httponly=no; SameSite=Odd; priority=High; Partitioned",
+    );
     assert_eq!(cookie.name(), b"sid");
     assert_eq!(cookie.value(), b"\"a b\"");
     assert_eq!(cookie.path(), Some(&b"/x"[..]));
@@ -102,7 +107,7 @@ fn edits_touch_only_their_part() {
     );
     assert_eq!(edited("a=b; ", |edit| edit.partitioned(true).secure(true)), "a=b;  Partitioned; Secure");
     assert_eq!(edited("a=b; Path ; x", |edit| edit.path(Some(b"/p"))), "a=b; Path=/p ; x");
-    assert_eq!(edited("a=b; Domain=x; domain=y;DOMAIN", Edit::drop_domain), "a=b");
+    assert_eq!(edited("a=b; Domain=x; domain=y;DOMAIN", |edit| edit.drop_domain()), "a=b");
     assert_eq!(edited("a= ; x", |edit| edit.value(b"v")), "a=v ; x");
 }
 
@@ -117,7 +122,8 @@ fn nothing_put_in_begins_another_part() {
 #[test]
 fn no_change_is_the_input_itself() {
     let cookie = read("a=b ;path=/x; weird");
-    let same = Edit::new(&cookie).rename(b"a").value(b"b").path(Some(b"/x")).drop_expiry().secure(false).finish();
+    let same =
+        Edit::new(&cookie).rename(b"a").value(b"b").path(Some(b"/x")).drop_expiry().secure(false).finish();
     assert!(matches!(same, Cow::Borrowed(b"a=b ;path=/x; weird")));
 }
 
@@ -178,7 +184,8 @@ proptest! {
     #[test]
     fn parsing_never_panics(raw in prop::collection::vec(any::<u8>(), 0..64)) {
         if let Some(cookie) = SetCookie::parse(&raw) {
-            let _ = (cookie.lifetime(NOW), cookie.prefix_ok(true), Edit::new(&cookie).path(Some(b"/")).finish());
+            let _ = (cookie.lifetime(NOW), cookie.prefix_ok(true));
+            let _ = Edit::new(&cookie).path(Some(b"/")).finish();
         }
     }
 }
