@@ -105,8 +105,9 @@ pub fn read<'a>(context: &ToClient<'a>, fields: &'a [HeaderValue], shown: &'a [S
         one(context, rules, (field, set), vaulted, &mut from_app);
     }
     fold(&mut from_app.edits);
+    let said = from_app.edits.len();
     for part in shown {
-        let replaced = from_app.edits.iter().any(|edit| same_token(edit.role, part.role));
+        let replaced = from_app.edits.iter().take(said).any(|edit| same_token(edit.role, part.role));
         // What is held already has not been renewed by being shown.
         let held = shown.iter().filter(|other| same_token(other.role, part.role)).all(|other| holds(context, other));
         if !replaced && !held {
