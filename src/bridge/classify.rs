@@ -71,6 +71,16 @@ impl SessionRules {
 }
 
 impl AppRules {
+    /// True where the cookie `name` is one of `own` (see [`super::to_app::ToApp::own_cookies`]), so that this app may neither
+    /// see nor set it.
+    #[must_use]
+    pub fn is_reserved(&self, own: &[&str], name: &[u8]) -> bool {
+        own.iter().any(|own| match own.strip_suffix('.') {
+            Some(app) => *app != *self.name && name.strip_prefix(own.as_bytes()).is_some_and(|rest| !rest.is_empty()),
+            None => folds_to(name, own.as_bytes()),
+        })
+    }
+
     /// `name` as the browser knows it under [`Disposition::Prefix`]: token characters only, and reversible, since an app's
     /// name holds no dot.
     #[must_use]

@@ -215,7 +215,7 @@ pub(crate) fn to_app_with<'a>(
         authority: HOST,
         host: &host,
         own: false,
-        own_cookies: &[BRIDGE, "bridge"],
+        own_cookies: &[BRIDGE, "bridge", "appA.", "appB."],
         adopting: false,
         now: at(0),
     };

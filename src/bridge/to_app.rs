@@ -30,7 +30,8 @@ pub struct ToApp<'a> {
     pub host: &'a HeaderValue,
     /// True for a request of the proxy's own: there is no browser to show the cookies that it holds.
     pub own: bool,
-    /// The proxy's cookies, which no app may see.
+    /// The proxy's cookies, which no app may see. One that ends with a dot (`appB.`) stands for all cookies renamed for that
+    /// app, and does not concern the app itself: one list serves all.
     pub own_cookies: &'a [&'a str],
     /// True where cookies that the browser shows for the app go to it, to be adopted if it takes them.
     pub adopting: bool,
@@ -211,7 +212,7 @@ fn from_browser(context: &ToApp<'_>, line: &[u8], out: &mut Vec<u8>, seen: &mut 
         let unprefixed = context.rules.unprefixed(pair.name);
         let name = unprefixed.unwrap_or(pair.name);
         match rules.cookie(name) {
-            Some(part) => token_cookie(context, rules, &part, (pair.name, name, pair.value), seen, &mut doubled),
+            Some(part) => token_cookie(context, rules, &part, (pair.name, name, pair.value), (seen, &mut doubled)),
             None => plain_cookie(context, rules, (pair.name, name, pair.value), out, seen),
         }
     }
@@ -233,8 +234,7 @@ fn token_cookie(
     rules: &SessionRules,
     part: &super::classify::Managed<'_>,
     (as_sent, name, value): (&[u8], &[u8], &[u8]),
-    seen: &mut Seen,
-    doubled: &mut SmallVec<[Role; 2]>,
+    (seen, doubled): (&mut Seen, &mut SmallVec<[Role; 2]>),
 ) {
     let renamed = as_sent.len() != name.len();
     let disposition = rules.token_disposition(name);
@@ -319,7 +319,7 @@ fn is_whole(shown: &[Shown], one: &Shown) -> bool {
 }
 
 fn is_ours(context: &ToApp<'_>, name: &[u8]) -> bool {
-    context.own_cookies.iter().any(|own| cookie::folds_to(name, own.as_bytes()))
+    context.rules.is_reserved(context.own_cookies, name)
 }
 
 fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

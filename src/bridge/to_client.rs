@@ -4,8 +4,8 @@
 //! another app's cookies, whatever Path and Domain it names; what is relayed is edited by byte spans and is otherwise as
 //! the app said it.
 
-use http::header::{CONTENT_LOCATION, LINK, LOCATION, REFRESH, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
 use super::app_session::Edit;
@@ -13,12 +13,14 @@ use super::passed::HttpOnlyCookie;
 use super::rules::{AppRules, Disposition, SessionRules};
 use super::classify::Managed;
 use super::to_app::{Shown, inner_mount, is_token_value};
-use super::url;
 use super::vault::{Carrier, Role, Vault};
 use crate::time::Timestamp;
-use crate::wire::path::SegmentStyle;
 use crate::wire::set_cookie::{self, Lifetime, SetCookie};
-use crate::wire::{cookie, jar, location};
+use crate::wire::jar;
+
+mod references;
+
+pub use references::{PathToken, map_urls, path_edit};
 
 /// The Set-Cookie fields of one answer, in order.
 pub type SetCookies = SmallVec<[HeaderValue; 4]>;
@@ -72,13 +74,14 @@ pub fn take_set_cookies(headers: &mut HeaderMap) -> SetCookies {
     fields
 }
 
-/// Takes Set-Cookie fields out that would set or delete one of the proxy's own cookies (`own` are their names): no app may
-/// plant an id in a browser. Nameless ones go too: a browser sends `=bridge=x` back as `bridge=x`.
-pub fn drop_own(fields: &mut SetCookies, own: &[&str]) {
+/// Takes Set-Cookie fields out that would set or delete one of the proxy's own cookies (`own` are their names, as in
+/// [`super::to_app::ToApp::own_cookies`]): no app may plant an id in a browser. Nameless ones go too: a browser sends
+/// `=bridge=x` back as `bridge=x`.
+pub fn drop_own(rules: &AppRules, fields: &mut SetCookies, own: &[&str]) {
     fields.retain(|field| {
         let name = field.as_bytes().split(|octet| matches!(octet, b'=' | b';')).next().unwrap_or_default();
         let nameless = name.trim_ascii().is_empty();
-        !nameless && !own.iter().any(|own| cookie::folds_to(name, own.as_bytes()))
+        !nameless && !rules.is_reserved(own, name)
     });
 }
 
@@ -332,135 +335,6 @@ fn public_host<'a>(context: &ToClient<'a>) -> &'a [u8] {
     let authority = context.public_authority;
     let host = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
     host.map_or(authority, |(host, _)| host).as_bytes()
-}
-
-/// Where a redirect led, once cleaned.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PathToken {
-    /// The id that rode in the path.
-    pub id: Box<str>,
-    /// How.
-    pub carrier: Carrier,
-}
-
-impl std::fmt::Debug for PathToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PathToken({:?})", self.carrier)
-    }
-}
-
-/// Maps the URLs in the fields of an answer that hold any, and cuts tokens from them. Tells the token of a redirect that
-/// rode in its path, for the engines that have such: the only one that is learned from a URL.
-pub fn map_urls(context: &ToClient<'_>, headers: &mut HeaderMap) -> Option<PathToken> {
-    let riding = headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|url| path_token(context, url));
-    for name in [LOCATION, CONTENT_LOCATION] {
-        replace(headers, &name, |value| std::str::from_utf8(value).ok().and_then(|url| map_url(context, url)).map(Into::into));
-    }
-    replace(headers, &REFRESH, |value| {
-        let span = location::refresh_url(value)?;
-        splice(value, std::iter::once(span), |url| map_url(context, url))
-    });
-    replace(headers, &LINK, |value| splice(value, location::link_urls(value), |url| map_url(context, url)));
-    riding
-}
-
-/// One URL as the browser must see it; `None` where it may stay as it is.
-fn map_url(context: &ToClient<'_>, url: &str) -> Option<String> {
-    let scheme = if context.https { "https" } else { "http" };
-    let ours = |authority: &str, _: Option<&str>| {
-        authority.eq_ignore_ascii_case(context.app_authority)
-            || authority.eq_ignore_ascii_case(context.public_authority)
-            || authority.eq_ignore_ascii_case(context.app_host)
-    };
-    let foreign = location::split(url).is_some_and(|parts| parts.authority.is_some_and(|one| !ours(one, None)));
-    if foreign {
-        return cut(context, url);
-    }
-    let anchored = location::reanchor(url, ours, scheme, context.public_authority);
-    let seen = anchored.as_deref().unwrap_or(url);
-    let cleaned = cut(context, seen);
-    let seen = cleaned.as_deref().unwrap_or(seen);
-    let public = mount_url(context, seen);
-    let out = public.or(cleaned).or(anchored)?;
-    (out != url).then_some(out)
-}
-
-fn cut(context: &ToClient<'_>, url: &str) -> Option<String> {
-    context.rules.session.as_ref().and_then(|session| url::clean_location(session, context.rules, url))
-}
-
-/// Puts the public prefix before the path of a URL that the app wrote in its own space.
-fn mount_url(context: &ToClient<'_>, url: &str) -> Option<String> {
-    if !context.rules.mount.strips() {
-        return None;
-    }
-    let parts = location::split(url)?;
-    if !parts.rest.starts_with('/') {
-        return None;
-    }
-    let head = url.len() - parts.rest.len();
-    Some(format!("{}{}", url.get(..head)?, context.rules.mount.to_public(parts.rest)))
-}
-
-fn path_token(context: &ToClient<'_>, url: &str) -> Option<PathToken> {
-    let session = context.rules.session.as_ref()?;
-    let segment = url::segment_token(session, context.rules, url)?;
-    let carrier = match segment.style {
-        SegmentStyle::Wrapped => Carrier::Wrapped,
-        SegmentStyle::Bare => Carrier::Bare,
-    };
-    Some(PathToken { id: segment.id.into(), carrier })
-}
-
-/// The edit that [`PathToken`] stands for.
-#[must_use]
-pub fn path_edit<'a>(context: &ToClient<'_>, token: &'a PathToken) -> Option<Edit<'a>> {
-    let session = context.rules.session.as_ref()?;
-    let part = session.parts().find(|part| part.rule.segment)?;
-    Some(Edit {
-        name: b"",
-        value: Some(token.id.as_bytes()),
-        path: b"/",
-        expires: 0,
-        role: part.role,
-        parts: part.parts,
-        rolling: part.rolling,
-        carrier: token.carrier,
-        secure: false,
-    })
-}
-
-fn replace(headers: &mut HeaderMap, name: &HeaderName, edit: impl Fn(&[u8]) -> Option<Vec<u8>>) {
-    if !headers.contains_key(name) {
-        return;
-    }
-    let values: SmallVec<[HeaderValue; 2]> = headers.get_all(name).iter().cloned().collect();
-    if !values.iter().any(|value| edit(value.as_bytes()).is_some()) {
-        return;
-    }
-    headers.remove(name);
-    for value in values {
-        let edited = edit(value.as_bytes()).and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
-        headers.append(name.clone(), edited.unwrap_or(value));
-    }
-}
-
-/// Replaces the URLs at `spans` of a field's value.
-fn splice(
-    value: &[u8],
-    spans: impl Iterator<Item = std::ops::Range<usize>>,
-    edit: impl Fn(&str) -> Option<String>,
-) -> Option<Vec<u8>> {
-    let (mut out, mut at, mut edited) = (Vec::with_capacity(value.len()), 0, false);
-    for span in spans {
-        let new = value.get(span.clone()).and_then(|url| std::str::from_utf8(url).ok()).and_then(&edit);
-        let Some(new) = new else { continue };
-        out.extend_from_slice(value.get(at..span.start)?);
-        out.extend_from_slice(new.as_bytes());
-        (at, edited) = (span.end, true);
-    }
-    out.extend_from_slice(value.get(at..)?);
-    edited.then_some(out)
 }
 
 #[cfg(test)]

@@ -179,9 +179,9 @@ fn of_rolling_values_the_request_that_started_later_wins() {
         let mut session = session();
         let sents = [sent(0, 5, false), sent(0, 6, false)];
         let edits = [[rolling(Some("five"))], [rolling(Some("six"))]];
-        order.iter().for_each(|&n| {
+        for n in order {
             session.learn(sents[n], &edits[n], at(10));
-        });
+        }
         assert_eq!(value(&session), "T1=six");
     }
 }
@@ -358,7 +358,8 @@ proptest! {
             session.learn(session.sent(at(n as u64), false), &[one, two, plain("x", Some(&extra))], at(n as u64));
             let mut now = held(&session);
             let mut then = before.1;
-            (now.sort(), then.sort());
+            now.sort();
+            then.sort();
             prop_assert_eq!(session.revision() != before.0, now != then);
         }
     }

@@ -1,3 +1,5 @@
+use http::HeaderName;
+use http::header::{LINK, LOCATION};
 use proptest::prelude::*;
 
 use super::*;
@@ -316,10 +318,10 @@ fn what_the_browser_showed_and_the_app_did_not_replace_is_accepted_but_proves_no
 
 #[test]
 fn no_app_sets_the_proxys_own_cookie() {
-    let mut fields: SetCookies = ["a=1", "__Host-bridge=x; Path=/", " bridge =x", "=bridge=x", "\"bridge\"=x", "BRIDGE=; Max-Age=0", "bridges=1"]
+    let mut fields: SetCookies = ["a=1", "__Host-bridge=x; Path=/", " bridge =x", "=bridge=x", "\"bridge\"=x", "BRIDGE=; Max-Age=0", "bridges=1", "appB.CFID=1", "appA.x=1"]
         .into_iter().map(HeaderValue::from_static).collect();
-    drop_own(&mut fields, &["__Host-bridge", "bridge"]);
-    assert_eq!(fields.to_vec(), ["a=1", "bridges=1"]);
+    drop_own(&servlet(), &mut fields, &["__Host-bridge", "bridge", "appA.", "appB."]);
+    assert_eq!(fields.to_vec(), ["a=1", "bridges=1", "appA.x=1"]);
 }
 
 #[test]
