@@ -41,6 +41,10 @@ pub struct Edit<'a> {
     pub value: Option<&'a [u8]>,
     /// The path, in the app's own URL space.
     pub path: &'a [u8],
+    /// The public host that it is for; empty: wherever the app is served.
+    pub host: &'a [u8],
+    /// Also for the names below that host.
+    pub subdomains: bool,
     /// Seconds since the Unix epoch; 0: as long as the session.
     pub expires: u64,
     /// What it is to the app.

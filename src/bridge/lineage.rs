@@ -49,7 +49,8 @@ impl Lineage {
             Standing::Stale => false,
             // Parts that a rival does not name would stay those of the value that it replaces.
             Standing::Rival => {
-                whole && (!self.whole, sent.unsafe_method, sent.started) > (false, self.by_unsafe, self.brought)
+                whole
+                    && (!self.whole, sent.unsafe_method, sent.started) > (false, self.by_unsafe, self.brought)
             }
         }
     }
@@ -60,13 +61,8 @@ impl Lineage {
             Standing::Rival => self.parent,
             Standing::Current | Standing::Stale => (self.since, generation),
         };
-        *self = Self {
-            since: generation,
-            parent,
-            whole,
-            by_unsafe: sent.unsafe_method,
-            brought: sent.started,
-        };
+        *self =
+            Self { since: generation, parent, whole, by_unsafe: sent.unsafe_method, brought: sent.started };
     }
 
     fn standing(&self, sent: Sent) -> Standing {

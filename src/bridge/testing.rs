@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::app_session::{AppSession, Edit, Learned, Sent};
 use super::mount::Mount;
 use super::rules::{
-    Adopt, Alive, AppIx, AppRules, BeatRules, CookieMode, Engine, FormTokens, PartRule, Scope, SessionRules, SetCookiePolicy,
-    Shape, SignOutRules, TokenRule, UrlToken,
+    Adopt, Alive, AppIx, AppRules, BeatRules, CookieMode, Engine, FormTokens, PartRule, Scope, SessionRules,
+    SetCookiePolicy, Shape, SignOutRules, TokenRule, UrlToken,
 };
 use super::to_app::{self, AppHead, Seen, ToApp};
 use super::to_client::{self, ToClient};
@@ -104,7 +104,12 @@ pub(crate) fn app(engine: Engine, name: &str, path: &str) -> AppRules {
         mount: Mount::new(path, false, false),
         session: Some(session_rules(engine)),
         beat: Some(beat_rules()),
-        sign_out: SignOutRules { scope: Scope::Together, detect: Vec::new(), request: None, login: Vec::new() },
+        sign_out: SignOutRules {
+            scope: Scope::Together,
+            detect: Vec::new(),
+            request: None,
+            login: Vec::new(),
+        },
     }
 }
 
@@ -155,6 +160,8 @@ pub(crate) fn token<'a>(token: u8, part: u8, parts: u8, value: Option<&'a str>) 
         name: NAMES[usize::from(token)][usize::from(part)].as_bytes(),
         value: value.map(str::as_bytes),
         path: b"/",
+        host: b"",
+        subdomains: false,
         expires: 0,
         role: Role::Token { token, part },
         parts,
@@ -175,6 +182,8 @@ pub(crate) fn plain<'a>(name: &'a str, value: Option<&'a str>) -> Edit<'a> {
         name: name.as_bytes(),
         value: value.map(str::as_bytes),
         path: b"/",
+        host: b"",
+        subdomains: false,
         expires: 0,
         role: Role::Plain,
         parts: 1,
@@ -191,7 +200,12 @@ pub(crate) fn held(session: &AppSession) -> Vec<String> {
 }
 
 /// A request for `path` (and query) with the Cookie field `cookies`, on its way to the app.
-pub(crate) fn to_app(rules: &AppRules, session: Option<&AppSession>, path: &str, cookies: &str) -> (AppHead, Seen) {
+pub(crate) fn to_app(
+    rules: &AppRules,
+    session: Option<&AppSession>,
+    path: &str,
+    cookies: &str,
+) -> (AppHead, Seen) {
     let mut headers = HeaderMap::new();
     if !cookies.is_empty() {
         headers.insert(COOKIE, HeaderValue::from_bytes(cookies.as_bytes()).unwrap());
@@ -233,11 +247,17 @@ pub(crate) fn app_sees(rules: &AppRules, session: Option<&AppSession>, cookies: 
 
 /// The Cookie field of a head.
 pub(crate) fn cookie_of(head: &AppHead) -> String {
-    head.headers.get(COOKIE).map_or(String::new(), |line| String::from_utf8_lossy(line.as_bytes()).into_owned())
+    head.headers
+        .get(COOKIE)
+        .map_or(String::new(), |line| String::from_utf8_lossy(line.as_bytes()).into_owned())
 }
 
 /// What an answer to a request for `app_path` is read in.
-pub(crate) fn answer<'a>(rules: &'a AppRules, session: Option<&'a AppSession>, app_path: &'a str) -> ToClient<'a> {
+pub(crate) fn answer<'a>(
+    rules: &'a AppRules,
+    session: Option<&'a AppSession>,
+    app_path: &'a str,
+) -> ToClient<'a> {
     ToClient {
         rules,
         vault: session.map(AppSession::vault),
@@ -253,7 +273,8 @@ pub(crate) fn answer<'a>(rules: &'a AppRules, session: Option<&'a AppSession>, a
 /// What the browser gets of the Set-Cookie `fields` that the app sends for its page `x`; the rest is learned.
 pub(crate) fn learn(rules: &AppRules, session: &mut AppSession, fields: &[&str]) -> (Vec<String>, Learned) {
     let path = if rules.mount.strips() { "/x".to_owned() } else { format!("{}x", rules.mount.prefix()) };
-    let fields: Vec<HeaderValue> = fields.iter().map(|field| HeaderValue::from_bytes(field.as_bytes()).unwrap()).collect();
+    let fields: Vec<HeaderValue> =
+        fields.iter().map(|field| HeaderValue::from_bytes(field.as_bytes()).unwrap()).collect();
     let vault = session.vault().clone();
     let context = ToClient { vault: Some(&vault), ..answer(rules, None, &path) };
     let from_app = to_client::read(&context, &fields, &[]);

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::app_session::AppSession;
 use super::own;
 use super::rules::{AppRules, Disposition, SessionRules};
-use super::url;
+use super::{to_client, url};
 use super::vault::{Carrier, Role};
 use crate::time::Timestamp;
 use crate::wire::{cookie, forwarded, hop, jar, path};
@@ -182,7 +182,9 @@ fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut V
         if context.rules.mount.is_case_insensitive() {
             return jar::path_match(&cookie_path.to_ascii_lowercase(), path.to_ascii_lowercase().as_bytes());
         }
+        // The app decodes the path before it looks at it; a cookie for `/foo` is meant for `/f%6Fo` as well.
         jar::path_match(cookie_path, path.as_bytes())
+            || path.contains('%') && jar::path_match(cookie_path, &percent_encoding::percent_decode_str(path).collect::<Vec<u8>>())
     };
     for cookie in session.vault().iter() {
         let token = matches!(cookie.role, Role::Token { .. });
@@ -190,6 +192,7 @@ fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut V
             && (cookie.expires == 0 || cookie.expires > context.now.secs())
             && (token || !cookie.secure || context.client.https)
             && fits(cookie.path)
+            && cookie.is_for(to_client::host_of(context.authority).as_bytes())
             && !(token && held_by_browser(cookie.name));
         if due {
             push(out, cookie.name, cookie.value);

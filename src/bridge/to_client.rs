@@ -193,6 +193,8 @@ fn edit<'a>(
         Lifetime::Until(at) => u64::try_from(at).unwrap_or(0),
         Lifetime::Session | Lifetime::Delete => 0,
     };
+    // A domain of the app's own network is its own host to the public.
+    let domain = set.domain().filter(|domain| jar::domain_match(domain, public_host(context)));
     // A path that leads to another app can only be a mistake, or worse.
     let mount = context.rules.mount.prefix().get(..inner_mount(context.rules)).unwrap_or("/").as_bytes();
     let path = set.path().map(|path| if leads_astray(path, mount, context) { b"/" } else { path });
@@ -201,6 +203,9 @@ fn edit<'a>(
         value: (lifetime != Lifetime::Delete).then(|| set.value()),
         // A token with no path of its own belongs to the whole app: that is what its engine means by it.
         path: path.unwrap_or_else(|| if role == Role::Plain { jar::default_path(context.app_path.as_bytes()) } else { b"/" }),
+        // A token is for the app, wherever it is served.
+        host: if role == Role::Plain { domain.unwrap_or_else(|| public_host(context)) } else { b"" },
+        subdomains: role == Role::Plain && domain.is_some(),
         expires: if role == Role::Plain { expires } else { 0 },
         role,
         parts,
@@ -221,10 +226,7 @@ fn fold(edits: &mut SmallVec<[Edit<'_>; 4]>) {
     let mut at = 0;
     while at < edits.len() {
         let overtaken = edits.get(at).is_some_and(|edit| {
-            edits.iter().skip(at + 1).any(|later| match edit.role {
-                Role::Token { .. } => later.role == edit.role,
-                Role::Plain => later.name == edit.name && later.path == edit.path,
-            })
+            edits.iter().skip(at + 1).any(|later| edit.is_about_same(later))
         });
         if overtaken {
             edits.remove(at);
@@ -244,6 +246,8 @@ fn accepted<'a>(rules: &SessionRules, context: &ToClient<'a>, part: &'a Shown) -
         name: context.rules.unprefixed(&part.name).unwrap_or(&part.name),
         value: Some(&part.value),
         path: b"/",
+        host: b"",
+        subdomains: false,
         expires: 0,
         role: part.role,
         parts: part.parts,
@@ -332,9 +336,13 @@ fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
 }
 
 fn public_host<'a>(context: &ToClient<'a>) -> &'a [u8] {
-    let authority = context.public_authority;
+    host_of(context.public_authority).as_bytes()
+}
+
+/// The host of an authority, without its port.
+pub(super) fn host_of(authority: &str) -> &str {
     let host = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
-    host.map_or(authority, |(host, _)| host).as_bytes()
+    host.map_or(authority, |(host, _)| host)
 }
 
 #[cfg(test)]

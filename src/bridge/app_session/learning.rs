@@ -20,7 +20,8 @@ impl AppSession {
         let decided = self.deciding();
         let generation = self.generation;
         while let Some(token) = left.first().and_then(|edit| edit.token()) {
-            let mine: SmallVec<[&Edit<'_>; 4]> = left.iter().copied().filter(|edit| edit.token() == Some(token)).collect();
+            let mine: SmallVec<[&Edit<'_>; 4]> =
+                left.iter().copied().filter(|edit| edit.token() == Some(token)).collect();
             left.retain(|edit| edit.token() != Some(token));
             let decides = decided.is_none_or(|deciding| token <= deciding);
             match self.learn_token(token, sent, &mine, generation) {
@@ -68,12 +69,11 @@ impl AppSession {
     /// True where a part would be missing after `edits`, all of one token, and another would not.
     fn leaves_half(&self, token: u8, edits: &[&Edit<'_>]) -> bool {
         let parts = edits.first().map_or(1, |edit| edit.parts);
-        let mut there = (0..parts).map(|part| {
-            match edits.iter().find(|edit| edit.role == Role::Token { token, part }) {
+        let mut there =
+            (0..parts).map(|part| match edits.iter().find(|edit| edit.role == Role::Token { token, part }) {
                 Some(edit) => edit.value.is_some(),
                 None => self.vault.part(token, part).is_some(),
-            }
-        });
+            });
         let first = there.next();
         there.any(|other| Some(other) != first)
     }
@@ -92,7 +92,13 @@ impl AppSession {
         self.vault.retain(|cookie| !is_of(cookie.role, token));
     }
 
-    pub(super) fn learn_rolling(&mut self, sent: Sent, edits: &[Edit<'_>], now: Timestamp, learned: &mut Learned) {
+    pub(super) fn learn_rolling(
+        &mut self,
+        sent: Sent,
+        edits: &[Edit<'_>],
+        now: Timestamp,
+        learned: &mut Learned,
+    ) {
         // What this answer opens must not overtake its own other cookies.
         let mut opened = None;
         for edit in edits.iter().filter(|edit| edit.rolling) {
@@ -127,7 +133,9 @@ impl AppSession {
             let fenced = held.map_or(self.fence_deletes, |started| started == self.fence.micros());
             return fenced && sent.started < self.fence && sent.started <= self.fence_by;
         }
-        held.map_or(self.fence_deletes && sent.started < self.fence, |started| started > sent.started.micros())
+        held.map_or(self.fence_deletes && sent.started < self.fence, |started| {
+            started > sent.started.micros()
+        })
     }
 
     fn drop_rolling_halves(&mut self, edits: &[Edit<'_>]) {
@@ -143,7 +151,7 @@ impl AppSession {
     fn held(&self, edit: &Edit<'_>) -> Option<Cookie<'_>> {
         self.vault.iter().find(|cookie| match edit.role {
             Role::Token { .. } => cookie.role == edit.role,
-            Role::Plain => cookie.name == edit.name && cookie.path == edit.path,
+            Role::Plain => edit.is_same(cookie),
         })
     }
 
@@ -159,23 +167,14 @@ impl AppSession {
                 cookie.role != edit.role || cookie.name == edit.name && cookie.path == edit.path
             });
         }
-        self.vault.put(&Cookie {
-            name: edit.name,
-            value,
-            path: edit.path,
-            expires: edit.expires,
-            started: started.micros(),
-            role: edit.role,
-            carrier: edit.carrier,
-            secure: edit.secure,
-        });
+        self.vault.put(&Cookie { value, started: started.micros(), ..edit.cookie() });
         self.bound();
     }
 
     fn remove(&mut self, edit: &Edit<'_>) {
         self.vault.retain(|cookie| match edit.role {
             Role::Token { .. } => cookie.role != edit.role,
-            Role::Plain => cookie.name != edit.name || cookie.path != edit.path,
+            Role::Plain => !edit.is_same(cookie),
         });
     }
 
@@ -193,7 +192,36 @@ impl AppSession {
     }
 }
 
-impl Edit<'_> {
+impl<'a> Edit<'a> {
+    /// As it would stand in the vault; age and a missing value left open.
+    const fn cookie(&self) -> Cookie<'a> {
+        Cookie {
+            name: self.name,
+            value: b"",
+            path: self.path,
+            host: self.host,
+            subdomains: self.subdomains,
+            expires: self.expires,
+            started: 0,
+            role: self.role,
+            carrier: self.carrier,
+            secure: self.secure,
+        }
+    }
+
+    /// True where it would take the place of `held`, or delete it.
+    pub(in crate::bridge) fn is_same(&self, held: &Cookie<'_>) -> bool {
+        self.cookie().is_same(held)
+    }
+
+    /// True where both are about one cookie.
+    pub(in crate::bridge) fn is_about_same(&self, other: &Edit<'_>) -> bool {
+        match self.role {
+            Role::Token { .. } => self.role == other.role,
+            Role::Plain => self.is_same(&other.cookie()),
+        }
+    }
+
     /// Which token it is about.
     const fn token(&self) -> Option<u8> {
         match self.role {

@@ -88,7 +88,10 @@ fn half_a_pair_is_none_at_first_and_never_a_rival() {
     // To the current one an app may name the part that it changes: the other is what it was sent.
     assert!(session.learn(session.sent(at(10), false), &[token(0, 0, 2, Some("3"))], at(11)).changed);
     assert_eq!(value(&session), "CFID=3; CFTOKEN=b");
-    assert!(session.learn(sent(2, 1, false), &pair("4", "d"), at(12)).changed, "a whole rival goes before it");
+    assert!(
+        session.learn(sent(2, 1, false), &pair("4", "d"), at(12)).changed,
+        "a whole rival goes before it"
+    );
     assert_eq!(value(&session), "CFID=4; CFTOKEN=d");
 }
 

@@ -67,7 +67,9 @@ fn a_request_in_flight_holds_it_back_for_half_the_timeout_and_no_longer() {
     let (rules, mut app) = (beat_rules(), live());
     app.request_began(at(100));
     for now in [400, 500, 699] {
-        assert!(matches!(next(&rules, &app, now), Next::Later(then) if then > at(now) && then <= at(now + 5)));
+        assert!(
+            matches!(next(&rules, &app, now), Next::Later(then) if then > at(now) && then <= at(now + 5))
+        );
     }
     assert_eq!(next(&rules, &app, 700), Next::Now);
     app.request_ended(at(700));
@@ -142,7 +144,11 @@ fn a_status_that_the_config_allows_is_alive_whatever_it_is() {
         assert_eq!(judge(&rules, &evidence(status)), Verdict::Alive, "{status}");
     }
     assert_eq!(judge(&rules, &evidence(401)), Verdict::SignedOut);
-    assert_eq!(judge(&rules, &Evidence { redirects: true, ..evidence(302) }), Verdict::SignedOut, "to a sign-in page");
+    assert_eq!(
+        judge(&rules, &Evidence { redirects: true, ..evidence(302) }),
+        Verdict::SignedOut,
+        "to a sign-in page"
+    );
 }
 
 #[test]
@@ -152,13 +158,16 @@ fn what_the_cookies_did_goes_before_what_the_page_says() {
     let page = Evidence { redirects: true, contains: false, canary: CanarySeen::Other, ..evidence(200) };
     assert_eq!(verdict(&Evidence { learned: gone, ..page }), Verdict::SignedOut);
     assert_eq!(verdict(&Evidence { learned: changed, ..page }), Verdict::Replaced);
-    for learned in [
-        Learned { renewed: true, ..Learned::default() },
-        Learned { rolled: true, ..Learned::default() },
-    ] {
+    for learned in
+        [Learned { renewed: true, ..Learned::default() }, Learned { rolled: true, ..Learned::default() }]
+    {
         assert_eq!(verdict(&Evidence { learned, ..evidence(200) }), Verdict::Alive);
     }
-    assert_eq!(verdict(&Evidence { learned: changed, ..evidence(500) }), Verdict::Unreachable, "an error proves nothing");
+    assert_eq!(
+        verdict(&Evidence { learned: changed, ..evidence(500) }),
+        Verdict::Unreachable,
+        "an error proves nothing"
+    );
 }
 
 #[test]

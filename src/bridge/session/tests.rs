@@ -48,7 +48,10 @@ fn presence_carries_it_to_the_presence_limit_after_the_last_activity() {
     assert_eq!(session.ends_at(&clocks), at(30 * MINUTE), "presence that was short takes nothing away");
     session.seen(&clocks, at(29 * MINUTE));
     assert_eq!(session.ends_at(&clocks), at(29 * MINUTE + 90));
-    assert!(session.is_present(&clocks, at(29 * MINUTE + 89)) && !session.is_present(&clocks, at(29 * MINUTE + 90)));
+    assert!(
+        session.is_present(&clocks, at(29 * MINUTE + 89))
+            && !session.is_present(&clocks, at(29 * MINUTE + 90))
+    );
 }
 
 #[test]

@@ -66,8 +66,12 @@ fn a_managed_name_of_the_browser_never_reaches_the_app_in_any_spelling() {
 #[test]
 fn strays_are_told_once_each() {
     let rules = servlet();
-    let (_, seen) = to_app(&rules, None, "/AppA/x", "JSESSIONID=1; jsessionid=2; JSESSIONID=3; appA.JSESSIONID=4; a=5");
-    assert_eq!(seen.stray.to_vec(), [b"JSESSIONID"[..].into(), b"jsessionid"[..].into(), b"appA.JSESSIONID"[..].into()]);
+    let (_, seen) =
+        to_app(&rules, None, "/AppA/x", "JSESSIONID=1; jsessionid=2; JSESSIONID=3; appA.JSESSIONID=4; a=5");
+    assert_eq!(
+        seen.stray.to_vec(),
+        [b"JSESSIONID"[..].into(), b"jsessionid"[..].into(), b"appA.JSESSIONID"[..].into()]
+    );
     assert!(seen.shown.is_empty());
     assert_eq!(seen.passed, b"a=5");
 }
@@ -77,9 +81,21 @@ fn the_bridge_cookie_is_never_forwarded_in_any_spelling() {
     for session in [true, false] {
         let mut rules = servlet();
         rules.session = rules.session.filter(|_| session);
-        for name in [BRIDGE, "__host-BRIDGE", "\"__Host-bridge\"", "\u{2000}__Host-bridge", "bridge", "BRIDGE", "=__Host-bridge", "a=1,bridge"]
-        {
-            assert_eq!(app_sees(&rules, None, &format!("{name}=AAAAAAAAAAAAAAAAAAAAAA; a=1")), "a=1", "{name} {session}");
+        for name in [
+            BRIDGE,
+            "__host-BRIDGE",
+            "\"__Host-bridge\"",
+            "\u{2000}__Host-bridge",
+            "bridge",
+            "BRIDGE",
+            "=__Host-bridge",
+            "a=1,bridge",
+        ] {
+            assert_eq!(
+                app_sees(&rules, None, &format!("{name}=AAAAAAAAAAAAAAAAAAAAAA; a=1")),
+                "a=1",
+                "{name} {session}"
+            );
         }
     }
 }
@@ -95,8 +111,15 @@ fn an_app_without_a_session_here_gets_all_that_is_not_ours() {
 fn a_cookie_of_the_browser_does_not_shadow_one_in_the_vault() {
     let rules = servlet();
     let session = with(&rules, &["JSESSIONID=abc", "role=admin; HttpOnly"]);
-    assert_eq!(app_sees(&rules, Some(&session), "Role=evil; role=evil; \"role\"=evil; a=1"), "role=admin; JSESSIONID=abc; a=1");
-    assert_eq!(app_sees(&rules, None, "role=mine"), "role=mine", "where there is none in the vault it is the browser's");
+    assert_eq!(
+        app_sees(&rules, Some(&session), "Role=evil; role=evil; \"role\"=evil; a=1"),
+        "role=admin; JSESSIONID=abc; a=1"
+    );
+    assert_eq!(
+        app_sees(&rules, None, "role=mine"),
+        "role=mine",
+        "where there is none in the vault it is the browser's"
+    );
 }
 
 #[test]
@@ -121,12 +144,17 @@ fn pass_mode_leaves_the_browser_in_charge() {
     assert_eq!(cookie_of(&head), "a=1; JSESSIONID=abc");
     assert_eq!((&*seen.shown[0].value, seen.shown.len()), (&b"abc"[..], 1));
     assert_eq!(app_sees(&rules, Some(&session), "a=1"), "a=1", "the browser has lost it");
-    assert_eq!(app_sees(&rules, Some(&session), "jsessionid=1; JSESSIONID=2"), "", "two of a managed name: none");
+    assert_eq!(
+        app_sees(&rules, Some(&session), "jsessionid=1; JSESSIONID=2"),
+        "",
+        "two of a managed name: none"
+    );
     // A request of the proxy's own has no browser to ask.
-    let (head, _) = to_app_with(&rules, Some(&session), "/AppA/x", headers(&[("cookie", "a=1")]), |context| ToApp {
-        own: true,
-        ..context
-    });
+    let (head, _) =
+        to_app_with(&rules, Some(&session), "/AppA/x", headers(&[("cookie", "a=1")]), |context| ToApp {
+            own: true,
+            ..context
+        });
     assert_eq!(cookie_of(&head), "JSESSIONID=abc; a=1");
 }
 
@@ -170,17 +198,22 @@ fn exceptions_decide_over_single_cookies() {
 fn adopting_shows_the_apps_own_whole_well_shaped_token_where_the_vault_has_none() {
     let rules = app(Engine::OpenBd, "appA", "/AppA/");
     let sees = |session: Option<&AppSession>, cookies: &str| {
-        let (head, seen) = to_app_with(&rules, session, "/AppA/x", headers(&[("cookie", cookies)]), |context| ToApp {
-            adopting: true,
-            ..context
-        });
+        let (head, seen) =
+            to_app_with(&rules, session, "/AppA/x", headers(&[("cookie", cookies)]), |context| ToApp {
+                adopting: true,
+                ..context
+            });
         (cookie_of(&head), seen.shown.len())
     };
     assert_eq!(sees(None, "CFID=1; a=b; CFTOKEN=2"), ("a=b; CFID=1; CFTOKEN=2".into(), 2));
     assert_eq!(sees(None, "CFID=1; CFTOKEN=bad!"), ("cookies=on".into(), 0));
     assert_eq!(sees(None, "CFID=1; CFID=3; CFTOKEN=2"), ("cookies=on".into(), 0));
     let session = with(&rules, &["CFID=7", "CFTOKEN=8"]);
-    assert_eq!(sees(Some(&session), "CFID=1; CFTOKEN=2"), ("CFID=7; CFTOKEN=8".into(), 0), "never over a live one");
+    assert_eq!(
+        sees(Some(&session), "CFID=1; CFTOKEN=2"),
+        ("CFID=7; CFTOKEN=8".into(), 0),
+        "never over a live one"
+    );
 }
 
 #[test]
@@ -201,7 +234,13 @@ fn a_vault_cookie_goes_where_its_path_says_and_as_long_as_it_lives() {
     });
     let session = with(
         &rules,
-        &["v1=1; Path=/AppA/admin", "v2=2; Max-Age=60", "v3=3; Secure", "JSESSIONID=j; Secure; Max-Age=60", "v4=4; Path=/AppA/ad"],
+        &[
+            "v1=1; Path=/AppA/admin",
+            "v2=2; Max-Age=60",
+            "v3=3; Secure",
+            "JSESSIONID=j; Secure; Max-Age=60",
+            "v4=4; Path=/AppA/ad",
+        ],
     );
     let sees = |path: &str, now: u64, https: bool| {
         let plain = client(https);
@@ -216,9 +255,32 @@ fn a_vault_cookie_goes_where_its_path_says_and_as_long_as_it_lives() {
     assert_eq!(sees("/AppA/x", 0, true), "v2=2; v3=3; JSESSIONID=j");
     assert_eq!(sees("/AppA/admin/x", 0, true), "v1=1; v2=2; v3=3; JSESSIONID=j");
     assert_eq!(sees("/AppA/administrator", 0, true), "v2=2; v3=3; JSESSIONID=j");
+    assert_eq!(sees("/AppA/%61dmin/x", 0, true), "v1=1; v2=2; v3=3; JSESSIONID=j");
     assert_eq!(sees("/AppA/x", 59, true), "v2=2; v3=3; JSESSIONID=j");
     assert_eq!(sees("/AppA/x", 60, true), "v3=3; JSESSIONID=j", "a token lives as long as its session");
-    assert_eq!(sees("/AppA/x", 0, false), "v2=2; JSESSIONID=j", "behind a TLS proxy that is not declared a token still goes");
+    assert_eq!(
+        sees("/AppA/x", 0, false),
+        "v2=2; JSESSIONID=j",
+        "behind a TLS proxy that is not declared a token still goes"
+    );
+}
+
+#[test]
+fn a_vault_cookie_goes_to_the_hosts_that_the_app_named() {
+    let rules = servlet();
+    let session =
+        with(&rules, &["JSESSIONID=j", "a=host; HttpOnly", "a=domain; HttpOnly; Domain=example.org"]);
+    let sees = |authority: &'static str| {
+        let (head, _) = to_app_with(&rules, Some(&session), "/AppA/x", HeaderMap::new(), |context| ToApp {
+            authority,
+            ..context
+        });
+        cookie_of(&head)
+    };
+    assert_eq!(sees("apps.example.org"), "a=host; a=domain; JSESSIONID=j");
+    assert_eq!(sees("Apps.Example.org:8443"), "a=host; a=domain; JSESSIONID=j");
+    assert_eq!(sees("b.example.org"), "a=domain; JSESSIONID=j");
+    assert_eq!(sees("other.example"), "JSESSIONID=j");
 }
 
 #[test]
@@ -243,7 +305,8 @@ fn a_token_that_rides_in_the_path_goes_behind_the_mount_and_into_no_cookie() {
         let mut session = empty(&rules);
         let edit = Edit { name: b"", carrier, ..crate::bridge::testing::token(0, 0, 1, Some("id")) };
         session.learn(session.sent(at(0), false), &[edit], at(0));
-        let (head, _) = to_app(&rules, Some(&session), "/AppA/(S(evil))/x.aspx?q=1", "ASP.NET_SessionId=evil; a=1");
+        let (head, _) =
+            to_app(&rules, Some(&session), "/AppA/(S(evil))/x.aspx?q=1", "ASP.NET_SessionId=evil; a=1");
         assert_eq!((head.target.as_str(), cookie_of(&head).as_str()), (expected, "a=1"));
     }
 }
@@ -290,14 +353,27 @@ fn forged_fields_of_ours_are_dropped_and_the_forwarded_family_is_our_own() {
     let (head, _) = to_app_with(&servlet(), None, "/AppA/x", fields, |context| context);
     let sent = &head.headers;
     for name in [
-        "x-bridge-user", "x_bridge_user", "x-bridge_session", "x-session-heartbeat", "x_session_heartbeat", "expect", "connection",
-        "x-drop", "x-forwarded-prefix",
+        "x-bridge-user",
+        "x_bridge_user",
+        "x-bridge_session",
+        "x-session-heartbeat",
+        "x_session_heartbeat",
+        "expect",
+        "connection",
+        "x-drop",
+        "x-forwarded-prefix",
     ] {
         assert!(!sent.contains_key(name), "{name}");
     }
-    assert_eq!((&sent["x-forwarded-for"], &sent["x-real-ip"]), (&"192.0.2.7".parse().unwrap(), &"192.0.2.7".parse().unwrap()));
+    assert_eq!(
+        (&sent["x-forwarded-for"], &sent["x-real-ip"]),
+        (&"192.0.2.7".parse().unwrap(), &"192.0.2.7".parse().unwrap())
+    );
     assert!(!sent[FORWARDED].to_str().unwrap().contains("1.2.3.4"));
-    assert_eq!((&sent["x-bridges"], &sent[HOST]), (&"stay".parse().unwrap(), &"apps.example.org".parse().unwrap()));
+    assert_eq!(
+        (&sent["x-bridges"], &sent[HOST]),
+        (&"stay".parse().unwrap(), &"apps.example.org".parse().unwrap())
+    );
     assert!(sent.contains_key(AUTHORIZATION), "Connection cannot name it away");
 }
 

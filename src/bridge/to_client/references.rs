@@ -31,9 +31,12 @@ impl std::fmt::Debug for PathToken {
 /// Maps the URLs in the fields of an answer that hold any, and cuts tokens from them. Tells the token of a redirect that
 /// rode in its path, for the engines that have such: the only one that is learned from a URL.
 pub fn map_urls(context: &ToClient<'_>, headers: &mut HeaderMap) -> Option<PathToken> {
-    let riding = headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|url| path_token(context, url));
+    let riding =
+        headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|url| path_token(context, url));
     for name in [LOCATION, CONTENT_LOCATION] {
-        replace(headers, &name, |value| std::str::from_utf8(value).ok().and_then(|url| map_url(context, url)).map(Into::into));
+        replace(headers, &name, |value| {
+            std::str::from_utf8(value).ok().and_then(|url| map_url(context, url)).map(Into::into)
+        });
     }
     replace(headers, &REFRESH, |value| {
         let span = location::refresh_url(value)?;
@@ -51,7 +54,8 @@ fn map_url(context: &ToClient<'_>, url: &str) -> Option<String> {
             || authority.eq_ignore_ascii_case(context.public_authority)
             || authority.eq_ignore_ascii_case(context.app_host)
     };
-    let foreign = location::split(url).is_some_and(|parts| parts.authority.is_some_and(|one| !ours(one, None)));
+    let foreign =
+        location::split(url).is_some_and(|parts| parts.authority.is_some_and(|one| !ours(one, None)));
     if foreign {
         return cut(context, url);
     }
@@ -100,6 +104,8 @@ pub fn path_edit<'a>(context: &ToClient<'_>, token: &'a PathToken) -> Option<Edi
         name: b"",
         value: Some(token.id.as_bytes()),
         path: b"/",
+        host: b"",
+        subdomains: false,
         expires: 0,
         role: part.role,
         parts: part.parts,

@@ -41,11 +41,21 @@ fn tokens_and_http_only_session_cookies_stay_and_all_others_pass() {
     let (relayed, learned) = learn(
         &rules,
         &mut session,
-        &["JSESSIONID=j; Path=/AppA", "auth=1; HttpOnly", "theme=dark", "remember=1; HttpOnly; Max-Age=999", "jsessionid=k"],
+        &[
+            "JSESSIONID=j; Path=/AppA",
+            "auth=1; HttpOnly",
+            "theme=dark",
+            "remember=1; HttpOnly; Max-Age=999",
+            "jsessionid=k",
+        ],
     );
     assert!(learned.first);
     assert_eq!(relayed, ["theme=dark", "remember=1; HttpOnly; Max-Age=999"]);
-    assert_eq!(held(&session), ["auth=1", "jsessionid=k"], "the last of a token's part wins, whatever its spelling");
+    assert_eq!(
+        held(&session),
+        ["auth=1", "jsessionid=k"],
+        "the last of a token's part wins, whatever its spelling"
+    );
 }
 
 #[test]
@@ -72,7 +82,11 @@ fn nothing_of_a_vaulted_name_reaches_the_browser_deletions_included() {
     let mut session = with(&rules, &["JSESSIONID=j", "auth=1; HttpOnly"]);
     assert!(learn(&rules, &mut session, &["auth=2"]).0.is_empty(), "what is vaulted stays vaulted");
     assert_eq!(held(&session), ["auth=2", "JSESSIONID=j"]);
-    let (relayed, learned) = learn(&rules, &mut session, &["auth=; Max-Age=0", "JSESSIONID=; Expires=Thu, 01 Jan 1970 00:00:00 GMT"]);
+    let (relayed, learned) = learn(
+        &rules,
+        &mut session,
+        &["auth=; Max-Age=0", "JSESSIONID=; Expires=Thu, 01 Jan 1970 00:00:00 GMT"],
+    );
     assert!(learned.gone && relayed.is_empty() && session.vault().is_empty());
     // Deleted and set in one answer, before the vault ever held it.
     let (relayed, _) = learn(&rules, &mut session, &["new=; Max-Age=0", "new=1; HttpOnly"]);
@@ -170,11 +184,9 @@ fn the_path_of_a_passing_cookie_is_clamped_to_the_mount() {
 
 #[test]
 fn under_strip_path_a_cookies_path_gets_the_mount_before_it() {
-    for (field, expected) in [
-        ("a=b; Path=/", "a=b; Path=/AppA"),
-        ("a=b; Path=/sub", "a=b; Path=/AppA/sub"),
-        ("a=b", "a=b"),
-    ] {
+    for (field, expected) in
+        [("a=b; Path=/", "a=b; Path=/AppA"), ("a=b; Path=/sub", "a=b; Path=/AppA/sub"), ("a=b", "a=b")]
+    {
         assert_eq!(relayed(&stripping(Engine::Servlet), field), [expected], "{field}");
     }
 }
@@ -192,7 +204,10 @@ fn a_page_above_the_mount_gives_its_cookies_the_mounts_path() {
 #[test]
 fn a_deletion_goes_out_for_both_paths() {
     let rules = servlet();
-    assert_eq!(relayed(&rules, "a=; Max-Age=0; Path=/"), ["a=; Max-Age=0; Path=/", "a=; Max-Age=0; Path=/AppA"]);
+    assert_eq!(
+        relayed(&rules, "a=; Max-Age=0; Path=/"),
+        ["a=; Max-Age=0; Path=/", "a=; Max-Age=0; Path=/AppA"]
+    );
     assert_eq!(relayed(&rules, "a=; Max-Age=0; Path=/AppA"), ["a=; Max-Age=0; Path=/AppA"]);
 }
 
@@ -202,14 +217,21 @@ fn http_only_cookies_that_pass_are_remembered_as_the_browser_knows_them() {
         let fields = [HeaderValue::from_static(field)];
         let context = answer(rules, None, path);
         let from_app = read(&context, &fields, &[]);
-        from_app.http_only.iter().map(|(cookie, deleted)| {
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            (text(&cookie.name), text(&cookie.path), *deleted)
-        }).collect::<Vec<_>>()
+        from_app
+            .http_only
+            .iter()
+            .map(|(cookie, deleted)| {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                (text(&cookie.name), text(&cookie.path), *deleted)
+            })
+            .collect::<Vec<_>>()
     };
     let remember = "r=1; HttpOnly; Max-Age=9";
     assert_eq!(of(&servlet(), remember, "/AppA/sub/x"), [("r".into(), "/AppA/sub".into(), false)]);
-    assert_eq!(of(&stripping(Engine::Servlet), remember, "/sub/x"), [("r".into(), "/AppA/sub".into(), false)]);
+    assert_eq!(
+        of(&stripping(Engine::Servlet), remember, "/sub/x"),
+        [("r".into(), "/AppA/sub".into(), false)]
+    );
     assert_eq!(of(&stripping(Engine::Servlet), remember, "/x"), [("r".into(), "/AppA".into(), false)]);
     assert_eq!(of(&servlet(), "r=; Max-Age=0; Path=/", "/AppA/x"), [("r".into(), "/AppA".into(), true)]);
     assert!(of(&servlet(), "t=1", "/AppA/x").is_empty());
@@ -235,8 +257,15 @@ fn prefix_mode_renames_and_persistent_tokens_end_with_the_browser() {
         assert_eq!(held(&session), ["JSESSIONID=j"], "the proxy watches");
     }
     let rules = app_with(Engine::Servlet, "/AppA/", |session| session.cookies = CookieMode::Prefix);
-    assert_eq!(relayed(&rules, "JSESSIONID=; Max-Age=0; Path=/AppA"), ["appA.JSESSIONID=; Max-Age=0; Path=/AppA"]);
-    assert_eq!(relayed(&rules, "auth=1; HttpOnly"), ["auth=1; HttpOnly"], "no other cookie is vaulted or renamed");
+    assert_eq!(
+        relayed(&rules, "JSESSIONID=; Max-Age=0; Path=/AppA"),
+        ["appA.JSESSIONID=; Max-Age=0; Path=/AppA"]
+    );
+    assert_eq!(
+        relayed(&rules, "auth=1; HttpOnly"),
+        ["auth=1; HttpOnly"],
+        "no other cookie is vaulted or renamed"
+    );
 }
 
 #[test]
@@ -318,8 +347,20 @@ fn what_the_browser_showed_and_the_app_did_not_replace_is_accepted_but_proves_no
 
 #[test]
 fn no_app_sets_the_proxys_own_cookie() {
-    let mut fields: SetCookies = ["a=1", "__Host-bridge=x; Path=/", " bridge =x", "=bridge=x", "\"bridge\"=x", "BRIDGE=; Max-Age=0", "bridges=1", "appB.CFID=1", "appA.x=1"]
-        .into_iter().map(HeaderValue::from_static).collect();
+    let mut fields: SetCookies = [
+        "a=1",
+        "__Host-bridge=x; Path=/",
+        " bridge =x",
+        "=bridge=x",
+        "\"bridge\"=x",
+        "BRIDGE=; Max-Age=0",
+        "bridges=1",
+        "appB.CFID=1",
+        "appA.x=1",
+    ]
+    .into_iter()
+    .map(HeaderValue::from_static)
+    .collect();
     drop_own(&servlet(), &mut fields, &["__Host-bridge", "bridge", "appA.", "appB."]);
     assert_eq!(fields.to_vec(), ["a=1", "bridges=1", "appA.x=1"]);
 }
@@ -345,7 +386,14 @@ fn redirects_are_anchored_at_the_public_origin() {
 #[test]
 fn odd_forms_that_browsers_read_otherwise_are_left_alone() {
     let (plain, strip) = (servlet(), stripping(Engine::Servlet));
-    for url in ["https:evil.example", "/\\evil.example", "\\\\evil.example", "///evil.example", "http:///evil", "http://10.0.0.11:8500\\@evil/"] {
+    for url in [
+        "https:evil.example",
+        "/\\evil.example",
+        "\\\\evil.example",
+        "///evil.example",
+        "http:///evil",
+        "http://10.0.0.11:8500\\@evil/",
+    ] {
         assert_eq!(location(&plain, url), url);
         assert_eq!(location(&strip, url), url);
     }
@@ -379,7 +427,11 @@ fn raw_tokens_are_cut_from_every_url_field_and_mapped_ones_stay() {
         ("refresh", "5; URL='/AppA/y?CFID=1'", "5; URL='/AppA/y'"),
         ("refresh", "0,http://10.0.0.11:8500/AppA/y", "0,https://apps.example.org/AppA/y"),
         ("refresh", "5", "5"),
-        ("link", "</AppA/a?CFID=1>; rel=\"next\", <http://x/b>; title=\"<c?CFID=1>\"", "</AppA/a>; rel=\"next\", <http://x/b>; title=\"<c?CFID=1>\""),
+        (
+            "link",
+            "</AppA/a?CFID=1>; rel=\"next\", <http://x/b>; title=\"<c?CFID=1>\"",
+            "</AppA/a>; rel=\"next\", <http://x/b>; title=\"<c?CFID=1>\"",
+        ),
     ] {
         assert_eq!(mapped(&rules, name, value), expected, "{name}: {value}");
     }
