@@ -1,16 +1,22 @@
 //! sessionbridge: a reverse proxy that makes a person's sessions in several old web applications live and end as one.
 
+pub mod admin;
+pub mod app;
+pub mod balance;
 pub mod bridge;
-pub mod proxy {
-    //! Placeholder of the layer while the core is built.
-    pub mod options;
-}
-pub mod registry {
-    //! Placeholder of the layer while the core is built.
-    pub mod options;
-}
+pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod heartbeat;
 pub mod net;
+pub mod own;
+pub mod ping;
+pub mod proxy;
+pub mod random;
+pub mod registry;
 pub mod route;
 pub mod secret;
+pub mod sign_out;
+pub mod telemetry;
 pub mod time;
 pub mod wire;

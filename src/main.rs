@@ -1,1 +1,197 @@
-fn main(){}
+//! The command line: arguments, then the library; exit codes and nothing else.
+//!
+//! 0 done, 1 failed while running, 2 wrong command line, 78 the config is wrong.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use sessionbridge::app::{App, signals};
+use sessionbridge::config::{self, Config};
+use sessionbridge::demo;
+use sessionbridge::net::{Drain, Drainer};
+
+/// Exit code for a config that cannot be used (EX_CONFIG of sysexits.h).
+const EX_CONFIG: u8 = 78;
+/// Where the config is looked for.
+const DEFAULTS: [&str; 2] = ["config.toml", "/etc/sessionbridge/config.toml"];
+
+/// A reverse proxy that makes a person's sessions in several old web applications live and end as one.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true, after_help = "Try it in a minute: sessionbridge demo")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve, in the foreground, until SIGTERM or Ctrl-C
+    Run(RunArgs),
+    /// Find every mistake in a config at once; exit code 78 where there is one
+    Check {
+        /// The config [default: ./config.toml, then /etc/sessionbridge/config.toml]
+        file: Option<PathBuf>,
+    },
+    /// Say what would be done with a request: which app, which rules, which tokens
+    Explain {
+        /// A URL as a browser would ask for it; a method may stand before it: "POST http://host/path"
+        url: String,
+        /// The config [default: ./config.toml, then /etc/sessionbridge/config.toml]
+        #[arg(long, short)]
+        config: Option<PathBuf>,
+    },
+    /// Start two small apps with a bridge before them on this machine, ready for a browser
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The config [default: ./config.toml, then /etc/sessionbridge/config.toml]
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run(args.config),
+        Command::Check { file } => check(file),
+        Command::Explain { url, config } => explain(&url, config),
+        Command::Demo(args) => report(demo::run(&args)),
+    }
+}
+
+fn run(given: Option<PathBuf>) -> ExitCode {
+    let (config, path) = match load(given) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let log = sessionbridge::app::log_options(&config);
+    if let Err(error) = sessionbridge::telemetry::log::init(&log) {
+        eprintln!("error: {error}");
+        return ExitCode::from(EX_CONFIG);
+    }
+    report(serve(config, &path))
+}
+
+/// Serves until a signal stops it.
+fn serve(config: Config, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let memory = config.store_is_memory_by_default;
+    let app = App::bind(config)?;
+    for address in app.addresses() {
+        tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
+    }
+    if let Some(address) = app.admin_address() {
+        tracing::info!(%address, "operators' view");
+    }
+    if memory {
+        tracing::warn!("sessions are kept in memory: a restart ends them all");
+    }
+    let (drainer, drain) = Drainer::new();
+    let access = app.access().clone();
+    let health = app.core().health().clone();
+    spawn_signals(drainer, access, (health, drain.clone()))?;
+    app.run(&drain)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Listens to signals on a thread of their own, which ends with the process.
+fn spawn_signals(
+    drainer: Drainer,
+    access: sessionbridge::telemetry::access::AccessLog,
+    (health, mut drain): (sessionbridge::telemetry::health::Health, Drain),
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let draining = async {
+                drain.requested().await;
+                health.advance(sessionbridge::telemetry::health::Readiness::Draining);
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                ended = signals::obey(drainer, access) => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "signals cannot be listened to");
+                    }
+                }
+                () = draining => {}
+            }
+        });
+    })?;
+    Ok(())
+}
+
+fn check(given: Option<PathBuf>) -> ExitCode {
+    let path = match find(given) {
+        Ok(path) => path,
+        Err(code) => return code,
+    };
+    let (text, usable) = config::check(&path, std::io::stderr().is_terminal());
+    eprint!("{text}");
+    if usable { ExitCode::SUCCESS } else { ExitCode::from(EX_CONFIG) }
+}
+
+fn explain(url: &str, given: Option<PathBuf>) -> ExitCode {
+    let config = match load(given) {
+        Ok((config, _)) => config,
+        Err(code) => return code,
+    };
+    match config::explain(&config, url) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Loads the config; warnings go to standard error, mistakes as well, all at once.
+fn load(given: Option<PathBuf>) -> Result<(Config, PathBuf), ExitCode> {
+    let path = find(given)?;
+    let colour = std::io::stderr().is_terminal();
+    match config::load(&path) {
+        Ok((config, warnings)) => {
+            for warning in warnings {
+                eprintln!("{}", warning.render(colour));
+            }
+            Ok((config, path))
+        }
+        Err(report) => {
+            eprint!("{}", report.render(colour));
+            Err(ExitCode::from(EX_CONFIG))
+        }
+    }
+}
+
+fn find(given: Option<PathBuf>) -> Result<PathBuf, ExitCode> {
+    if let Some(path) = given {
+        return Ok(path);
+    }
+    let found = DEFAULTS.iter().map(PathBuf::from).find(|path| path.exists());
+    found.ok_or_else(|| {
+        eprintln!(
+            "error: no config: neither ./{} nor {} exists\n\
+             help: copy config.toml.example, or name a file; `sessionbridge demo` needs none",
+            DEFAULTS[0], DEFAULTS[1]
+        );
+        ExitCode::from(EX_CONFIG)
+    })
+}
+
+fn report(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    eprintln!("error: {text}");
+    ExitCode::FAILURE
+}

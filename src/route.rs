@@ -3,7 +3,7 @@
 //!
 //! Total: [`RouteMap::find`] answers every host and path, and never looks at anything else of a request.
 
-use crate::bridge::rules::{AppIx, AppRules, BridgeRules, RequestRule};
+use crate::bridge::rules::{Adopt, AppIx, AppRules, BridgeRules, RequestRule};
 
 /// One upstream server, by its place in the list of all origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -50,6 +50,8 @@ pub struct Route {
 #[derive(Clone, Debug)]
 pub struct RouteMap {
     routes: Vec<Route>,
+    /// Apps whose tokens may be taken over from a URL or a browser's own cookie.
+    taken_over: Vec<bool>,
     /// Indices into `routes`, longest mount first, those that name hosts before those that do not.
     order: Vec<usize>,
     /// `[[rules]]`, first match wins.
@@ -70,7 +72,15 @@ impl RouteMap {
                 route.is_some_and(|route| route.hosts.is_empty()),
             )
         });
-        Self { routes, order, rules, bridge }
+        let mut taken_over = vec![bridge.adopt_cookies.is_some(); routes.len()];
+        for session in routes.iter().filter_map(|route| route.rules.session.as_ref()) {
+            for url_token in session.url_tokens.iter().filter(|_| session.adopt != Adopt::Never) {
+                if let Some(flag) = taken_over.get_mut(url_token.app.index()) {
+                    *flag = true;
+                }
+            }
+        }
+        Self { routes, taken_over, order, rules, bridge }
     }
 
     /// The app for `host` (lower case, without port) and the normalised public `path`.
@@ -92,6 +102,17 @@ impl RouteMap {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Route> {
         self.routes.iter().find(|route| &*route.rules.name == name)
+    }
+
+    /// True where tokens of `app` may be taken over, so that it must be known whose they are.
+    #[must_use]
+    pub fn takes_over(&self, app: AppIx) -> bool {
+        self.taken_over.get(app.index()).copied().unwrap_or(false)
+    }
+
+    /// The public paths of all heartbeats, queries included.
+    pub fn heartbeats(&self) -> impl Iterator<Item = &str> {
+        self.routes.iter().filter_map(|route| route.rules.beat.as_ref()).map(|beat| &*beat.path)
     }
 
     /// All apps, in the order of their keys.

@@ -1,1 +1,37 @@
 //! Sockets and HTTP connections, both directions.
+//!
+//! Invariant: nothing here knows a route or a session. Every wait that a peer could stretch (a head, a body, a write, a
+//! connect, a first byte, an idle connection) has a bound, and a message that broke off is never passed on as complete.
+//!
+//! Everything runs on a current-thread runtime inside a `LocalSet`: listeners and counters may be shared by threads,
+//! connections, bodies and pools belong to one.
+
+pub mod body;
+pub mod client;
+pub mod drain;
+pub mod listener;
+pub mod serve;
+pub mod stream;
+pub mod upgrade;
+pub mod upstream;
+
+mod connections;
+mod guard;
+mod phase;
+mod pool;
+mod refuse;
+mod served;
+mod upload;
+
+#[cfg(test)]
+mod testing;
+
+pub use body::{Body, BodyError, End, EndHook, Filter, Outcome};
+pub use client::{Answer, AppRequest, Client, ClientOptions, Deadlines, SendError};
+pub use connections::Connections;
+pub use drain::{Drain, Drainer};
+pub use listener::{Bound, ListenAddr, ListenAddrError, Listener, MemoryDialer, memory};
+pub use serve::{ServeOptions, serve};
+pub use stream::{Peer, Stream};
+pub use upgrade::{CloseFrame, FrameWatch, Splice, SpliceEnd, Spliced, splice};
+pub use upstream::{ConnectError, Dialer, Origin, OriginError, Upstream, UpstreamIx};

@@ -1,0 +1,130 @@
+//! What all threads share, made from the config once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::admin::Admin;
+use crate::balance::Balancer;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::heartbeat::pressure::Pressure;
+use crate::net::Connections;
+use crate::net::serve::ServeOptions;
+use crate::proxy;
+use crate::random;
+use crate::registry::Registry;
+use crate::route::RouteMap;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::{Build, Metrics};
+
+/// What all threads share.
+#[derive(Clone, Debug)]
+pub struct Core {
+    pub(super) routes: Arc<RouteMap>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) balancer: Arc<Balancer>,
+    pub(super) shared: Arc<proxy::Shared>,
+    pub(super) pressure: Arc<Pressure>,
+    pub(super) armed: Arc<AtomicUsize>,
+    pub(super) metrics: Metrics,
+    pub(super) access: AccessLog,
+    pub(super) serve: ServeOptions,
+    pub(super) clock: Clock,
+    pub(super) request_prefix: u64,
+    health: Health,
+    admin: Admin,
+}
+
+impl Core {
+    /// Of `config`; time is `clock`'s, and lines of the access log go to `access`.
+    #[must_use]
+    pub fn new(config: Config, clock: Clock, access: AccessLog) -> Self {
+        let routes = Arc::new(config.routes);
+        let registry = Arc::new(Registry::new(config.registry, routes.bridge.clocks, &random::bytes()));
+        let balancer = Arc::new(Balancer::new(super::convert::upstreams(&config.origins)));
+        let names = routes.routes().iter().map(|route| Arc::clone(&route.rules.name)).collect();
+        let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
+        let build = Build { version: env!("CARGO_PKG_VERSION"), commit: option_env!("SESSIONBRIDGE_COMMIT").unwrap_or("unknown") };
+        let metrics = Metrics::new(build, names, listeners);
+        let armed = Arc::new(AtomicUsize::new(0));
+        observe(&metrics, &registry, &routes, &armed, &access);
+        let serve = ServeOptions {
+            connections: Connections::new(config.max_connections),
+            max_header_bytes: config.max_header_bytes,
+            header: config.server.timeouts.header,
+            idle: config.server.timeouts.idle,
+            body_stall: config.server.timeouts.body_stall,
+            drain_timeout: config.drain_timeout,
+        };
+        let health = Health::new();
+        let admin = Admin::new(crate::admin::Parts {
+            registry: Arc::clone(&registry),
+            routes: Arc::clone(&routes),
+            balancer: Arc::clone(&balancer),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            clock,
+            token: config.admin.token,
+        });
+        Self {
+            shared: Arc::new(proxy::Shared::new(Arc::clone(&registry), Arc::clone(&balancer), config.server, clock)),
+            pressure: Arc::new(Pressure::new(routes.routes().len())),
+            request_prefix: u64::from_le_bytes(random::bytes()),
+            routes,
+            registry,
+            balancer,
+            armed,
+            metrics,
+            access,
+            serve,
+            clock,
+            health,
+            admin,
+        }
+    }
+
+    /// The live sessions.
+    #[must_use]
+    pub const fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// The route map.
+    #[must_use]
+    pub const fn routes(&self) -> &Arc<RouteMap> {
+        &self.routes
+    }
+
+    /// Whether it is ready.
+    #[must_use]
+    pub const fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The operators' view.
+    #[must_use]
+    pub const fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// The metrics.
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+}
+
+/// The gauges that are read at a scrape.
+fn observe(metrics: &Metrics, registry: &Arc<Registry>, routes: &Arc<RouteMap>, armed: &Arc<AtomicUsize>, access: &AccessLog) {
+    let (registry, routes, armed, access) = (Arc::clone(registry), Arc::clone(routes), Arc::clone(armed), access.clone());
+    metrics.observe(move |gauges| {
+        let counts = registry.counts();
+        gauges.sessions(counts.bound as u64, counts.pending as u64);
+        gauges.heartbeats(armed.load(Ordering::Relaxed) as u64, 0);
+        gauges.log_lines_dropped(access.dropped());
+        for (app, state, count) in crate::admin::app_states(&registry, &routes) {
+            gauges.app_sessions(app, state, count);
+        }
+    });
+}

@@ -1,0 +1,75 @@
+//! One thread of the proxy: it serves, keeps sessions alive and ends them, and shares nothing that it writes for each
+//! request.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_local;
+
+use super::core::Core;
+use crate::heartbeat::Heartbeat;
+use crate::net::client::{Client, ClientOptions};
+use crate::net::drain::Drain;
+use crate::net::listener::Listener;
+use crate::net::serve::serve;
+use crate::net::upstream::Dialer;
+use crate::ping::Pinger;
+use crate::proxy::{Parts, Proxy};
+use crate::registry::agenda::Agenda;
+use crate::sign_out::SignOut;
+use crate::telemetry::RequestIds;
+
+/// How often what the access log holds back is handed on.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
+pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
+    let client = Client::new(dialer, ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() });
+    let shard = Rc::new(core.metrics.shard());
+    let (agenda, entries) = Agenda::new();
+    let proxy = Rc::new(Proxy::new(
+        Arc::clone(&core.shared),
+        Parts {
+            routes: (*core.routes).clone(),
+            client: client.clone(),
+            agenda,
+            shard: Rc::clone(&shard),
+            access: core.access.sink(),
+            ids: RequestIds::new(core.request_prefix, u16::try_from(number).unwrap_or(u16::MAX)),
+        },
+    ));
+    let sign_out = SignOut {
+        client: client.clone(),
+        balancer: Arc::clone(&core.balancer),
+        clock: core.clock,
+        shard: Rc::clone(&shard),
+    };
+    let pinger = Pinger {
+        client,
+        balancer: Arc::clone(&core.balancer),
+        registry: Arc::clone(&core.registry),
+        clock: core.clock,
+        shard,
+    };
+    let routes = { let proxy = Rc::clone(&proxy); Rc::new(move || proxy.routes()) };
+    let heartbeat = Heartbeat::new(routes, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
+    let beating = spawn_local(Rc::new(heartbeat).run(entries));
+    let flushing = spawn_local(flush(Rc::clone(&proxy)));
+    let serving = listeners.into_iter().map(|listener| {
+        let proxy = Rc::clone(&proxy);
+        let service = move |request, peer| Rc::clone(&proxy).handle(request, peer);
+        serve(listener, service, &core.serve, drain.clone())
+    });
+    futures_util::future::join_all(serving).await;
+    beating.abort();
+    flushing.abort();
+    proxy.flush();
+}
+
+async fn flush(proxy: Rc<Proxy>) {
+    loop {
+        tokio::time::sleep(FLUSH).await;
+        proxy.flush();
+    }
+}

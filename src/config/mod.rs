@@ -1,0 +1,189 @@
+//! The config: from a TOML file to the words of the product, with every mistake found at once.
+//!
+//! Parse, don't validate: what comes out of [`load`] is usable as it is, and no later step looks at it again.
+//! Reading never stops at a mistake, and no report shows a secret.
+
+mod address;
+mod app;
+mod beat;
+mod bridge;
+mod check;
+mod engines;
+mod explain;
+mod mask;
+mod options;
+mod places;
+mod report;
+mod server;
+mod session;
+mod sources;
+mod table;
+mod tree;
+mod units;
+mod vars;
+
+use std::path::Path;
+use std::time::Duration;
+
+pub use self::explain::{ExplainError, explain};
+pub use self::options::{
+    AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, Mode, OriginText,
+};
+pub use self::report::{Report, Unreadable, Warning, summary};
+use self::table::Table;
+use self::tree::{Findings, Node, Value};
+use self::vars::{Outside, Process};
+use crate::bridge::rules::RequestRule;
+use crate::route::{Route, RouteMap};
+use crate::{proxy, registry};
+
+/// All of the config.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where browsers connect, at least one.
+    pub listen: Vec<ListenText>,
+    /// Threads that serve; 0: one per core.
+    pub threads: usize,
+    /// `[server]` as far as requests go.
+    pub server: proxy::options::Options,
+    /// Connections of browsers at the most.
+    pub max_connections: usize,
+    /// Bytes of a request's head at the most, from 8 KiB to 1 MiB.
+    pub max_header_bytes: usize,
+    /// How long a drain waits for requests in flight.
+    pub drain_timeout: Duration,
+    /// Whether sessions are bridged or handed back.
+    pub mode: Mode,
+    /// Apps, rules for requests, and what lives and dies together.
+    pub routes: RouteMap,
+    /// The patterns of `routes.rules` as written, in the same order.
+    pub rule_texts: Vec<Box<str>>,
+    /// All upstream servers, each once; routes name them by their place here.
+    pub origins: Vec<OriginText>,
+    /// The table of live sessions.
+    pub registry: registry::options::Options,
+    /// True where nobody chose the store: sessions are in memory, and a restart forgets them. The start says
+    /// so.
+    pub store_is_memory_by_default: bool,
+    /// What operators reach.
+    pub admin: AdminOptions,
+    /// What is written down.
+    pub log: LogOptions,
+}
+
+/// Reads the config at `path` and what it includes.
+///
+/// # Errors
+/// All mistakes at once, and the warnings with them.
+pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Report> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => load_with(&name, &text, &Process),
+        Err(error) => {
+            let title = format!("cannot read `{name}`: {}", vars::reason(&error));
+            let finding = report::Finding { title, at: None, also: None, help: None };
+            let cause = Unreadable { path: path.to_owned(), source: error };
+            Err(Report { errors: vec![finding], warnings: Vec::new(), cause: Some(cause) })
+        }
+    }
+}
+
+/// Reads the config `text`, called `name` in reports; what it includes is looked for beside `name`.
+///
+/// # Errors
+/// All mistakes at once, and the warnings with them.
+pub fn load_str(name: &str, text: &str) -> Result<(Config, Vec<Warning>), Report> {
+    load_with(name, text, &Process)
+}
+
+/// The command `check`: what there is to say of the config at `path`, and whether it is usable. Warnings
+/// alone do no harm.
+#[must_use]
+pub fn check(path: &Path, colour: bool) -> (String, bool) {
+    match load(path) {
+        Err(report) => (report.render(colour), false),
+        Ok((_, warnings)) => {
+            let mut text: String = warnings.iter().map(|warning| warning.render(colour) + "\n").collect();
+            text.push_str(&summary(0, warnings.len()));
+            text.push('\n');
+            (text, true)
+        }
+    }
+}
+
+/// [`load_str`], with variables and files from `outside`.
+fn load_with(name: &str, text: &str, outside: &dyn Outside) -> Result<(Config, Vec<Warning>), Report> {
+    let findings = Findings::default();
+    let node = sources::read(name, text, outside, &findings);
+    let config = read(&node, &findings);
+    let (errors, warnings) = findings.into_parts();
+    match config {
+        Some(config) if errors.is_empty() => Ok((config, warnings)),
+        _ => Err(Report { errors, warnings, cause: None }),
+    }
+}
+
+/// The whole tree; what is returned is usable only where no error was found.
+fn read(node: &Node, findings: &Findings) -> Option<Config> {
+    let top = Table::new(node, "", findings)?;
+    version(&top);
+    let _ = top.entry("include");
+    let listen = server::listen(&top);
+    let server = server::read(&top);
+    let bridge = bridge::read(&top);
+    let mut shared = app::Shared {
+        findings,
+        pace: beat::read_general(&top),
+        sign_out: bridge.sign_out,
+        origins: Vec::new(),
+    };
+    let mut drafts = app::read_all(&top, &mut shared);
+    let origins = shared.origins;
+    let (rules, rule_texts): (Vec<RequestRule>, Vec<Box<str>>) = app::read_rules(&top).into_iter().unzip();
+    let (registry, store_is_named) = places::store(&top);
+    let (admin, log) = (places::admin(&top), places::log(&top));
+    places::unbuilt(&top);
+    top.finish();
+    check::overlaps(&drafts, &bridge.rules, findings);
+    check::url_tokens(&mut drafts, findings);
+    check::heartbeats(&drafts, findings);
+    let outside = check::Outside { listen: &listen, server: &server.options, bridge: &bridge.rules };
+    check::exposure(&drafts, &outside, findings);
+    let routes: Vec<Route> = drafts.into_iter().map(|draft| draft.route).collect();
+    if routes.is_empty() {
+        let title = "there are no apps: every request is answered with 404".to_owned();
+        findings.warn(report::Finding { title, at: None, also: None, help: None });
+    }
+    Some(Config {
+        listen,
+        threads: server.threads,
+        server: server.options,
+        max_connections: server.max_connections,
+        max_header_bytes: server.max_header_bytes,
+        drain_timeout: server.drain_timeout,
+        mode: bridge.mode,
+        routes: RouteMap::new(routes, rules, bridge.rules),
+        rule_texts,
+        origins,
+        registry,
+        store_is_memory_by_default: !store_is_named,
+        admin,
+        log,
+    })
+}
+
+/// `version` says how the file is written; there is one way so far.
+fn version(top: &Table<'_>) {
+    let Some(node) = top.node("version") else { return };
+    if !matches!(node.value, Value::Whole(Some(1))) {
+        let title = "`version` must be 1";
+        top.findings.error(report::Finding::at(
+            &node.span,
+            title,
+            "this version of sessionbridge reads version 1",
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests;

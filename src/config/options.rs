@@ -1,0 +1,121 @@
+//! What of the config steers the process itself and has no layer of its own to belong to.
+//!
+//! Plain data, checked when it was made.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use http::HeaderName;
+
+use crate::secret::Secret;
+
+/// An address to listen at: `ip:port` or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListenText(pub(super) Box<str>);
+
+impl ListenText {
+    /// As written in the config.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True where only this machine can connect: a loopback address or a unix socket.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0.starts_with("unix:")
+            || self
+                .0
+                .parse::<std::net::SocketAddr>()
+                .is_ok_and(|address| address.ip().to_canonical().is_loopback())
+    }
+}
+
+impl fmt::Display for ListenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An upstream server: `http://host:port`, always with its port, or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OriginText(pub(super) Box<str>);
+
+impl OriginText {
+    /// In the form above; the host in lower case.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OriginText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `bridge.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Sessions are bridged.
+    Bridge,
+    /// Every browser is handed its app cookies back, before the proxy is taken out.
+    Release,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug)]
+pub struct AdminOptions {
+    /// Where it listens; `None`: nowhere.
+    pub listen: Option<ListenText>,
+    /// What an operator must show. There is one wherever `listen` is not local.
+    pub token: Option<Secret>,
+    /// A header that names the person, for the session list.
+    pub user_header: Option<HeaderName>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// What is worth a line.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Where the access log goes.
+    pub access: AccessLog,
+}
+
+/// `log.level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the levels' own names")]
+pub enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `log.access`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// To standard output.
+    Stdout,
+    /// Nowhere.
+    Off,
+    /// To the end of this file.
+    File(PathBuf),
+}

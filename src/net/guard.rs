@@ -1,0 +1,112 @@
+//! The stream that hyper reads and writes: it notices when bytes come, and ends a write that does not move.
+//!
+//! Invariant: while bytes wait to be written, some are taken within the stall time, or the write fails with `TimedOut`.
+//! The timer is touched only when a write blocks.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::connections::Permit;
+use super::phase::Phase;
+use super::stream::Rewind;
+
+/// A stream under guard. It is `Send` because hyper asks that of what can be upgraded.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    io: Rewind,
+    stall: WriteStall,
+    phase: Option<Arc<Phase>>,
+    /// Held as long as the socket is open, also after an upgrade.
+    _permit: Option<Permit>,
+}
+
+impl Guarded {
+    /// For a connection to an app.
+    pub(super) fn new(io: Rewind, stall: Duration) -> Self {
+        Self { io, stall: WriteStall { limit: stall, timer: None, armed: false }, phase: None, _permit: None }
+    }
+
+    /// For a connection of a client: under the cap and, for HTTP/1, with its phase kept.
+    pub(super) fn accepted(mut self, permit: Permit, phase: Option<Arc<Phase>>) -> Self {
+        self._permit = Some(permit);
+        self.phase = phase;
+        self
+    }
+}
+
+#[derive(Debug)]
+struct WriteStall {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+}
+
+impl WriteStall {
+    fn check<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.armed = false;
+            return polled;
+        }
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if !self.armed {
+            self.armed = true;
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+        match timer.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "write stalled"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buf);
+        if let Some(phase) = &self.phase
+            && buf.filled().len() > before
+        {
+            phase.bytes_came();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.stall.check(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.stall.check(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,349 @@
+//! Where connections come in: bound once, accepted on every thread.
+//!
+//! Invariant: accepting never gives up and never spins. An error of one connection costs nothing; an error of the
+//! machine (no file descriptors, no memory) is waited out with growing pauses.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::DuplexStream;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use super::stream::{Peer, Stream};
+
+/// How many connections the kernel holds for us between two accepts; it may hold fewer (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LOG_EVERY: Duration = Duration::from_secs(1);
+/// Bytes one direction of a connection in memory holds.
+const MEMORY_BUFFER: usize = 64 * 1024;
+
+/// Where to listen: `0.0.0.0:80`, `[::]:443`, `unix:/run/x.sock`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddr {
+    /// An address and a port; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+    /// In this process only; made by [`memory`], not parsed and not bound.
+    Memory,
+}
+
+/// Why a text is no [`ListenAddr`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ListenAddrError {
+    /// `unix:` without a path.
+    #[error("`unix:` needs a path, as in unix:/run/sessionbridge/http.sock")]
+    NoPath,
+    /// Neither `unix:` nor an address with a port.
+    #[error("expected an IP address with a port, as in 127.0.0.1:8080 or [::]:8080, or unix:/path")]
+    NoAddress(#[source] std::net::AddrParseError),
+}
+
+/// Bound sockets, one per thread, not yet accepting.
+#[derive(Debug)]
+pub struct Bound {
+    addr: ListenAddr,
+    listeners: Vec<Listener>,
+}
+
+/// One thread's share of what was bound. It becomes part of a runtime at its first [`Listener::accept`].
+#[derive(Debug)]
+pub struct Listener {
+    source: Source,
+    pause: Duration,
+    logged: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Source {
+    IdleTcp(std::net::TcpListener),
+    IdleUnix(StdUnixListener),
+    Tcp(TcpListener),
+    Unix(UnixListener),
+    Memory(mpsc::UnboundedReceiver<DuplexStream>),
+    /// Only while an idle socket is handed to the runtime, or after that failed.
+    Gone,
+}
+
+/// Connects to a listener in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryDialer(mpsc::UnboundedSender<DuplexStream>);
+
+impl FromStr for ListenAddr {
+    type Err = ListenAddrError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err(ListenAddrError::NoPath),
+            Some(path) => Ok(Self::Unix(PathBuf::from(path))),
+            None => text.parse().map(Self::Tcp).map_err(ListenAddrError::NoAddress),
+        }
+    }
+}
+
+impl std::fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Memory => f.write_str("memory"),
+        }
+    }
+}
+
+impl Bound {
+    /// Binds `addr` for `threads` threads (at least one). TCP gets a socket per thread (`SO_REUSEPORT`), so that the
+    /// kernel spreads connections; a unix socket is shared, and a stale file in its place is removed if nobody answers.
+    ///
+    /// # Errors
+    /// Whatever the system says; `AddrInUse` for a unix socket that answers; `Unsupported` for memory.
+    pub fn bind(addr: &ListenAddr, threads: usize) -> io::Result<Self> {
+        let threads = threads.max(1);
+        match addr {
+            ListenAddr::Tcp(addr) => Self::bind_tcp(*addr, threads),
+            ListenAddr::Unix(path) => Self::bind_unix(path, threads),
+            ListenAddr::Memory => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The address as bound: the port is never 0.
+    pub fn local_addr(&self) -> &ListenAddr {
+        &self.addr
+    }
+
+    /// The shares, as many as threads were asked for.
+    pub fn into_listeners(self) -> Vec<Listener> {
+        self.listeners
+    }
+
+    fn bind_tcp(addr: SocketAddr, threads: usize) -> io::Result<Self> {
+        let first = tcp_socket(addr)?;
+        let addr = first.local_addr()?;
+        let mut listeners = vec![Listener::new(Source::IdleTcp(first))];
+        for _ in 1..threads {
+            listeners.push(Listener::new(Source::IdleTcp(tcp_socket(addr)?)));
+        }
+        Ok(Self { addr: ListenAddr::Tcp(addr), listeners })
+    }
+
+    fn bind_unix(path: &Path, threads: usize) -> io::Result<Self> {
+        remove_stale(path)?;
+        let first = StdUnixListener::bind(path)?;
+        first.set_nonblocking(true)?;
+        let mut listeners = Vec::with_capacity(threads);
+        for _ in 1..threads {
+            listeners.push(Listener::new(Source::IdleUnix(first.try_clone()?)));
+        }
+        listeners.push(Listener::new(Source::IdleUnix(first)));
+        Ok(Self { addr: ListenAddr::Unix(path.to_owned()), listeners })
+    }
+}
+
+fn tcp_socket(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Removes what a process that is gone left behind, never a socket that answers and never another kind of file.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match StdUnixStream::connect(path) {
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on this socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Connecting to a file that is no socket is refused as well: look before removing.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path)? => {
+            std::fs::remove_file(path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_socket(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::FileTypeExt as _;
+    Ok(std::fs::symlink_metadata(path)?.file_type().is_socket())
+}
+
+/// A listener in memory and what connects to it.
+pub fn memory() -> (Listener, MemoryDialer) {
+    let (tx, rx) = mpsc::unbounded_channel();
+    (Listener::new(Source::Memory(rx)), MemoryDialer(tx))
+}
+
+impl MemoryDialer {
+    /// A new connection; the other end waits to be accepted.
+    ///
+    /// # Errors
+    /// `ConnectionRefused` when the listener is gone.
+    pub fn connect(&self) -> io::Result<DuplexStream> {
+        let (near, far) = tokio::io::duplex(MEMORY_BUFFER);
+        self.0.send(far).map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        Ok(near)
+    }
+}
+
+impl Listener {
+    fn new(source: Source) -> Self {
+        Self { source, pause: FIRST_PAUSE, logged: None }
+    }
+
+    /// The next connection. Errors are waited out, so this ends only with a connection; a memory listener whose
+    /// dialers are all gone waits for ever. Safe to drop at any await.
+    pub async fn accept(&mut self) -> (Stream, Peer) {
+        loop {
+            match self.accept_once().await {
+                Ok(accepted) => {
+                    self.pause = FIRST_PAUSE;
+                    return accepted;
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => self.wait_out(&error).await,
+            }
+        }
+    }
+
+    async fn accept_once(&mut self) -> io::Result<(Stream, Peer)> {
+        self.enter_runtime()?;
+        match &mut self.source {
+            Source::Tcp(listener) => {
+                let (stream, addr) = listener.accept().await?;
+                // A peer that is gone already makes this fail; reading will say so.
+                let _ = stream.set_nodelay(true);
+                Ok((Stream::Tcp(stream), Peer::Ip(canonical(addr))))
+            }
+            Source::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Peer::Local))
+            }
+            Source::Memory(queue) => match queue.recv().await {
+                Some(stream) => Ok((Stream::Memory(stream), Peer::Local)),
+                None => std::future::pending().await,
+            },
+            Source::IdleTcp(_) | Source::IdleUnix(_) | Source::Gone => {
+                Err(io::ErrorKind::NotConnected.into())
+            }
+        }
+    }
+
+    fn enter_runtime(&mut self) -> io::Result<()> {
+        if !matches!(self.source, Source::IdleTcp(_) | Source::IdleUnix(_)) {
+            return Ok(());
+        }
+        self.source = match std::mem::replace(&mut self.source, Source::Gone) {
+            Source::IdleTcp(socket) => Source::Tcp(TcpListener::from_std(socket)?),
+            Source::IdleUnix(socket) => Source::Unix(UnixListener::from_std(socket)?),
+            other => other,
+        };
+        Ok(())
+    }
+
+    async fn wait_out(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.logged.is_none_or(|at| now - at >= LOG_EVERY) {
+            self.logged = Some(now);
+            warn!(%error, pause_ms = self.pause.as_millis(), "cannot accept connections");
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        sleep(pause).await;
+    }
+}
+
+/// accept(2) reports errors that the new connection already has as its own; EPERM comes from a firewall rule.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, PermissionDenied, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | PermissionDenied | TimedOut
+    )
+}
+
+/// An IPv4 client of a dual-stack socket as the IPv4 address that it has.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[test]
+    fn addresses_parse_and_print() {
+        for text in ["0.0.0.0:80", "[::]:443", "127.0.0.1:0", "unix:/run/x.sock"] {
+            assert_eq!(text.parse::<ListenAddr>().unwrap().to_string(), text);
+        }
+        assert_eq!("unix:".parse::<ListenAddr>(), Err(ListenAddrError::NoPath));
+        for bad in ["", "80", ":80", "localhost:80", "1.2.3.4", "[::]", "tcp:1.2.3.4:80"] {
+            assert!(bad.parse::<ListenAddr>().is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn port_zero_is_one_port_for_all_threads() {
+        let bound = Bound::bind(&"127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let ListenAddr::Tcp(addr) = *bound.local_addr() else { panic!("tcp") };
+        assert_ne!(addr.port(), 0);
+        let mut listeners = bound.into_listeners();
+        assert_eq!(listeners.len(), 3);
+        let mut only = listeners.pop().unwrap();
+        drop(listeners);
+        let client = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let (_, peer) = only.accept().await;
+        assert_eq!(peer, Peer::Ip(client.local_addr().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_stale_unix_socket_is_replaced_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        drop(StdUnixListener::bind(&path).unwrap());
+        let addr = ListenAddr::Unix(path.clone());
+        let bound = Bound::bind(&addr, 2).unwrap();
+        assert_eq!(Bound::bind(&addr, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let mut listener = bound.into_listeners().remove(0);
+        // The second bind knocked to see whether anybody answers.
+        listener.accept().await;
+        let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
+        client.write_all(b"x").await.unwrap();
+        let (mut stream, peer) = listener.accept().await;
+        assert_eq!((stream.read_u8().await.unwrap(), peer), (b'x', Peer::Local));
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_a_socket_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        std::fs::write(&path, "x").unwrap();
+        assert!(Bound::bind(&ListenAddr::Unix(path.clone()), 1).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"x");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_out_of_resources_is_waited_out_with_growing_pauses() {
+        let mut listener = Listener::new(Source::Gone);
+        let start = Instant::now();
+        let error = io::Error::from_raw_os_error(24);
+        assert!(!concerns_one_connection(&error));
+        for _ in 0..10 {
+            listener.wait_out(&error).await;
+        }
+        // 5 + 10 + .. + 640 ms, then a second each.
+        assert_eq!(start.elapsed().as_millis(), 5 * 255 + 2 * 1000);
+    }
+}

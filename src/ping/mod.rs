@@ -1,0 +1,234 @@
+//! One heartbeat, from the session to the verdict: asked for by the scheduler, or by a person who wants more time.
+//!
+//! Invariants: at most one is in flight for a token; what its answer says is applied only to what it was sent with; it
+//! moves no clock of the person.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{CONTENT_ENCODING, LOCATION};
+
+use crate::balance::Balancer;
+use crate::bridge::answer::{self, Judged};
+use crate::bridge::app_session::{Learned, Sent};
+use crate::bridge::beat::{self, CanarySeen, Evidence, Verdict};
+use crate::bridge::rules::BeatRules;
+use crate::bridge::session::Session;
+use crate::bridge::to_client::{self, ToClient};
+use crate::clock::Clock;
+use crate::net::client::{Answer, Client};
+use crate::own::{self, Ask, Person, Prepared};
+use crate::registry::{Registry, Slot};
+use crate::route::Route;
+use crate::telemetry::metrics::Shard;
+use crate::wire::target::split_authority;
+
+pub mod reading;
+
+/// What sending heartbeats takes, on one thread.
+#[derive(Clone, Debug)]
+pub struct Pinger {
+    /// Sends.
+    pub client: Client,
+    /// Chooses servers.
+    pub balancer: Arc<Balancer>,
+    /// Hashes canaries.
+    pub registry: Arc<Registry>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Counts.
+    pub shard: Rc<Shard>,
+}
+
+/// A heartbeat on its way.
+struct Sending {
+    prepared: Prepared,
+    sent: Sent,
+    canary: u64,
+}
+
+impl Pinger {
+    /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
+    /// where there is nothing to keep alive, or one is on its way already.
+    pub async fn ping(&self, route: &Route, slot: &Slot) -> Option<Verdict> {
+        let rules = route.rules.beat.as_ref()?;
+        let sending = slot.with(|session| self.prepare(route, rules, session))?;
+        let mut landing = Landing { slot, route, landed: false };
+        let began = self.clock.now();
+        let answer = tokio::time::timeout(rules.timeout, self.exchange(rules, &sending)).await;
+        let verdict = match answer.ok().flatten() {
+            Some(heard) => self.judge(route, rules, slot, &sending, &heard),
+            None => self.record(route, slot, Verdict::Unreachable, None),
+        };
+        landing.landed = true;
+        let label = crate::telemetry::labels::Verdict::from(verdict);
+        self.shard.heartbeat(route.rules.app.index(), label, self.clock.now().since(began));
+        Some(verdict)
+    }
+
+    /// Makes the request, under the session's lock: what it is sent with is what it will be compared with.
+    fn prepare(&self, route: &Route, rules: &BeatRules, session: &mut Session) -> Option<Sending> {
+        let now = self.clock.now();
+        if session.has_ended() || session.expired(self.registry.clocks(), now).is_some() {
+            return None;
+        }
+        let (traits, address) = (session.traits.clone(), session.address);
+        let passed = session.passed.sent(route.rules.app).to_vec();
+        let app = session.app_mut(route.rules.app).filter(|app| app.has_token() && !app.beat.in_flight)?;
+        let person = Person { traits: traits.as_deref(), address, passed: &passed, app };
+        let ask = Ask { method: &rules.method, target: &rules.path, heartbeat: true };
+        let prepared = own::prepare(route, &self.balancer, &person, &ask, now)?;
+        app.beat.in_flight = true;
+        app.beat.at = now;
+        Some(Sending { prepared, sent: app.sent(now, false), canary: app.beat.canary })
+    }
+
+    /// Sends it and reads what is needed of the answer; the rest is left.
+    async fn exchange(&self, rules: &BeatRules, sending: &Sending) -> Option<Heard> {
+        let answer = own::send(&self.client, &sending.prepared, rules.timeout).await.ok()?;
+        let Answer { parts, body, .. } = answer;
+        let wanted = !rules.alive.contains.is_empty() || reads_body(rules);
+        let text = if wanted {
+            reading::read(body, parts.headers.get(CONTENT_ENCODING), reading::LIMIT).await.text
+        } else {
+            drain(body).await;
+            Vec::new()
+        };
+        Some(Heard { parts, text })
+    }
+
+    /// Judges an answer, applies its cookies under the fence, and records the verdict.
+    fn judge(&self, route: &Route, rules: &BeatRules, slot: &Slot, sending: &Sending, heard: &Heard) -> Verdict {
+        let Heard { parts, text } = heard;
+        let mut headers = parts.headers.clone();
+        let fields = to_client::take_set_cookies(&mut headers);
+        let status = parts.status.as_u16();
+        let allowed = reading::alive_status(&rules.alive, status);
+        let location = parts.headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let redirects = parts.status.is_redirection() && (!allowed || leads_to_login(route, location));
+        let canary = self.canary(rules, sending.canary, &parts.headers, text);
+        slot.with(|session| {
+            let app = session.app(route.rules.app);
+            let authority = own::authority_of(&sending.prepared.chosen.upstream);
+            let public = app.and_then(|app| app.public.clone());
+            let vault = app.map(|app| app.vault().clone());
+            let from_app = {
+                let public = public.as_deref();
+                let context = context(route, sending, &authority, public, vault.as_ref(), self.clock.now());
+                to_client::read(&context, &fields, &[])
+            };
+            let learned = session.app_mut(route.rules.app).map_or_else(Learned::default, |app| {
+                app.learn_from_beat(sending.sent, &from_app.edits, self.clock.now())
+            });
+            for field in from_app.relayed {
+                session.passed.wait(route.rules.app, field);
+            }
+            let evidence = Evidence {
+                status: Some(status),
+                redirects,
+                contains: reading::contains(&rules.alive.contains, text),
+                learned,
+                canary,
+            };
+            let verdict = beat::judge(rules, &evidence);
+            let first = if let CanarySeen::First(hash) = canary { Some(hash) } else { None };
+            answer::beat(session, &route.rules, &Judged { verdict, canary: first, now: self.clock.now() });
+            verdict
+        })
+    }
+
+    fn canary(&self, rules: &BeatRules, known: u64, headers: &http::HeaderMap, text: &[u8]) -> CanarySeen {
+        let Some(rule) = &rules.canary else { return CanarySeen::Unknown };
+        // 0 stands for "none seen yet".
+        let seen = reading::canary(rule, headers, text).map(|value| self.registry.keyed().hash(&[b"canary", &value]) | 1);
+        match (known, seen) {
+            (0, None) => CanarySeen::Unknown,
+            (0, Some(hash)) => CanarySeen::First(hash),
+            (known, Some(hash)) if known == hash => CanarySeen::Same,
+            _ => CanarySeen::Other,
+        }
+    }
+
+    fn record(&self, route: &Route, slot: &Slot, verdict: Verdict, canary: Option<u64>) -> Verdict {
+        let judged = Judged { verdict, canary, now: self.clock.now() };
+        slot.with(|session| answer::beat(session, &route.rules, &judged));
+        verdict
+    }
+}
+
+/// What of an answer was read.
+struct Heard {
+    parts: http::response::Parts,
+    text: Vec<u8>,
+}
+
+/// A heartbeat that is dropped half-way (the proxy stops) is no longer in flight.
+struct Landing<'a> {
+    slot: &'a Slot,
+    route: &'a Route,
+    landed: bool,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        if self.landed {
+            return;
+        }
+        self.slot.with(|session| {
+            if let Some(app) = session.app_mut(self.route.rules.app) {
+                app.beat.in_flight = false;
+            }
+        });
+    }
+}
+
+fn context<'a>(
+    route: &'a Route,
+    sending: &'a Sending,
+    authority: &'a str,
+    public: Option<&'a crate::bridge::app_session::Public>,
+    vault: Option<&'a crate::bridge::vault::Vault>,
+    now: crate::time::Timestamp,
+) -> ToClient<'a> {
+    let public_authority = public.map_or("", |public| &public.authority);
+    ToClient {
+        rules: &route.rules,
+        vault,
+        app_path: sending.prepared.head.target.split('?').next().unwrap_or("/"),
+        app_host: split_authority(public_authority).map_or(public_authority, |(host, _)| host),
+        app_authority: authority,
+        public_authority,
+        https: public.is_some_and(|public| public.https),
+        now,
+    }
+}
+
+/// True where the body is needed for the canary.
+const fn reads_body(rules: &BeatRules) -> bool {
+    use crate::bridge::rules::Canary;
+    matches!(rules.canary, Some(Canary::Json(_) | Canary::Regex(_)))
+}
+
+/// True for a redirect to one of the app's sign-in pages.
+fn leads_to_login(route: &Route, location: &str) -> bool {
+    let parts = crate::wire::location::split(location);
+    let rest = parts.map_or("", |parts| parts.rest);
+    let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
+    let path = route.rules.mount.to_public(path);
+    route.rules.sign_out.login.iter().any(|login| login.matches(&http::Method::GET, &path, query))
+}
+
+/// Reads a small body to its end, so that the connection can be used again; a large one is dropped with its connection.
+async fn drain(body: crate::net::body::Body) {
+    use http_body_util::BodyExt as _;
+    let mut left = SMALL;
+    let mut body = body;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, bytes::Bytes::len);
+        let Some(rest) = left.checked_sub(length) else { return };
+        left = rest;
+    }
+}
+
+/// More of a body than this is not worth a connection.
+const SMALL: usize = 16 * 1024;

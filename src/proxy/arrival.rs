@@ -1,0 +1,169 @@
+//! Tokens that arrive in a URL: what is done with each, and the clean URL that the browser is sent to.
+//!
+//! Invariant: a token in a URL is never proof of who someone is. The answer looks the same whether it was believed or not,
+//! but for the bridge cookie.
+
+use std::rc::Rc;
+
+use http::{HeaderMap, Response};
+
+use super::Proxy;
+use super::error::Error;
+use super::inbound::Inbound;
+use super::note::{Note, TokenCame};
+use super::visit::{Known, Visit};
+use crate::bridge::adoption;
+use crate::bridge::app_session::AppSession;
+use crate::bridge::rules::SessionRules;
+use crate::bridge::timeline::What;
+use crate::bridge::url::{Clean, Found, UrlTokenValue};
+use crate::net::body::Body;
+use crate::registry::Refusal;
+use crate::route::{Route, RouteMap};
+use crate::telemetry::labels::UrlTokenResult;
+
+/// What a request's URL said about tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrived<'a> {
+    /// The app that it arrived at.
+    pub(super) route: &'a Route,
+    /// The request.
+    pub(super) inbound: &'a Inbound,
+    /// Its URL without tokens.
+    pub(super) clean: &'a Clean<'a>,
+    /// What was found in it.
+    pub(super) found: &'a Found,
+    /// Its head.
+    pub(super) headers: &'a HeaderMap,
+}
+
+impl Proxy {
+    /// Weighs the tokens of a URL. `Some` is the answer to a navigation: a redirect to the clean URL, or to the host where
+    /// the browser can show who it is.
+    pub(super) fn arrive(
+        self: &Rc<Self>,
+        map: &Rc<RouteMap>,
+        arrived: &Arrived<'_>,
+        visit: &mut Visit,
+        note: &mut Note,
+    ) -> Result<Option<Response<Body>>, Error> {
+        let (found, inbound) = (arrived.found, arrived.inbound);
+        let app = arrived.route.rules.app.index();
+        let Some(session) = arrived.route.rules.session.as_ref().filter(|_| found.any()) else { return Ok(None) };
+        if found.malformed {
+            self.shard.url_tokens(app, UrlTokenResult::Malformed, 1);
+            note.events.push("url_token_malformed");
+        }
+        for token in &found.tokens {
+            if self.is_own(visit, token) {
+                self.shard.url_tokens(app, UrlTokenResult::Own, 1);
+                continue;
+            }
+            let owner = map.route(token.app);
+            if let Some(owner) = owner.filter(|owner| is_elsewhere(owner, inbound)) {
+                if inbound.navigation && inbound.method == http::Method::GET {
+                    self.shard.url_tokens(app, UrlTokenResult::Joined, 1);
+                    return Ok(Some(self.join_start(map, arrived, owner)));
+                }
+                continue;
+            }
+            self.weigh(map, arrived, session, token, (visit, note))?;
+        }
+        if found.tokens.is_empty() && !found.malformed {
+            self.shard.url_tokens(app, UrlTokenResult::Cut, 1);
+        }
+        let shown = found.mapped && session.keep_url_tokens;
+        let redirect = inbound.navigation && inbound.method == http::Method::GET && !shown;
+        Ok(redirect.then(|| super::reply::see_other(&inbound.absolute(&arrived.clean.to_text()))))
+    }
+
+    /// True where the browser's own session has a live token of that app: there is nothing to adopt.
+    fn is_own(&self, visit: &Visit, token: &UrlTokenValue) -> bool {
+        let slot = visit.slot.as_ref();
+        slot.is_some_and(|slot| slot.with(|session| session.app(token.app).is_some_and(AppSession::has_token)))
+    }
+
+    /// Adopts a token that was issued through this proxy to a client without a bridge cookie, by the rules of `adoption`.
+    fn weigh(
+        self: &Rc<Self>,
+        map: &Rc<RouteMap>,
+        arrived: &Arrived<'_>,
+        rules: &SessionRules,
+        token: &UrlTokenValue,
+        (visit, note): (&mut Visit, &mut Note),
+    ) -> Result<(), Error> {
+        let (inbound, app) = (arrived.inbound, arrived.route.rules.app.index());
+        if !self.shared.adoptions.allows(inbound.address(), inbound.now) {
+            self.shard.url_tokens(app, UrlTokenResult::RateLimited, 1);
+            note.events.push("url_token_rate_limited");
+            return Ok(());
+        }
+        let own_step =
+            adoption::is_own_step(rules.adopt, &inbound.method, inbound.fetch, arrived.headers, &inbound.host);
+        let taken = if own_step && !visit.kept_away {
+            let parts = token_parts(token);
+            self.shared.registry.take_orphan(token.app, parts, inbound.address(), inbound.now)
+        } else {
+            Err(Refusal::Unknown)
+        };
+        match taken {
+            Ok(app_session) => {
+                let known = Known { traits: self.interned.borrow_mut().traits(arrived.headers) };
+                self.take_over(map, (inbound, &known), app_session, visit)?;
+                self.shard.url_tokens(app, UrlTokenResult::Adopted, 1);
+                note.events.push("adopted_from_url");
+                note.token = TokenCame::Url;
+            }
+            Err(_) => {
+                self.shared.adoptions.count(inbound.address(), inbound.now);
+                self.shard.url_tokens(app, UrlTokenResult::Refused, 1);
+                note.events.push("url_token_refused");
+                if let Some(slot) = &visit.slot {
+                    slot.with(|session| {
+                        session.timeline.note(inbound.now, Some(token.app), What::UrlTokenRefused);
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an app session that was taken from a pending bridge session into the browser's own, under a new id: whoever
+    /// knew the old one is cut off.
+    fn take_over(
+        self: &Rc<Self>,
+        map: &Rc<RouteMap>,
+        (inbound, known): (&Inbound, &Known),
+        mut app_session: AppSession,
+        visit: &mut Visit,
+    ) -> Result<(), Error> {
+        let app = app_session.app;
+        app_session.adopted = true;
+        let slot = match &visit.slot {
+            Some(slot) => Arc::clone(slot),
+            None => self.found(inbound, visit, known)?,
+        };
+        slot.with(|session| {
+            session.give_app(app_session);
+            session.timeline.note(inbound.now, Some(app), What::AdoptedUrl);
+        });
+        self.own_tokens(map, app, &slot);
+        if visit.gives.is_none() {
+            self.renew(&slot, visit, inbound);
+            self.arm(&slot, map);
+        }
+        Ok(())
+    }
+}
+
+use std::sync::Arc;
+
+/// True where the app has hosts of its own and this is none of them.
+fn is_elsewhere(owner: &Route, inbound: &Inbound) -> bool {
+    !owner.hosts.is_empty() && !owner.hosts.iter().any(|host| **host == inbound.host)
+}
+
+/// A URL token as the registry knows it.
+fn token_parts(token: &UrlTokenValue) -> impl Iterator<Item = &[u8]> {
+    token.parts.iter().map(|part| &**part)
+}

@@ -1,0 +1,126 @@
+//! Every way in which a request fails at the proxy itself: its status, its reason word, what is said of it.
+//!
+//! Invariant: the mapping is total; no text of an error holds anything that a client or an app sent.
+
+use http::StatusCode;
+
+use crate::net::body::BodyError;
+use crate::net::client::SendError;
+use crate::telemetry::labels::Reason;
+use crate::wire::path::Ambiguous;
+use crate::wire::target::Fault;
+
+/// Why a request is not answered by an app.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No app for host and path.
+    #[error("no app is configured for this address")]
+    NoRoute,
+    /// The head breaks a framing rule.
+    #[error("the request is malformed: {0}")]
+    Framing(#[from] Fault),
+    /// The path could be read in two ways.
+    #[error("the path is ambiguous")]
+    Path(#[from] Ambiguous),
+    /// More parameters than anyone reads.
+    #[error("the query has too many parameters")]
+    TooManyParams,
+    /// A longer URL than is served.
+    #[error("the URL is too long")]
+    UriTooLong,
+    /// The body is larger than is served.
+    #[error("the request's body is too large")]
+    BodyTooLarge,
+    /// This address has made too many sessions.
+    #[error("too many new sessions from this address")]
+    RateLimited,
+    /// No room for another session.
+    #[error("no room for another session")]
+    TableFull,
+    /// A page of another site asked for something that only its own pages may ask for.
+    #[error("only a page of this site may ask for that")]
+    CrossSite,
+    /// There is no such page of the proxy's own.
+    #[error("the bridge has no such page")]
+    NoPage,
+    /// That page does not take this method.
+    #[error("that page does not take this method")]
+    Method,
+    /// The app has no server.
+    #[error("the app has no server")]
+    NoUpstream,
+    /// The app did not answer.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+impl Error {
+    /// The status of the answer.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::NoRoute | Self::NoPage => StatusCode::NOT_FOUND,
+            Self::Framing(Fault::Connect) | Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Framing(_) | Self::Path(_) | Self::TooManyParams => StatusCode::BAD_REQUEST,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::TableFull | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::Send(error) => send_status(error),
+        }
+    }
+
+    /// The word for it, everywhere.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::NoRoute | Self::NoPage => Reason::NoRoute,
+            Self::Framing(_) | Self::Path(_) | Self::TooManyParams | Self::Method | Self::CrossSite => Reason::BadRequest,
+            Self::UriTooLong => Reason::UriTooLong,
+            Self::BodyTooLarge => Reason::BodyTooLarge,
+            Self::RateLimited | Self::TableFull => Reason::RateLimited,
+            Self::NoUpstream => Reason::NoUpstream,
+            Self::Send(error) => send_reason(error),
+        }
+    }
+
+    /// True where nothing more may be read from the connection.
+    #[must_use]
+    pub const fn closes(&self) -> bool {
+        matches!(self, Self::Framing(_) | Self::Path(_) | Self::BodyTooLarge | Self::Send(SendError::RequestBody(_)))
+    }
+
+    /// Seconds after which another try makes sense.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::RateLimited => Some(5),
+            Self::TableFull | Self::NoUpstream => Some(30),
+            _ => None,
+        }
+    }
+}
+
+const fn send_status(error: &SendError) -> StatusCode {
+    match error {
+        SendError::ConnectTimeout | SendError::FirstByteTimeout => StatusCode::GATEWAY_TIMEOUT,
+        SendError::RequestBody(BodyError::TooLarge { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
+        SendError::RequestBody(BodyError::Stalled { .. }) => StatusCode::REQUEST_TIMEOUT,
+        SendError::RequestBody(_) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+const fn send_reason(error: &SendError) -> Reason {
+    match error {
+        SendError::Dns(_) => Reason::DnsFailed,
+        SendError::Connect(_) => Reason::ConnectRefused,
+        SendError::ConnectTimeout => Reason::ConnectTimeout,
+        SendError::FirstByteTimeout => Reason::FirstByteTimeout,
+        SendError::BadResponse(_) | SendError::AmbiguousLength => Reason::BadResponse,
+        SendError::Reset { .. } => Reason::UpstreamReset,
+        SendError::RequestBody(BodyError::TooLarge { .. }) => Reason::BodyTooLarge,
+        SendError::RequestBody(_) => Reason::ClientGone,
+    }
+}

@@ -1,0 +1,296 @@
+//! The story of a request, from its arrival to the head of its answer.
+//!
+//! [`Proxy::handle`] cannot fail: it turns the one [`Error`] into an answer, and notes how it went. [`Proxy::respond`] is
+//! the story itself; whatever a request goes through is a line of it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, USER_AGENT};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::Proxy;
+use super::arrival::Arrived;
+use super::error::Error;
+use super::exchange::{self, Exchange};
+use super::forms;
+use super::inbound::{Asks, Inbound};
+use super::note::Note;
+use super::reply::{self, Form};
+use super::roundtrip::Answered;
+use super::stream;
+use super::visit::{Known, Visit};
+use crate::bridge::activity;
+use crate::bridge::rules::AppIx;
+use crate::bridge::url;
+use crate::net::body::{Body, End, Outcome};
+use crate::net::stream::Peer;
+use crate::registry::{FLIGHT, Flight, Slot};
+use crate::route::{Route, RouteMap};
+use crate::telemetry::{CleanPath, Line};
+use crate::telemetry::labels::Reason;
+use crate::time::Timestamp;
+use crate::wire::hop;
+
+/// Names a request, in the answer, in the log and at the app.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+impl Proxy {
+    /// Answers a request from `peer`. Cannot fail.
+    pub async fn handle(self: Rc<Self>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let began = self.now();
+        let (method, version) = (request.method().clone(), request.version());
+        let agent = request.headers().get(USER_AGENT).cloned();
+        let form = Form::wanted(request.headers());
+        let upgraded = hop::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
+        let mut note = Note { id: self.ids.borrow_mut().make().to_string(), ..Note::default() };
+        let result = self.respond(request, &peer, upgraded, &mut note).await;
+        let mut response = match result {
+            Ok(response) => response,
+            Err(error) => {
+                if matches!(error, Error::Framing(_) | Error::Path(_)) {
+                    self.shard.framing_refused();
+                }
+                note.reason = Some(error.reason());
+                tracing::debug!(reason = error.reason().as_str(), %error, request_id = note.id, "request failed");
+                reply::error(&error, form, note.app.as_ref().map(|(_, name)| &**name), &note.id)
+            }
+        };
+        if let Ok(id) = HeaderValue::from_str(&note.id) {
+            response.headers_mut().insert(X_REQUEST_ID, id);
+        }
+        let told = Told { proxy: self, note, began, method, version, agent, status: response.status() };
+        response.map(|body| body.on_end(move |end| told.write(end)))
+    }
+
+    /// The story.
+    async fn respond(
+        self: &Rc<Self>,
+        request: Request<Incoming>,
+        peer: &Peer,
+        upgraded: Option<OnUpgrade>,
+        note: &mut Note,
+    ) -> Result<Response<Body>, Error> {
+        let (mut parts, body) = request.into_parts();
+        let map = self.routes();
+        let Asks::Resource(inbound) = Inbound::read(&mut parts, peer, &self.shared.options, self.now())? else {
+            return Ok(Self::server_options());
+        };
+        note.host.clone_from(&inbound.host);
+        note.client = Some(inbound.address());
+        self.take_request_id(&inbound, &mut parts.headers, note);
+
+        let mut visit = self.visit(&map, &inbound, &parts.headers, note);
+        if let Some(page) = own_page(&map, &inbound) {
+            note.path = inbound.normal.clone();
+            let mut response = self.page(&map, &inbound, page, &mut visit, &parts.headers).await?;
+            exchange::give(&map, &inbound, &visit, response.headers_mut());
+            return Ok(response);
+        }
+
+        let route = map.find(&inbound.host, &inbound.normal).ok_or(Error::NoRoute)?;
+        note.app = Some((route.rules.app.index(), Arc::clone(&route.rules.name)));
+        let tokens_of = |app| map.route(app).and_then(|route| route.rules.session.as_ref());
+        let cleaned = url::clean(&route.rules, inbound.path(), inbound.query(), tokens_of);
+        let (clean, found) = cleaned.map_err(|_| Error::TooManyParams)?;
+        note.path = clean.to_text();
+        if let Some(redirect) = to_mount(route, &inbound, &clean) {
+            return Ok(redirect);
+        }
+        let standing = activity::judge(
+            &map.rules,
+            (&inbound.method, &inbound.normal, inbound.query()),
+            inbound.fetch,
+            map.heartbeats(),
+        );
+        let arrived = Arrived { route, inbound: &inbound, clean: &clean, found: &found, headers: &parts.headers };
+        if let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note)? {
+            exchange::give(&map, &inbound, &visit, redirect.headers_mut());
+            return Ok(redirect);
+        }
+        if route.rules.session.is_some() && visit.slot.is_none() && !visit.kept_away && !standing.skip_session {
+            self.may_make_one(&inbound)?;
+        }
+
+        let length = content_length(&parts.headers);
+        let body = self.body(body, length)?;
+        let form = inbound.method == Method::POST && forms::is_form(&parts.headers);
+        let body = forms::clean(route.rules.session.as_ref(), &mut parts.headers, body, length).await?;
+        let known = Known { traits: self.interned.borrow_mut().traits(&parts.headers) };
+        let upgrade = upgraded.as_ref().and_then(|_| hop::upgrade(&parts.headers));
+        let exchange =
+            Exchange { map: &map, route, inbound: &inbound, clean: &clean, known, standing, form, upgrade };
+        let first = self.take_turn(&visit, route).await;
+        let departed = exchange.depart(self, &visit, parts.headers, note)?;
+        let answered = self.exchange(&exchange, &mut visit, departed, body, note).await;
+        drop(first);
+        Ok(self.release(answered?, &visit, route, upgraded))
+    }
+
+    /// `OPTIONS *` asks about the proxy itself.
+    fn server_options() -> Response<Body> {
+        let mut response = reply::own(StatusCode::NO_CONTENT, "text/plain", String::new());
+        let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        response.headers_mut().insert(http::header::ALLOW, methods);
+        response
+    }
+
+    /// The request's id goes to the app as well; one that a trusted proxy gave is kept.
+    fn take_request_id(&self, inbound: &Inbound, headers: &mut http::HeaderMap, note: &mut Note) {
+        let given = headers.get(&X_REQUEST_ID).filter(|_| inbound.client.trusted).and_then(|id| id.to_str().ok());
+        if let Some(given) = given.filter(|id| !id.is_empty() && id.len() <= 128) {
+            note.id = given.to_owned();
+        }
+        match HeaderValue::from_str(&note.id) {
+            Ok(id) => headers.insert(X_REQUEST_ID, id),
+            Err(_) => headers.remove(X_REQUEST_ID),
+        };
+    }
+
+    /// Refuses what could make a session, where this address has made too many: before an app has made one in vain.
+    fn may_make_one(&self, inbound: &Inbound) -> Result<(), Error> {
+        if self.shared.new_sessions.allows(inbound.address(), inbound.now) { Ok(()) } else { Err(Error::RateLimited) }
+    }
+
+    /// The request's body within its bounds.
+    fn body(&self, body: Incoming, length: Option<u64>) -> Result<Body, Error> {
+        let options = &self.shared.options;
+        let body = Body::incoming(body);
+        if http_body::Body::is_end_stream(&body) {
+            return Ok(body);
+        }
+        let body = body.stalling_after(options.timeouts.body_stall);
+        match options.max_body {
+            Some(most) if length.is_some_and(|length| length > most) => Err(Error::BodyTooLarge),
+            Some(most) => Ok(body.limited(most)),
+            None => Ok(body),
+        }
+    }
+
+    /// Waits until the first request of this session to the app has its answer, where this is not the first; what is
+    /// returned lets the others go on when it is dropped.
+    async fn take_turn(&self, visit: &Visit, route: &Route) -> Option<First> {
+        let slot = visit.slot.as_ref().filter(|_| route.rules.session.is_some())?;
+        let app = route.rules.app;
+        loop {
+            let changed = slot.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match slot.depart(app, self.now()) {
+                Flight::Go { first } => return first.then(|| First { slot: Arc::clone(slot), app }),
+                Flight::Wait => {
+                    let _ = tokio::time::timeout(FLIGHT, changed).await;
+                }
+            }
+        }
+    }
+
+    /// Lets an answer go: its body streams, what was in flight is counted off at its end.
+    fn release(
+        self: &Rc<Self>,
+        answered: Answered,
+        visit: &Visit,
+        route: &Route,
+        upgraded: Option<OnUpgrade>,
+    ) -> Response<Body> {
+        let Answered { response, departed, app_side } = answered;
+        let (app, slot) = (route.rules.app, visit.slot.as_ref());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            if let (Some(client), Some(app_side)) = (upgraded, app_side) {
+                self.tunnel(&response, (client, app_side), slot, app);
+            }
+            return response;
+        }
+        if stream::is_events(response.headers()) {
+            drop(departed.in_flight);
+            return response.map(|body| self.events(body, slot, app));
+        }
+        let (chosen, in_flight) = (departed.chosen, departed.in_flight);
+        let stall = self.shared.options.timeouts.body_stall;
+        response.map(|body| {
+            let body = if http_body::Body::is_end_stream(&body) { body } else { body.stalling_after(stall) };
+            body.on_end(move |_| drop((chosen, in_flight)))
+        })
+    }
+}
+
+/// A request that goes first to an app which has given no token yet. Dropping it lets the others go.
+struct First {
+    slot: Arc<Slot>,
+    app: AppIx,
+}
+
+impl Drop for First {
+    fn drop(&mut self) {
+        self.slot.land(self.app);
+    }
+}
+
+/// What the log is told when the answer's body has ended.
+struct Told {
+    proxy: Rc<Proxy>,
+    note: Note,
+    began: Timestamp,
+    method: Method,
+    version: Version,
+    agent: Option<HeaderValue>,
+    status: StatusCode,
+}
+
+impl Told {
+    fn write(self, end: &End) {
+        let note = &self.note;
+        let duration = self.proxy.now().since(self.began);
+        let app = note.app.as_ref().map(|(at, _)| *at);
+        let reason = note.reason.unwrap_or(match end.outcome {
+            Outcome::Complete => Reason::Ok,
+            Outcome::Aborted => Reason::ClientGone,
+            Outcome::Failed(_) => Reason::UpstreamReset,
+        });
+        self.proxy.shard.request(app, &self.method, self.status.as_u16(), duration);
+        self.proxy.shard.request_end(app, reason);
+        self.proxy.access.borrow_mut().write(&Line {
+            time: self.began,
+            id: &note.id,
+            client: note.client,
+            method: &self.method,
+            host: &note.host,
+            path: CleanPath::cleaned(&note.path),
+            version: self.version,
+            status: self.status.as_u16(),
+            reason: reason.as_str(),
+            bytes_out: end.bytes,
+            duration,
+            upstream_ms: note.upstream_took,
+            app: note.app.as_ref().map(|(_, name)| &**name),
+            upstream: note.upstream,
+            bridge: note.bridge.map(|handle| handle.0),
+            activity: note.activity,
+            token: note.token.as_str(),
+            events: &note.events.join(","),
+            user_agent: self.agent.as_ref().map(HeaderValue::as_bytes),
+        });
+    }
+}
+
+/// `/AppA` of an app that does not see the prefix: browsers must resolve its relative links against `/AppA/`.
+fn to_mount(route: &Route, inbound: &Inbound, clean: &url::Clean<'_>) -> Option<Response<Body>> {
+    let mount = &route.rules.mount;
+    if !mount.strips() || mount.prefix().len() == 1 || inbound.normal.len() + 1 != mount.prefix().len() {
+        return None;
+    }
+    let query = clean.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+    Some(reply::redirect(StatusCode::PERMANENT_REDIRECT, &inbound.absolute(&format!("{}{query}", mount.prefix()))))
+}
+
+/// The page of the proxy's own that is asked for, without the prefix.
+fn own_page<'a>(map: &RouteMap, inbound: &'a Inbound) -> Option<&'a str> {
+    let rest = inbound.normal.strip_prefix(&*map.bridge.prefix)?;
+    (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
+}
+
+fn content_length(headers: &http::HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,197 @@
+//! One browser on two hosts: how the bridge session of one becomes that of the other as well.
+//!
+//! A token in a link to another host is only a hint. The proxy proves by a round trip that it is the same browser: a nonce
+//! cookie here, a redirect to the app's own host, where the browser shows its bridge cookie, and back with a one-time
+//! ticket that is good only together with the nonce.
+//!
+//! Invariants: a ticket sent to somebody else is worth nothing; where the browser goes in the end is what was asked here
+//! at the start, never what a URL says; each step is taken once.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::SET_COOKIE;
+use http::{HeaderValue, Response};
+use subtle::ConstantTimeEq;
+
+use super::Proxy;
+use super::arrival::Arrived;
+use super::error::Error;
+use super::inbound::Inbound;
+use super::reply;
+use super::visit::Visit;
+use crate::bridge::bridge_cookie;
+use crate::bridge::rules::{BridgeRules, SameSite};
+use crate::bridge::session::End;
+use crate::bridge::timeline::What;
+use crate::net::body::Body;
+use crate::random;
+use crate::registry::Slot;
+use crate::route::{Route, RouteMap};
+use crate::secret::digest16;
+use crate::time::Timestamp;
+use crate::wire::cookie::pairs;
+use crate::wire::query;
+use crate::wire::target::split_authority;
+
+/// How long a round trip may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Round trips under way at once; the oldest makes room.
+const MOST: usize = 10_000;
+
+/// Round trips under way.
+#[derive(Debug, Default)]
+pub(super) struct Joins(Mutex<std::collections::VecDeque<Join>>);
+
+#[derive(Debug)]
+struct Join {
+    id: [u8; 16],
+    nonce: [u8; 16],
+    begun: Timestamp,
+    /// The public origin where it began, and what was asked there.
+    origin: String,
+    target: String,
+    /// The host where the browser is to show its cookie.
+    elsewhere: String,
+    ticket: Option<([u8; 16], Arc<Slot>)>,
+}
+
+impl Joins {
+    fn with<T>(&self, now: Timestamp, work: impl FnOnce(&mut std::collections::VecDeque<Join>) -> T) -> T {
+        let mut joins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while joins.len() >= MOST || joins.front().is_some_and(|join| now.since(join.begun) > PATIENCE) {
+            joins.pop_front();
+        }
+        work(&mut joins)
+    }
+}
+
+/// The nonce cookie's name.
+#[must_use]
+pub(super) fn nonce_cookie(bridge: &BridgeRules, https: bool) -> String {
+    format!("{}-join", bridge.cookie_name(https))
+}
+
+impl Proxy {
+    /// Begins a round trip to a host of `owner`: the answer to a navigation that carries a token of its app.
+    pub(super) fn join_start(&self, map: &RouteMap, arrived: &Arrived<'_>, owner: &Route) -> Response<Body> {
+        let inbound = arrived.inbound;
+        let (id, nonce) = (random::bytes::<16>(), random::bytes::<16>());
+        let elsewhere = owner.hosts.first().map_or(String::new(), ToString::to_string);
+        let port = split_authority(&inbound.authority).and_then(|(_, port)| port);
+        let authority = port.map_or_else(|| elsewhere.clone(), |port| format!("{elsewhere}:{port}"));
+        let join = Join {
+            id,
+            nonce: digest16(&nonce),
+            begun: inbound.now,
+            origin: inbound.absolute(""),
+            target: arrived.clean.to_text(),
+            elsewhere,
+            ticket: None,
+        };
+        self.shared.joins.with(inbound.now, |joins| joins.push_back(join));
+        let there = format!("{}://{authority}{}/join?id={}", inbound.scheme(), map.bridge.prefix, text(&id));
+        let mut response = reply::see_other(&there);
+        // Lax always: the way back is a top-level navigation from another host.
+        let name = nonce_cookie(&map.bridge, inbound.client.https);
+        if let Some(cookie) = bridge_cookie::set(&name, &text(&nonce), inbound.client.https, SameSite::Lax) {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        response
+    }
+
+    /// `GET join`: the browser shows its cookie on the app's own host, and is sent back with a ticket.
+    pub(super) fn join_there(&self, map: &RouteMap, inbound: &Inbound, visit: &Visit) -> Result<Response<Body>, Error> {
+        let id = param(inbound, "id").ok_or(Error::NoPage)?;
+        let ticket = random::bytes::<16>();
+        let back = self.shared.joins.with(inbound.now, |joins| {
+            let join = joins.iter_mut().find(|join| join.id == id && join.elsewhere == inbound.host)?;
+            let usable = inbound.navigation && join.ticket.is_none();
+            join.ticket = visit.slot.as_ref().filter(|_| usable).map(|slot| (digest16(&ticket), Arc::clone(slot)));
+            Some(join.origin.clone())
+        });
+        let back = back.ok_or(Error::NoPage)?;
+        let (prefix, id, ticket) = (&map.bridge.prefix, text(&id), text(&ticket));
+        Ok(reply::see_other(&format!("{back}{prefix}/join/back?id={id}&ticket={ticket}")))
+    }
+
+    /// `GET join/back`: with the nonce and the ticket both, the two hosts share one bridge session from here on.
+    pub(super) fn join_back(
+        self: &Rc<Self>,
+        map: &Rc<RouteMap>,
+        inbound: &Inbound,
+        visit: &mut Visit,
+    ) -> Result<Response<Body>, Error> {
+        let id = param(inbound, "id").ok_or(Error::NoPage)?;
+        let name = nonce_cookie(&map.bridge, inbound.client.https);
+        let nonce = nonce_shown(inbound, &name).map(|nonce| digest16(&nonce));
+        let ticket = param(inbound, "ticket").map(|ticket| digest16(&ticket));
+        let origin = inbound.absolute("");
+        let found = self.shared.joins.with(inbound.now, |joins| {
+            let at = joins.iter().position(|join| join.id == id && join.origin == origin)?;
+            let same = |shown: Option<[u8; 16]>, own: &[u8; 16]| {
+                shown.is_some_and(|shown| bool::from(shown.ct_eq(own)))
+            };
+            let join = joins.get(at)?;
+            if !same(nonce, &join.nonce) {
+                // Somebody else followed the link: it stays good for the one who began it.
+                return Some((join.target.clone(), None));
+            }
+            let join = joins.remove(at)?;
+            let slot = join.ticket.filter(|(own, _)| same(ticket, own)).map(|(_, slot)| slot);
+            Some((join.target, slot))
+        });
+        let (target, slot) = found.ok_or(Error::NoPage)?;
+        if let Some(slot) = slot {
+            self.become_one(map, &slot, visit, inbound);
+        }
+        let mut response = reply::see_other(&inbound.absolute(&target));
+        if let Some(cookie) = bridge_cookie::delete(&name, inbound.client.https, SameSite::Lax) {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        Ok(response)
+    }
+
+    /// The session of the other host is this browser's here as well; what it had here moves in.
+    fn become_one(self: &Rc<Self>, map: &Rc<RouteMap>, slot: &Arc<Slot>, visit: &mut Visit, inbound: &Inbound) {
+        if let Some(here) = visit.slot.take().filter(|here| !Arc::ptr_eq(here, slot)) {
+            let left = self.shared.registry.end(&here, End::Joined, inbound.now);
+            let apps = left.map(|farewell| farewell.apps).unwrap_or_default();
+            slot.with(|session| {
+                for mut app in apps {
+                    app.beat.armed = false;
+                    session.give_app(app);
+                }
+            });
+        }
+        slot.with(|session| session.timeline.note(inbound.now, None, What::Joined));
+        visit.gives = Some(self.shared.registry.second_id(slot, random::bytes()));
+        visit.slot = Some(Arc::clone(slot));
+        visit.stale = false;
+        self.arm(slot, map);
+    }
+}
+
+fn text(bytes: &[u8; 16]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn bytes_of(text: &[u8]) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    (text.len() == 22 && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(16)).then_some(bytes)
+}
+
+fn param(inbound: &Inbound, name: &str) -> Option<[u8; 16]> {
+    let value = query::params(inbound.query()?).find(|param| param.key == name)?.value?;
+    bytes_of(value.as_bytes())
+}
+
+fn nonce_shown(inbound: &Inbound, name: &str) -> Option<[u8; 16]> {
+    let line: &HeaderValue = inbound.cookies.as_ref()?;
+    let mut shown = pairs(line.as_bytes()).filter(|pair| pair.name == name.as_bytes());
+    let (first, another) = (shown.next()?, shown.next());
+    if another.is_some() { None } else { bytes_of(first.value) }
+}

@@ -1,0 +1,153 @@
+//! Browsers' requests: the story of each, and the parts that it is told with.
+//!
+//! `handler` orders the steps; `inbound` reads what arrived, `arrival` decides on tokens in the URL, `visit` finds the
+//! bridge session, `exchange` is the way to the app and back, `pages` are the proxy's own.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::balance::Balancer;
+use crate::bridge::adoption;
+use crate::clock::Clock;
+use crate::net::client::Client;
+use crate::ping::Pinger;
+use crate::registry::Registry;
+use crate::registry::agenda::Agenda;
+use crate::route::RouteMap;
+use crate::sign_out::SignOut;
+use crate::telemetry::RequestIds;
+use crate::telemetry::access::AccessSink;
+use crate::telemetry::metrics::Shard;
+use crate::time::Timestamp;
+
+mod arrival;
+pub mod error;
+mod exchange;
+mod forms;
+mod handler;
+pub mod inbound;
+mod join;
+pub mod limits;
+mod note;
+pub mod options;
+mod pages;
+pub mod reply;
+mod roundtrip;
+mod stream;
+mod visit;
+
+use join::Joins;
+use limits::Buckets;
+use options::Options;
+
+/// What all threads share. Written rarely, and never for a request that changes nothing.
+#[derive(Debug)]
+pub struct Shared {
+    registry: Arc<Registry>,
+    balancer: Arc<Balancer>,
+    options: Options,
+    clock: Clock,
+    joins: Joins,
+    new_sessions: Buckets,
+    adoptions: Buckets,
+    /// When the apps were first served here: the window of `adopt_cookies` begins then.
+    since: Timestamp,
+}
+
+impl Shared {
+    /// What the proxies of all threads share.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, balancer: Arc<Balancer>, options: Options, clock: Clock) -> Self {
+        let rate = options.new_sessions;
+        Self {
+            registry,
+            balancer,
+            clock,
+            joins: Joins::default(),
+            new_sessions: Buckets::new(rate.per_second, rate.burst),
+            adoptions: limits::tries(adoption::TRIES_A_MINUTE, std::time::Duration::from_secs(60)),
+            since: clock.now(),
+            options,
+        }
+    }
+}
+
+/// The proxy on one thread.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    routes: RefCell<Rc<RouteMap>>,
+    client: Client,
+    agenda: Agenda,
+    shard: Rc<Shard>,
+    access: Rc<RefCell<AccessSink>>,
+    ids: RefCell<RequestIds>,
+    sign_out: SignOut,
+    pinger: Pinger,
+    interned: RefCell<visit::Interned>,
+}
+
+/// What a thread gives its proxy.
+#[derive(Debug)]
+pub struct Parts {
+    /// The route map.
+    pub routes: RouteMap,
+    /// Requests to apps.
+    pub client: Client,
+    /// Where sessions to be watched are put.
+    pub agenda: Agenda,
+    /// Counters.
+    pub shard: Rc<Shard>,
+    /// The access log.
+    pub access: AccessSink,
+    /// Request ids.
+    pub ids: RequestIds,
+}
+
+impl Proxy {
+    /// The proxy of one thread.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, parts: Parts) -> Self {
+        let sign_out = SignOut {
+            client: parts.client.clone(),
+            balancer: Arc::clone(&shared.balancer),
+            clock: shared.clock,
+            shard: Rc::clone(&parts.shard),
+        };
+        let pinger = Pinger {
+            client: parts.client.clone(),
+            balancer: Arc::clone(&shared.balancer),
+            registry: Arc::clone(&shared.registry),
+            clock: shared.clock,
+            shard: Rc::clone(&parts.shard),
+        };
+        Self {
+            shared,
+            routes: RefCell::new(Rc::new(parts.routes)),
+            client: parts.client,
+            agenda: parts.agenda,
+            shard: parts.shard,
+            access: Rc::new(RefCell::new(parts.access)),
+            ids: RefCell::new(parts.ids),
+            sign_out,
+            pinger,
+            interned: RefCell::default(),
+        }
+    }
+
+    /// The route map that requests which begin now will use.
+    #[must_use]
+    pub fn routes(&self) -> Rc<RouteMap> {
+        Rc::clone(&self.routes.borrow())
+    }
+
+    /// Hands the lines of the access log that are ready to its writer.
+    pub fn flush(&self) {
+        self.access.borrow_mut().flush();
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+}

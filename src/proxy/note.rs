@@ -1,0 +1,64 @@
+//! What is noted of a request while it is served, for the access log and the metrics.
+//!
+//! Invariant: paths and queries get in here only once they are clean of tokens.
+
+use std::time::Duration;
+
+use crate::bridge::id::Handle;
+use crate::telemetry::labels::Reason;
+
+/// How the app's token came to the app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenCame {
+    /// The app got none.
+    #[default]
+    None,
+    /// From the vault.
+    Vault,
+    /// The browser holds it.
+    Browser,
+    /// A URL brought it, and it was adopted.
+    Url,
+}
+
+impl TokenCame {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Vault => "vault",
+            Self::Browser => "browser",
+            Self::Url => "url",
+        }
+    }
+}
+
+/// What is noted of one request.
+#[derive(Debug, Default)]
+pub struct Note {
+    /// Its id.
+    pub id: String,
+    /// Path and query without tokens; empty until they are known to be clean.
+    pub path: String,
+    /// The public host.
+    pub host: String,
+    /// The app's index and name.
+    pub app: Option<(usize, std::sync::Arc<str>)>,
+    /// Which of the app's servers.
+    pub upstream: Option<usize>,
+    /// How long the app took to the head of its answer.
+    pub upstream_took: Option<Duration>,
+    /// The bridge session.
+    pub bridge: Option<Handle>,
+    /// It moved the idle clock.
+    pub activity: bool,
+    /// How the token came.
+    pub token: TokenCame,
+    /// How it ended here.
+    pub reason: Option<Reason>,
+    /// Words of what happened to the session.
+    pub events: Vec<&'static str>,
+    /// The client's address.
+    pub client: Option<std::net::IpAddr>,
+}

@@ -1,0 +1,199 @@
+//! To the app and back: once more where the first answer was overtaken, met a dead session, or led in a circle; and what
+//! follows where it was a sign-out.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::LOCATION;
+use http::response::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::upgrade::OnUpgrade;
+
+use super::Proxy;
+use super::error::Error;
+use super::exchange::{Departed, Exchange, Returned};
+use super::note::Note;
+use super::visit::Visit;
+use crate::bridge::rules::Scope;
+use crate::bridge::session::{End, Farewell};
+use crate::net::body::Body;
+use crate::net::client::Answer;
+use crate::sign_out::PATIENCE;
+
+/// An answer that may be released.
+pub(super) struct Answered {
+    pub(super) response: Response<Body>,
+    pub(super) departed: Departed,
+    /// The app's side of an upgraded connection.
+    pub(super) app_side: Option<OnUpgrade>,
+}
+
+impl Proxy {
+    /// Sends what has departed and reads what returns.
+    pub(super) async fn exchange(
+        self: &Rc<Self>,
+        exchange: &Exchange<'_>,
+        visit: &mut Visit,
+        mut departed: Departed,
+        body: Body,
+        note: &mut Note,
+    ) -> Result<Answered, Error> {
+        let repeatable = matches!(exchange.inbound.method, Method::GET | Method::HEAD)
+            && http_body::Body::is_end_stream(&body);
+        let (mut body, mut again) = (Some(body), repeatable);
+        loop {
+            let answer = self.send_timed(exchange, &departed, body.take().unwrap_or_default(), note).await?;
+            let Answer { mut parts, body: said, upgraded } = answer;
+            let (said, dead) = if again && may_be_dead(&departed, &parts) { peek(said).await } else { (said, false) };
+            if dead {
+                note.events.push("dead_session_dropped");
+                if let Some(slot) = &visit.slot {
+                    slot.with(|session| {
+                        if let Some(app) = session.app_mut(exchange.route.rules.app) {
+                            app.drop_token();
+                        }
+                    });
+                }
+            }
+            if !dead {
+                let mut returned = exchange.back(self, visit, &departed, &mut parts)?;
+                let circles = returned.effect.learned.changed && returns_to_itself(exchange, &parts);
+                if !(again && (returned.effect.learned.stale || circles)) {
+                    if let Some(scope) = returned.effect.signed_out {
+                        note.events.push("sign_out");
+                        self.signed_out(exchange, visit, &mut returned, scope).await?;
+                    }
+                    exchange.finish(visit, &mut parts.headers, returned.fields);
+                    return Ok(Answered { response: Response::from_parts(parts, said), departed, app_side: upgraded });
+                }
+                note.events.push(if circles { "followed" } else { "sent_again" });
+            }
+            again = false;
+            departed = exchange.again(self, visit, departed)?;
+        }
+    }
+
+    async fn send_timed(
+        &self,
+        exchange: &Exchange<'_>,
+        departed: &Departed,
+        body: Body,
+        note: &mut Note,
+    ) -> Result<Answer, Error> {
+        let began = self.now();
+        let answer = exchange.send(self, departed, body).await?;
+        let took = self.now().since(began);
+        note.upstream_took = Some(took);
+        self.shard.upstream(exchange.route.rules.app.index(), took);
+        Ok(answer)
+    }
+
+    /// A sign-out was seen in the app: it ends there, or everywhere. What the answer set anew begins a fresh session.
+    async fn signed_out(
+        self: &Rc<Self>,
+        exchange: &Exchange<'_>,
+        visit: &mut Visit,
+        returned: &mut Returned,
+        scope: Scope,
+    ) -> Result<(), Error> {
+        let Some(slot) = visit.slot.clone() else { return Ok(()) };
+        let (app, now) = (exchange.route.rules.app, self.now());
+        let fresh = returned.fresh.take();
+        slot.with(|session| session.timeline.note(now, Some(app), crate::bridge::timeline::What::SignOut));
+        if scope == Scope::Alone {
+            slot.with(|session| {
+                session.take_app(app);
+                fresh.map(|fresh| session.give_app(fresh))
+            });
+            self.arm(&slot, exchange.map);
+            return Ok(());
+        }
+        if let Some(farewell) = self.shared.registry.end(&slot, End::AppLogout, now) {
+            self.count_end(End::AppLogout);
+            returned.fields.extend(self.sign_out_before(exchange, farewell).await);
+        }
+        visit.slot = None;
+        visit.gives = None;
+        visit.stale = true;
+        if let Some(fresh) = fresh {
+            let slot = self.found(exchange.inbound, visit, &exchange.known)?;
+            slot.with(|session| session.give_app(fresh));
+            self.own_tokens(exchange.map, app, &slot);
+        }
+        Ok(())
+    }
+
+    /// Asks the apps to sign out before the person is answered, and goes on behind where they take their time.
+    async fn sign_out_before(&self, exchange: &Exchange<'_>, farewell: Farewell) -> Vec<HeaderValue> {
+        let (sign_out, map, app) = (self.sign_out.clone(), Rc::clone(exchange.map), exchange.route.rules.app);
+        let asked = tokio::task::spawn_local(async move { sign_out.all(&map, &farewell, Some(app)).await });
+        let told = tokio::time::timeout(PATIENCE, asked).await;
+        told.ok().and_then(Result::ok).into_iter().flatten().flat_map(|told| told.deletions).collect()
+    }
+
+    /// Signs out everywhere at the person's own wish; tells how each app took it, as far as they answered in time.
+    pub(super) async fn sign_out_all(
+        self: &Rc<Self>,
+        map: &Rc<crate::route::RouteMap>,
+        slot: &crate::registry::Slot,
+    ) -> Vec<crate::sign_out::Told> {
+        let Some(farewell) = self.shared.registry.end(slot, End::UserLogout, self.now()) else { return Vec::new() };
+        self.count_end(End::UserLogout);
+        let (sign_out, routes) = (self.sign_out.clone(), Rc::clone(map));
+        let apps: Vec<_> = farewell.apps.iter().filter(|app| app.has_token()).map(|app| app.app).collect();
+        let asked = tokio::task::spawn_local(async move { sign_out.all(&routes, &farewell, None).await });
+        let told = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
+        told.unwrap_or_else(|| {
+            let late = |app| crate::sign_out::Told { app, confirmed: false, asked: true, deletions: Vec::new() };
+            apps.into_iter().map(late).collect()
+        })
+    }
+}
+
+/// A server error to a request that carried a token: the session may have been invalidated behind it.
+fn may_be_dead(departed: &Departed, parts: &Parts) -> bool {
+    parts.status.is_server_error() && departed.sent.generation != 0
+}
+
+/// As much of an error page is read to see whether it says that the session is invalid.
+const PEEKED: usize = 16 * 1024;
+
+/// What servers say of a session that was invalidated: CFMX, Tomcat and Jetty, WebSphere.
+const DEAD: [&[u8]; 4] = [
+    b"session is invalid",
+    b"session already invalidated",
+    b"session has been invalidated",
+    b"session object has been invalidated",
+];
+
+/// Reads the beginning of a body; the body that is returned has it still.
+async fn peek(mut body: Body) -> (Body, bool) {
+    let (mut chunks, mut length) = (Vec::<Bytes>::new(), 0);
+    while length < PEEKED {
+        match body.frame().await {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    length += data.len();
+                    chunks.push(data);
+                }
+                Err(_) => break,
+            },
+            Some(Err(_)) | None => break,
+        }
+    }
+    let text = chunks.concat().to_ascii_lowercase();
+    let dead = DEAD.iter().any(|word| memchr::memmem::find(&text, word).is_some());
+    (Body::prefixed(chunks, body), dead)
+}
+
+/// True for a redirect that, now that its token is cut, leads to the URL that was just asked for: cookieless ASP.NET sends
+/// `/app/x` to `/app/(S(id))/x`. A client whose cookie is not back yet would go in circles.
+fn returns_to_itself(exchange: &Exchange<'_>, parts: &Parts) -> bool {
+    if !matches!(parts.status, StatusCode::FOUND | StatusCode::SEE_OTHER | StatusCode::TEMPORARY_REDIRECT | StatusCode::MOVED_PERMANENTLY) {
+        return false;
+    }
+    let location = parts.headers.get(LOCATION).and_then(|location| location.to_str().ok()).unwrap_or_default();
+    let asked = exchange.clean.to_text();
+    location == asked || location == exchange.inbound.absolute(&asked)
+}

@@ -1,0 +1,198 @@
+//! The bridge session of a request: found by its cookie, made when an app first gives a token, renewed at a sign-in.
+//!
+//! Invariant: nothing is made for a request that may have a cookie which `SameSite` kept away, nor before an app has given
+//! something to remember.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::USER_AGENT;
+
+use super::Proxy;
+use super::error::Error;
+use super::inbound::Inbound;
+use super::note::Note;
+use crate::bridge::app_session::Public;
+use crate::bridge::bridge_cookie;
+use crate::bridge::id::BridgeId;
+use crate::bridge::session::{End, Farewell, Session};
+use crate::bridge::traits::ClientTraits;
+use crate::random;
+use crate::registry::agenda::Watch;
+use crate::registry::{Opened, Slot, Visitor};
+use crate::route::RouteMap;
+use crate::telemetry::labels::EndReason;
+
+/// The bridge session that a request belongs to.
+#[derive(Debug)]
+pub struct Visit {
+    /// It, if there is one.
+    pub slot: Option<Arc<Slot>>,
+    /// Who shows its cookie.
+    pub visitor: Visitor,
+    /// True where `SameSite` may have kept the cookie away: none is set in answer to this.
+    pub kept_away: bool,
+    /// True where the browser's cookie opens nothing any more: it is deleted unless another takes its place.
+    pub stale: bool,
+    /// An id that the browser is to be given with the answer.
+    pub gives: Option<BridgeId>,
+}
+
+/// Things that many sessions have in common, kept once a thread.
+#[derive(Debug, Default)]
+pub struct Interned {
+    publics: HashMap<(Box<str>, bool), Arc<Public>, foldhash::fast::RandomState>,
+    traits: HashMap<u64, Arc<ClientTraits>, foldhash::fast::RandomState>,
+}
+
+/// As many are kept before the list is begun anew: a bound on what clients can make us remember.
+const INTERNED: usize = 4096;
+
+impl Interned {
+    /// The public origin of `inbound`.
+    pub fn public(&mut self, inbound: &Inbound) -> Arc<Public> {
+        if self.publics.len() > INTERNED {
+            self.publics.clear();
+        }
+        let key = (Box::from(inbound.authority.as_str()), inbound.client.https);
+        let make = || Arc::new(Public { authority: inbound.authority.as_str().into(), https: inbound.client.https });
+        Arc::clone(self.publics.entry(key).or_insert_with(make))
+    }
+
+    /// How the browser of a request with `headers` introduces itself.
+    pub fn traits(&mut self, headers: &HeaderMap) -> Arc<ClientTraits> {
+        if self.traits.len() > INTERNED {
+            self.traits.clear();
+        }
+        let traits = ClientTraits::of(headers);
+        let hash = self.traits.hasher().hash_one(&traits);
+        let known = self.traits.entry(hash).or_insert_with(|| Arc::new(traits.clone()));
+        if **known == traits { Arc::clone(known) } else { Arc::new(traits) }
+    }
+}
+
+impl Proxy {
+    /// Finds the bridge session of a request.
+    pub(super) fn visit(self: &Rc<Self>, map: &Rc<RouteMap>, inbound: &Inbound, headers: &HeaderMap, note: &mut Note) -> Visit {
+        let agent = headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
+        let visitor = Visitor { address: inbound.address(), agent: foldhash::fast::FixedState::default().hash_one(agent) };
+        let name = map.bridge.cookie_name(inbound.client.https);
+        let shown = inbound.cookies.as_ref().and_then(|line| bridge_cookie::read_line(line.as_bytes(), name));
+        let mut visit = Visit { slot: None, visitor, kept_away: false, stale: false, gives: None };
+        match shown.map(|id| self.shared.registry.open(&id, visitor, inbound.now)) {
+            None => {
+                visit.kept_away = bridge_cookie::kept_away(
+                    map.bridge.same_site,
+                    &inbound.method,
+                    inbound.fetch,
+                    headers,
+                    &inbound.host,
+                );
+            }
+            Some(Opened::Nothing) => visit.stale = true,
+            Some(Opened::Session { slot, bound }) => {
+                note.bridge = Some(slot.handle);
+                if bound {
+                    self.arm(&slot, map);
+                }
+                visit.slot = Some(slot);
+            }
+            Some(Opened::Over(slot, farewell)) => {
+                note.bridge = Some(slot.handle);
+                visit.stale = true;
+                self.sign_out_behind(map, farewell);
+            }
+        }
+        visit
+    }
+
+    /// Makes a bridge session for the request: pending, until its cookie comes back.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`].
+    pub(super) fn found(&self, inbound: &Inbound, visit: &mut Visit, headers: &Known) -> Result<Arc<Slot>, Error> {
+        let created = self.shared.registry.create(random::bytes(), inbound.now);
+        let (slot, id) = created.ok_or(Error::TableFull)?;
+        self.shared.new_sessions.count(inbound.address(), inbound.now);
+        slot.with(|session| {
+            session.traits = Some(Arc::clone(&headers.traits));
+            session.address = Some(inbound.address());
+        });
+        self.watch_end(&slot);
+        visit.slot = Some(Arc::clone(&slot));
+        visit.gives = Some(id);
+        visit.stale = false;
+        Ok(slot)
+    }
+
+    /// Gives the browser another id of its session: after a sign-in, an id that someone else may know is worthless.
+    pub(super) fn renew(&self, slot: &Arc<Slot>, visit: &mut Visit, inbound: &Inbound) {
+        visit.gives = Some(self.shared.registry.renew(slot, random::bytes(), visit.visitor, inbound.now));
+    }
+
+    /// Watches a session for its end.
+    pub(super) fn watch_end(&self, slot: &Arc<Slot>) {
+        let ends = slot.with(|session| {
+            let ends = session.ends_at(self.shared.registry.clocks());
+            let sooner = ends < session.watched;
+            if sooner {
+                session.watched = ends;
+            }
+            sooner
+        });
+        if ends {
+            self.agenda.put(slot, Watch::End);
+        }
+    }
+
+    /// Arms the heartbeats of all apps that have a token in the session.
+    pub(super) fn arm(&self, slot: &Arc<Slot>, map: &RouteMap) {
+        let apps: Vec<_> = slot.with(|session| wanting(session, map));
+        for app in apps {
+            self.agenda.put(slot, Watch::Beat(app));
+        }
+    }
+
+    /// Ends a session here, and signs out of its apps behind the answer.
+    pub(super) fn end(self: &Rc<Self>, map: &Rc<RouteMap>, slot: &Slot, end: End) {
+        if let Some(farewell) = self.shared.registry.end(slot, end, self.now()) {
+            self.sign_out_behind(map, Box::new(farewell));
+        }
+    }
+
+    /// Signs out of the apps of a session that has ended, without anybody waiting for it.
+    pub(super) fn sign_out_behind(self: &Rc<Self>, map: &Rc<RouteMap>, farewell: Box<Farewell>) {
+        self.count_end(farewell.end);
+        if !farewell.end.signs_apps_out() {
+            return;
+        }
+        let (sign_out, map) = (self.sign_out.clone(), Rc::clone(map));
+        tokio::task::spawn_local(async move {
+            sign_out.all(&map, &farewell, None).await;
+        });
+    }
+
+    /// Counts the end of a session.
+    pub(super) fn count_end(&self, end: End) {
+        self.shard.session_end(EndReason::from(end));
+    }
+}
+
+/// What is known of a request's browser, taken before its head goes to the app.
+#[derive(Debug)]
+pub struct Known {
+    /// How it introduces itself.
+    pub traits: Arc<ClientTraits>,
+}
+
+/// The apps of `session` whose heartbeats want an entry with the scheduler; they are marked as having one.
+fn wanting(session: &mut Session, map: &RouteMap) -> Vec<crate::bridge::rules::AppIx> {
+    let apps: Vec<_> = session.apps().iter().map(|app| app.app).collect();
+    apps.into_iter()
+        .filter(|app| map.route(*app).is_some_and(|route| route.rules.beat.is_some()))
+        .filter(|app| session.app_mut(*app).is_some_and(crate::bridge::answer::should_arm))
+        .collect()
+}

@@ -1,0 +1,143 @@
+//! A place in the table: one bridge session, the ids that open it, and who waits for it.
+//!
+//! Invariant: the lock is held only inside [`Slot::with`], which runs no await; nothing outside this module sees it.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use tokio::sync::Notify;
+
+use crate::bridge::id::{Handle, Key};
+use crate::bridge::rules::AppIx;
+use crate::bridge::session::Session;
+use crate::time::Timestamp;
+
+/// How long an id that has been replaced stays good, at the most.
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// Who shows an id: what the grace of a replaced one is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visitor {
+    /// The client's address.
+    pub address: IpAddr,
+    /// A hash of its User-Agent.
+    pub agent: u64,
+}
+
+/// An id that opens the session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) key: Key,
+    /// False until the browser has shown it.
+    pub(super) seen: bool,
+    /// Since when it has been replaced, and for whom it is still good.
+    pub(super) replaced: Option<(Timestamp, Visitor)>,
+    /// The id in whose place it came.
+    pub(super) instead_of: Option<Key>,
+}
+
+/// The session and its ids.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) session: Session,
+    pub(super) ids: SmallVec<[Held; 1]>,
+    /// Apps to which a first request is on its way, and since when.
+    pub(super) flights: SmallVec<[(AppIx, Timestamp); 1]>,
+}
+
+/// One bridge session in the table.
+#[derive(Debug)]
+pub struct Slot {
+    /// Its name in logs.
+    pub handle: Handle,
+    kept: Mutex<Kept>,
+    /// Woken when a first request has been answered, and when the session has ended.
+    changed: Notify,
+}
+
+/// What a request to an app that may have no token yet is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flight {
+    /// Go on: there is a token, or this one goes first and must [`Slot::land`].
+    Go {
+        /// True where it goes first.
+        first: bool,
+    },
+    /// Another one goes first: wait for [`Slot::changed`].
+    Wait,
+}
+
+/// How long the others wait for the first.
+pub const FLIGHT: Duration = Duration::from_secs(2);
+
+impl Slot {
+    pub(super) fn new(session: Session, key: Key) -> Self {
+        let held = Held { key, seen: false, replaced: None, instead_of: None };
+        let kept = Kept { session, ids: SmallVec::from_elem(held, 1), flights: SmallVec::new() };
+        Self { handle: kept.session.handle, kept: Mutex::new(kept), changed: Notify::new() }
+    }
+
+    /// Runs `work` on the session, alone. Short and without waiting: other requests of the person stand behind it.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Session) -> T) -> T {
+        self.with_kept(|kept| work(&mut kept.session))
+    }
+
+    pub(super) fn with_kept<T>(&self, work: impl FnOnce(&mut Kept) -> T) -> T {
+        // A panic in `work` leaves a session that is whole, since changes are applied at its end.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        work(&mut kept)
+    }
+
+    /// Asks to go to `app`: where it has no token yet, one request goes first and the others wait for its answer, so that
+    /// one app session is made.
+    pub fn depart(&self, app: AppIx, now: Timestamp) -> Flight {
+        self.with_kept(|kept| {
+            if kept.session.has_ended() || kept.session.app(app).is_some_and(|session| session.has_token()) {
+                return Flight::Go { first: false };
+            }
+            match kept.flights.iter_mut().find(|(of, _)| *of == app) {
+                Some((_, since)) if now.since(*since) < FLIGHT => Flight::Wait,
+                Some((_, since)) => {
+                    *since = now;
+                    Flight::Go { first: true }
+                }
+                None => {
+                    kept.flights.push((app, now));
+                    Flight::Go { first: true }
+                }
+            }
+        })
+    }
+
+    /// The first request to `app` has its answer, or has failed.
+    pub fn land(&self, app: AppIx) {
+        self.with_kept(|kept| kept.flights.retain(|(of, _)| *of != app));
+        self.changed.notify_waiters();
+    }
+
+    /// Resolves when the session changes in a way that someone waits for. Ask for it before looking.
+    #[must_use]
+    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Wakes those who wait.
+    pub(super) fn wake(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Resolves when the session has ended.
+    pub async fn ended(&self) {
+        loop {
+            let changed = self.changed();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.with(|session| session.has_ended()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}

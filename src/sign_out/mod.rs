@@ -1,0 +1,135 @@
+//! The apps' own sign-outs: asked in parallel, each with a result, after the session itself has ended.
+//!
+//! Invariant: the fence comes first. By the time a sign-out request goes out, nobody finds the session any more.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http::header::SET_COOKIE;
+use http::{HeaderValue, Method};
+
+use crate::balance::Balancer;
+use crate::bridge::app_session::AppSession;
+use crate::bridge::rules::AppIx;
+use crate::bridge::session::Farewell;
+use crate::bridge::to_client::{self, ToClient};
+use crate::clock::Clock;
+use crate::net::client::Client;
+use crate::own::{self, Ask, Person};
+use crate::route::{Route, RouteMap};
+use crate::telemetry::labels::SignOutResult;
+use crate::telemetry::metrics::Shard;
+
+/// How long an app may take over its sign-out.
+const DEADLINE: Duration = Duration::from_secs(3);
+/// How long the person's own answer waits for the apps.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What signing out takes, on one thread.
+#[derive(Clone, Debug)]
+pub struct SignOut {
+    /// Sends.
+    pub client: Client,
+    /// Chooses servers.
+    pub balancer: Arc<Balancer>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Counts.
+    pub shard: Rc<Shard>,
+}
+
+/// How one app took it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Which.
+    pub app: AppIx,
+    /// True where it answered below 500.
+    pub confirmed: bool,
+    /// False where the config names no sign-out request for it.
+    pub asked: bool,
+    /// Set-Cookie fields for the browser: deletions of cookies that had passed, and what the app deleted itself.
+    pub deletions: Vec<HeaderValue>,
+}
+
+impl SignOut {
+    /// Signs out of every app of `farewell` but `but` (where the sign-out was seen). Never longer than the deadline.
+    pub async fn all(&self, routes: &RouteMap, farewell: &Farewell, but: Option<AppIx>) -> Vec<Told> {
+        let told = farewell.apps.iter().map(|app| async move {
+            let route = routes.route(app.app)?;
+            let person = Person {
+                traits: farewell.traits.as_deref(),
+                address: farewell.address,
+                passed: farewell.passed.sent(app.app),
+                app,
+            };
+            let mut told = match (&route.rules.sign_out.request, Some(app.app) == but) {
+                (Some((method, target)), false) if app.has_token() || !person.passed.is_empty() => {
+                    self.one(route, &person, method, target).await
+                }
+                _ => Told { app: app.app, confirmed: Some(app.app) == but, asked: false, deletions: Vec::new() },
+            };
+            if !told.confirmed {
+                told.deletions.extend(forget(farewell, app.app));
+            }
+            Some(told)
+        });
+        join_all(told).await.into_iter().flatten().collect()
+    }
+
+    /// Signs out of one app.
+    async fn one(&self, route: &Route, person: &Person<'_>, method: &Method, target: &str) -> Told {
+        let mut told = Told { app: route.rules.app, confirmed: false, asked: true, deletions: Vec::new() };
+        let ask = Ask { method, target, heartbeat: false };
+        let Some(prepared) = own::prepare(route, &self.balancer, person, &ask, self.clock.now()) else { return told };
+        let answer = own::send(&self.client, &prepared, DEADLINE).await;
+        if let Ok(answer) = &answer {
+            told.confirmed = answer.parts.status.as_u16() < 500;
+            told.deletions = relayed(route, person.app, &prepared, &answer.parts.headers, &self.clock);
+        }
+        let result = match &answer {
+            Ok(_) if told.confirmed => SignOutResult::Ok,
+            Err(crate::net::client::SendError::FirstByteTimeout) => SignOutResult::Timeout,
+            _ => SignOutResult::Failed,
+        };
+        self.shard.sign_out_request(route.rules.app.index(), result);
+        told
+    }
+}
+
+/// The deletions in an app's answer that are for the browser.
+fn relayed(
+    route: &Route,
+    app: &AppSession,
+    prepared: &own::Prepared,
+    headers: &http::HeaderMap,
+    clock: &Clock,
+) -> Vec<HeaderValue> {
+    let fields: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    let authority = own::authority_of(&prepared.chosen.upstream);
+    let public = app.public.as_deref().map_or("", |public| &public.authority);
+    let context = ToClient {
+        rules: &route.rules,
+        vault: Some(app.vault()),
+        app_path: prepared.head.target.split('?').next().unwrap_or("/"),
+        app_host: host_of(public),
+        app_authority: &authority,
+        public_authority: public,
+        https: app.public.as_ref().is_some_and(|public| public.https),
+        now: clock.now(),
+    };
+    to_client::read(&context, &fields, &[]).relayed.into_iter().collect()
+}
+
+/// Deletes what the app made `HttpOnly` and did not delete itself: a remembered sign-in would come back by itself.
+fn forget(farewell: &Farewell, app: AppIx) -> impl Iterator<Item = HeaderValue> {
+    farewell.passed.http_only_of(app).filter_map(|cookie| {
+        let flags = crate::wire::set_cookie::Flags { http_only: true, ..Default::default() };
+        HeaderValue::from_bytes(&crate::wire::set_cookie::deletion(&cookie.name, &cookie.path, None, flags)).ok()
+    })
+}
+
+fn host_of(authority: &str) -> &str {
+    crate::wire::target::split_authority(authority).map_or(authority, |(host, _)| host)
+}
