@@ -68,6 +68,8 @@ pub struct Learned {
     pub changed: bool,
     /// The token that decides is gone, or a rolling one (a forms ticket) is.
     pub gone: bool,
+    /// A token that only travels along has another value now, or is gone.
+    pub other_changed: bool,
     /// The app set the token that it was sent: proof that it renewed the session.
     pub renewed: bool,
     /// The answer was overtaken: its token was dropped.

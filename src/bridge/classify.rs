@@ -76,7 +76,9 @@ impl AppRules {
     #[must_use]
     pub fn is_reserved(&self, own: &[&str], name: &[u8]) -> bool {
         own.iter().any(|own| match own.strip_suffix('.') {
-            Some(app) => *app != *self.name && name.strip_prefix(own.as_bytes()).is_some_and(|rest| !rest.is_empty()),
+            Some(app) => {
+                *app != *self.name && name.strip_prefix(own.as_bytes()).is_some_and(|rest| !rest.is_empty())
+            }
             None => folds_to(name, own.as_bytes()),
         })
     }

@@ -19,8 +19,8 @@ pub struct Asked<'a> {
 
 /// Words that say "sign me out" where they stand as a whole.
 const WORDS: [&str; 12] = [
-    "logout", "logoff", "signout", "signoff", "log-out", "log_out", "log-off", "log_off", "sign-out", "sign_out", "sign-off",
-    "sign_off",
+    "logout", "logoff", "signout", "signoff", "log-out", "log_out", "log-off", "log_off", "sign-out",
+    "sign_out", "sign-off", "sign_off",
 ];
 
 impl Asked<'_> {
@@ -46,13 +46,15 @@ impl Asked<'_> {
             return false;
         }
         self.may_sign_out(rules)
-            && (!rules.detect.is_empty() || (learned.changed || learned.gone) && !learned.first)
+            && (!rules.detect.is_empty()
+                || (learned.changed || learned.gone || learned.other_changed) && !learned.first)
     }
 
     /// True for a form posted to one of the app's sign-in pages.
     #[must_use]
     pub fn signs_in(&self, rules: &SignOutRules) -> bool {
-        self.method == Method::POST && rules.login.iter().any(|login| login.matches(self.method, self.path, self.query))
+        self.method == Method::POST
+            && rules.login.iter().any(|login| login.matches(self.method, self.path, self.query))
     }
 }
 
@@ -82,8 +84,15 @@ mod tests {
         }
     }
 
-    const DELETED: Learned =
-        Learned { first: false, changed: true, gone: true, renewed: false, stale: false, rolled: false };
+    const DELETED: Learned = Learned {
+        first: false,
+        changed: true,
+        gone: true,
+        other_changed: false,
+        renewed: false,
+        stale: false,
+        rolled: false,
+    };
 
     #[test]
     fn without_detect_a_word_and_a_lost_token_together_are_a_sign_out() {
@@ -92,10 +101,18 @@ mod tests {
         };
         assert!(seen("/AppA/logout.cfm", None, DELETED));
         assert!(seen("/AppA/index.cfm", Some("action=Log_Out&x=1"), DELETED));
+        let other = Learned { other_changed: true, rolled: true, ..Learned::default() };
+        assert!(
+            seen("/AppA/logout.cfm", None, other),
+            "with J2EE sessions an invalidated session changes CFID alone"
+        );
         assert!(!seen("/AppA/logout.cfm", None, Learned::default()), "nothing happened");
         assert!(!seen("/AppA/catalogoutput.cfm", None, DELETED), "no whole word");
         assert!(!seen("/AppA/index.cfm", None, DELETED), "an app that lost its table takes nobody along");
-        assert!(!seen("/AppA/logout.cfm", None, Learned { first: true, ..DELETED }), "a first token ends nothing");
+        assert!(
+            !seen("/AppA/logout.cfm", None, Learned { first: true, ..DELETED }),
+            "a first token ends nothing"
+        );
     }
 
     #[test]
@@ -110,7 +127,8 @@ mod tests {
 
     #[test]
     fn only_a_posted_form_is_a_sign_in() {
-        let sign_in = |method| Asked { method: &method, path: "/AppA/login.cfm", query: None }.signs_in(&rules(&[]));
+        let sign_in =
+            |method| Asked { method: &method, path: "/AppA/login.cfm", query: None }.signs_in(&rules(&[]));
         assert!(sign_in(Method::POST));
         assert!(!sign_in(Method::GET));
     }

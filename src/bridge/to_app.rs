@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use super::app_session::AppSession;
 use super::own;
 use super::rules::{AppRules, Disposition, SessionRules};
-use super::{to_client, url};
 use super::vault::{Carrier, Role};
+use super::{to_client, url};
 use crate::time::Timestamp;
 use crate::wire::{cookie, forwarded, hop, jar, path};
 
@@ -82,7 +82,12 @@ impl std::fmt::Debug for Shown {
 
 /// Translates `headers` of a request for the public, already cleaned `clean` URL.
 #[must_use]
-pub fn translate(context: &ToApp<'_>, method: Method, clean: &url::Clean<'_>, mut headers: HeaderMap) -> (AppHead, Seen) {
+pub fn translate(
+    context: &ToApp<'_>,
+    method: Method,
+    clean: &url::Clean<'_>,
+    mut headers: HeaderMap,
+) -> (AppHead, Seen) {
     hop::strip_request(&mut headers);
     drop_ours(&mut headers);
     let target = target(context, clean);
@@ -98,11 +103,8 @@ pub fn translate(context: &ToApp<'_>, method: Method, clean: &url::Clean<'_>, mu
 /// Names that only this proxy sets, and `Expect`, which it has answered itself.
 fn drop_ours(headers: &mut HeaderMap) {
     headers.remove(EXPECT);
-    let forged: SmallVec<[HeaderName; 2]> = headers
-        .keys()
-        .filter(|name| is_forged(name.as_str()))
-        .cloned()
-        .collect();
+    let forged: SmallVec<[HeaderName; 2]> =
+        headers.keys().filter(|name| is_forged(name.as_str())).cloned().collect();
     for name in forged {
         headers.remove(name);
     }
@@ -112,7 +114,9 @@ fn drop_ours(headers: &mut HeaderMap) {
 fn is_forged(name: &str) -> bool {
     let is = |own: &str| {
         let head = name.as_bytes().get(..own.len());
-        head.is_some_and(|head| head.iter().zip(own.bytes()).all(|(&one, other)| one == other || one == b'_' && other == b'-'))
+        head.is_some_and(|head| {
+            head.iter().zip(own.bytes()).all(|(&one, other)| one == other || one == b'_' && other == b'-')
+        })
     };
     is("x-bridge-") || name.len() == own::HEARTBEAT.as_str().len() && is(own::HEARTBEAT.as_str())
 }
@@ -123,7 +127,11 @@ fn target(context: &ToApp<'_>, clean: &url::Clean<'_>) -> String {
     let inner = mount.to_app(&clean.path);
     let riding = context.session.and_then(|session| {
         session.vault().iter().find(|cookie| cookie.carrier != Carrier::Cookie).and_then(|cookie| {
-            let style = if cookie.carrier == Carrier::Wrapped { path::SegmentStyle::Wrapped } else { path::SegmentStyle::Bare };
+            let style = if cookie.carrier == Carrier::Wrapped {
+                path::SegmentStyle::Wrapped
+            } else {
+                path::SegmentStyle::Bare
+            };
             Some((style, std::str::from_utf8(cookie.value).ok()?))
         })
     });
@@ -157,7 +165,8 @@ fn cookies(context: &ToApp<'_>, target: &str, headers: &mut HeaderMap) -> Seen {
         seen.passed.reserve(line.len());
         from_browser(context, line.as_bytes(), &mut out, &mut seen);
     }
-    if out.is_empty() && context.rules.session.as_ref().is_some_and(|session| session.engine.wants_a_cookie()) {
+    if out.is_empty() && context.rules.session.as_ref().is_some_and(|session| session.engine.wants_a_cookie())
+    {
         // Without any cookie these engines print ids into the links of the page.
         out.extend_from_slice(b"cookies=on");
     }
@@ -184,7 +193,11 @@ fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut V
         }
         // The app decodes the path before it looks at it; a cookie for `/foo` is meant for `/f%6Fo` as well.
         jar::path_match(cookie_path, path.as_bytes())
-            || path.contains('%') && jar::path_match(cookie_path, &percent_encoding::percent_decode_str(path).collect::<Vec<u8>>())
+            || path.contains('%')
+                && jar::path_match(
+                    cookie_path,
+                    &percent_encoding::percent_decode_str(path).collect::<Vec<u8>>(),
+                )
     };
     for cookie in session.vault().iter() {
         let token = matches!(cookie.role, Role::Token { .. });
@@ -202,20 +215,27 @@ fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut V
 
 fn from_browser(context: &ToApp<'_>, line: &[u8], out: &mut Vec<u8>, seen: &mut Seen) {
     let Some(rules) = &context.rules.session else {
-        for pair in cookie::pairs(line).filter(|pair| !is_ours(context, pair.name) && !hides(context, None, *pair)) {
+        for pair in
+            cookie::pairs(line).filter(|pair| !is_ours(context, pair.name) && !hides(context, None, *pair))
+        {
             push(out, pair.name, pair.value);
         }
         return;
     };
     let mut doubled: SmallVec<[Role; 2]> = SmallVec::new();
     for pair in cookie::pairs(line) {
-        if is_ours(context, pair.name) || cookie::is_legacy_attribute(pair.name) || hides(context, Some(rules), pair) {
+        if is_ours(context, pair.name)
+            || cookie::is_legacy_attribute(pair.name)
+            || hides(context, Some(rules), pair)
+        {
             continue;
         }
         let unprefixed = context.rules.unprefixed(pair.name);
         let name = unprefixed.unwrap_or(pair.name);
         match rules.cookie(name) {
-            Some(part) => token_cookie(context, rules, &part, (pair.name, name, pair.value), (seen, &mut doubled)),
+            Some(part) => {
+                token_cookie(context, rules, &part, (pair.name, name, pair.value), (seen, &mut doubled))
+            }
             None => plain_cookie(context, rules, (pair.name, name, pair.value), out, seen),
         }
     }
@@ -224,7 +244,8 @@ fn from_browser(context: &ToApp<'_>, line: &[u8], out: &mut Vec<u8>, seen: &mut 
         stray(&mut seen.stray, &shown.name);
     }
     seen.shown.retain(|shown| !doubled.contains(&shown.role));
-    let whole: SmallVec<[Role; 4]> = seen.shown.iter().filter(|one| is_whole(&seen.shown, one)).map(|one| one.role).collect();
+    let whole: SmallVec<[Role; 4]> =
+        seen.shown.iter().filter(|one| is_whole(&seen.shown, one)).map(|one| one.role).collect();
     seen.shown.retain(|shown| whole.contains(&shown.role));
     for shown in &seen.shown {
         push(out, rules.app_spelling(&shown.name, context.rules), &shown.value);
@@ -242,7 +263,9 @@ fn token_cookie(
     let renamed = as_sent.len() != name.len();
     let disposition = rules.token_disposition(name);
     let goes = match disposition {
-        Disposition::Prefix | Disposition::Pass | Disposition::AsIs => renamed == context.rules.renames(disposition),
+        Disposition::Prefix | Disposition::Pass | Disposition::AsIs => {
+            renamed == context.rules.renames(disposition)
+        }
         // What the vault holds, the browser cannot replace.
         Disposition::Vault => {
             let held = context.session.is_some_and(AppSession::has_token);
@@ -269,7 +292,9 @@ fn plain_cookie(
     seen: &mut Seen,
 ) {
     let vaulted = || {
-        context.session.is_some_and(|session| session.vault().iter().any(|held| cookie::folds_to(name, held.name)))
+        context
+            .session
+            .is_some_and(|session| session.vault().iter().any(|held| cookie::folds_to(name, held.name)))
     };
     let exception = rules.exception(name);
     let renamed = as_sent.len() != name.len();
@@ -300,7 +325,11 @@ fn hides(context: &ToApp<'_>, rules: Option<&SessionRules>, pair: cookie::Pair<'
         return true;
     }
     // `a,CFID=1`, `a=1,CFID=2`.
-    pair.name.split(|&octet| octet == b',').skip(1).chain(pair.value.split(|&octet| octet == b',').skip(1)).any(managed)
+    pair.name
+        .split(|&octet| octet == b',')
+        .skip(1)
+        .chain(pair.value.split(|&octet| octet == b',').skip(1))
+        .any(managed)
 }
 
 fn stray(strays: &mut SmallVec<[Box<[u8]>; 2]>, name: &[u8]) {

@@ -9,14 +9,14 @@ use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
 use super::app_session::Edit;
+use super::classify::Managed;
 use super::passed::HttpOnlyCookie;
 use super::rules::{AppRules, Disposition, SessionRules};
-use super::classify::Managed;
 use super::to_app::{Shown, inner_mount, is_token_value};
 use super::vault::{Carrier, Role, Vault};
 use crate::time::Timestamp;
-use crate::wire::set_cookie::{self, Lifetime, SetCookie};
 use crate::wire::jar;
+use crate::wire::set_cookie::{self, Lifetime, SetCookie};
 
 mod references;
 
@@ -99,12 +99,18 @@ pub fn read<'a>(context: &ToClient<'a>, fields: &'a [HeaderValue], shown: &'a [S
     let sets: SmallVec<[(&HeaderValue, SetCookie<'a>); 4]> = sets.collect();
     let now = i64::try_from(context.now.secs()).unwrap_or(i64::MAX);
     let goes_to_vault = |set: &SetCookie<'_>| {
-        rules.plain_disposition(set.name(), set.http_only(), set.lifetime(now) == Lifetime::Session) == Disposition::Vault
+        rules.plain_disposition(set.name(), set.http_only(), set.lifetime(now) == Lifetime::Session)
+            == Disposition::Vault
     };
     for (field, set) in &sets {
-        let held = || context.vault.is_some_and(|vault| vault.iter().any(|held| held.role == Role::Plain && held.name == set.name()));
+        let held = || {
+            context.vault.is_some_and(|vault| {
+                vault.iter().any(|held| held.role == Role::Plain && held.name == set.name())
+            })
+        };
         // What one answer deletes and sets anew is one cookie: both fields go the same way.
-        let vaulted = held() || sets.iter().any(|(_, other)| other.name() == set.name() && goes_to_vault(other));
+        let vaulted =
+            held() || sets.iter().any(|(_, other)| other.name() == set.name() && goes_to_vault(other));
         one(context, rules, (field, set), vaulted, &mut from_app);
     }
     fold(&mut from_app.edits);
@@ -112,7 +118,8 @@ pub fn read<'a>(context: &ToClient<'a>, fields: &'a [HeaderValue], shown: &'a [S
     for part in shown {
         let replaced = from_app.edits.iter().take(said).any(|edit| same_token(edit.role, part.role));
         // What is held already has not been renewed by being shown.
-        let held = shown.iter().filter(|other| same_token(other.role, part.role)).all(|other| holds(context, other));
+        let held =
+            shown.iter().filter(|other| same_token(other.role, part.role)).all(|other| holds(context, other));
         if !replaced && !held {
             from_app.edits.push(accepted(rules, context, part));
         }
@@ -166,7 +173,8 @@ fn moved_node(context: &ToClient<'_>, part: &Managed<'_>, value: &[u8]) -> bool 
     let stem = |value: &[u8]| value.split(|&octet| octet == b'.').next().unwrap_or_default().to_vec();
     let Role::Token { token, part: at } = part.role else { return false };
     let held = context.vault.and_then(|vault| vault.part(token, at));
-    part.rule.path_param.is_some() && held.is_some_and(|held| held.value != value && stem(held.value) == stem(value))
+    part.rule.path_param.is_some()
+        && held.is_some_and(|held| held.value != value && stem(held.value) == stem(value))
 }
 
 /// A plain cookie for the vault, by the rules of a browser.
@@ -202,7 +210,9 @@ fn edit<'a>(
         name: set.name(),
         value: (lifetime != Lifetime::Delete).then(|| set.value()),
         // A token with no path of its own belongs to the whole app: that is what its engine means by it.
-        path: path.unwrap_or_else(|| if role == Role::Plain { jar::default_path(context.app_path.as_bytes()) } else { b"/" }),
+        path: path.unwrap_or_else(|| {
+            if role == Role::Plain { jar::default_path(context.app_path.as_bytes()) } else { b"/" }
+        }),
         // A token is for the app, wherever it is served.
         host: if role == Role::Plain { domain.unwrap_or_else(|| public_host(context)) } else { b"" },
         subdomains: role == Role::Plain && domain.is_some(),
@@ -225,9 +235,9 @@ fn leads_astray(path: &[u8], mount: &[u8], context: &ToClient<'_>) -> bool {
 fn fold(edits: &mut SmallVec<[Edit<'_>; 4]>) {
     let mut at = 0;
     while at < edits.len() {
-        let overtaken = edits.get(at).is_some_and(|edit| {
-            edits.iter().skip(at + 1).any(|later| edit.is_about_same(later))
-        });
+        let overtaken = edits
+            .get(at)
+            .is_some_and(|edit| edits.iter().skip(at + 1).any(|later| edit.is_about_same(later)));
         if overtaken {
             edits.remove(at);
         } else {
@@ -269,11 +279,14 @@ fn relay(
     let named = set.path();
     let renamed = context.rules.renames(disposition);
     // Without a path of its own it gets the directory of the page: said aloud where that is outside of the app.
-    let by_default = mount.to_public(std::str::from_utf8(jar::default_path(context.app_path.as_bytes())).unwrap_or("/"));
+    let by_default =
+        mount.to_public(std::str::from_utf8(jar::default_path(context.app_path.as_bytes())).unwrap_or("/"));
     let by_default = if by_default.len() > 1 { by_default.trim_end_matches('/') } else { &by_default };
     let mapped = match named {
         Some(path) => Some(public_path(context, path)),
-        None if mount.is_case_insensitive() || !mount.contains(by_default) => Some(public_path(context, by_default.as_bytes())),
+        None if mount.is_case_insensitive() || !mount.contains(by_default) => {
+            Some(public_path(context, by_default.as_bytes()))
+        }
         None => None,
     };
     let name = if renamed { context.rules.prefixed(set.name()) } else { set.name().to_vec() };
@@ -328,7 +341,8 @@ fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
         // Browsers compare paths with case: only the root covers every spelling of the mount.
         return b"/".to_vec();
     }
-    let inside = std::str::from_utf8(path).ok().filter(|path| path.len() > 1).map(|path| mount.to_public(path));
+    let inside =
+        std::str::from_utf8(path).ok().filter(|path| path.len() > 1).map(|path| mount.to_public(path));
     match inside {
         Some(public) if mount.contains(&public) => public.into_owned().into_bytes(),
         _ => mount.cookie_path().as_bytes().to_vec(),
@@ -341,7 +355,8 @@ fn public_host<'a>(context: &ToClient<'a>) -> &'a [u8] {
 
 /// The host of an authority, without its port.
 pub(super) fn host_of(authority: &str) -> &str {
-    let host = authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
+    let host =
+        authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
     host.map_or(authority, |(host, _)| host)
 }
 

@@ -99,7 +99,8 @@ pub fn clean<'a, 'r>(
     }
     let path = cut_path(session, rules.mount.prefix().len(), public_path);
     let query = public_query.map(|query| {
-        let mapped = |name: &str| session.url_tokens.iter().any(|url_token| query::key_is(name, &url_token.param));
+        let mapped =
+            |name: &str| session.url_tokens.iter().any(|url_token| query::key_is(name, &url_token.param));
         query::cut(query, |name| {
             let raw = is_raw(session, name);
             let map = mapped(name);
@@ -134,7 +135,8 @@ fn cut_reference(
     reference: &str,
     mapped: impl Fn(&str) -> bool,
 ) -> Option<String> {
-    let (rest, fragment) = reference.split_once('#').map_or((reference, None), |(rest, fragment)| (rest, Some(fragment)));
+    let (rest, fragment) =
+        reference.split_once('#').map_or((reference, None), |(rest, fragment)| (rest, Some(fragment)));
     let (base, query) = rest.split_once('?').map_or((rest, None), |(base, query)| (base, Some(query)));
     let start = path_start(base);
     let (origin, public_path) = base.split_at(start);
@@ -156,7 +158,11 @@ fn cut_reference(
 
 /// The token that rides as a segment in `reference`, whether in the public or in the app's own URL space.
 #[must_use]
-pub fn segment_token<'a>(session: &SessionRules, rules: &AppRules, reference: &'a str) -> Option<path::Segment<'a>> {
+pub fn segment_token<'a>(
+    session: &SessionRules,
+    rules: &AppRules,
+    reference: &'a str,
+) -> Option<path::Segment<'a>> {
     if !session.parts().any(|part| part.rule.segment) {
         return None;
     }
@@ -168,13 +174,18 @@ pub fn segment_token<'a>(session: &SessionRules, rules: &AppRules, reference: &'
 /// Where the path begins in an absolute, scheme-relative or path-only reference.
 fn path_start(base: &str) -> usize {
     let authority = base.find("://").map(|at| at + 3).or_else(|| base.starts_with("//").then_some(2));
-    authority.map_or(0, |from| base.get(from..).and_then(|rest| rest.find('/')).map_or(base.len(), |at| from + at))
+    authority
+        .map_or(0, |from| base.get(from..).and_then(|rest| rest.find('/')).map_or(base.len(), |at| from + at))
 }
 
 /// Behind the mount where the path has it, else behind the app's own root.
 fn segment_start(rules: &AppRules, path: &str) -> usize {
     let prefix = rules.mount.prefix();
-    if path.len() >= prefix.len() && rules.mount.contains(path) { prefix.len() } else { inner_mount(rules).min(1) }
+    if path.len() >= prefix.len() && rules.mount.contains(path) {
+        prefix.len()
+    } else {
+        inner_mount(rules).min(1)
+    }
 }
 
 /// A raw name of the app's own engine, in the query or a form.
@@ -194,7 +205,9 @@ fn cut_path<'a>(session: &SessionRules, mount: usize, public_path: &'a str) -> C
         path = Cow::Owned(cut);
     }
     if session.parts().any(|part| part.rule.segment) {
-        while let Some(cut) = path::session_segment(&path, mount).map(|segment| path::cut_segment(&path, &segment)) {
+        while let Some(cut) =
+            path::session_segment(&path, mount).map(|segment| path::cut_segment(&path, &segment))
+        {
             path = Cow::Owned(cut);
         }
     }
@@ -222,13 +235,16 @@ fn read_mapped<'r>(
         if found.tokens.iter().any(|token| token.app == first.app) {
             continue;
         }
-        let Some(rule) = tokens_of(first.app).and_then(|rules| rules.tokens.get(first.token)) else { continue };
+        let Some(rule) = tokens_of(first.app).and_then(|rules| rules.tokens.get(first.token)) else {
+            continue;
+        };
         let mut parts: SmallVec<[Box<[u8]>; 2]> = SmallVec::new();
         let mut present = 0;
         for (at, part) in rule.parts.iter().enumerate() {
-            let names = session.url_tokens.iter().filter(|mapped| {
-                mapped.app == first.app && mapped.token == first.token && mapped.part == at
-            });
+            let names = session
+                .url_tokens
+                .iter()
+                .filter(|mapped| mapped.app == first.app && mapped.token == first.token && mapped.part == at);
             let mut values = names.flat_map(|mapped| {
                 query::params(query).filter(|param| query::key_is(param.key, &mapped.param))
             });

@@ -143,10 +143,14 @@ impl Vault {
     /// creation time, RFC 6265bis 5.7). A cookie too long for a record is refused.
     pub fn put(&mut self, cookie: &Cookie<'_>) -> bool {
         let longest = [cookie.name.len(), cookie.value.len(), cookie.path.len()].into_iter().max();
-        if longest.is_none_or(|length| length > usize::from(u16::MAX)) || cookie.host.len() > usize::from(u8::MAX) {
+        if longest.is_none_or(|length| length > usize::from(u16::MAX))
+            || cookie.host.len() > usize::from(u8::MAX)
+        {
             return false;
         }
-        let mut next = Vec::with_capacity(self.0.len() + HEAD + cookie.name.len() + cookie.value.len() + cookie.host.len() + 8);
+        let mut next = Vec::with_capacity(
+            self.0.len() + HEAD + cookie.name.len() + cookie.value.len() + cookie.host.len() + 8,
+        );
         let replaces = self.iter().any(|old| old.is_same(cookie));
         let mut placed = false;
         for old in self.iter() {
@@ -297,7 +301,9 @@ mod tests {
         for cookie in [host, domain, narrow, Cookie { host: b"A.Example.org", value: b"4", ..host }] {
             assert!(vault.put(&cookie));
         }
-        let sent = |to: &[u8]| vault.iter().filter(|cookie| cookie.is_for(to)).map(|cookie| cookie.value[0]).collect::<Vec<_>>();
+        let sent = |to: &[u8]| {
+            vault.iter().filter(|cookie| cookie.is_for(to)).map(|cookie| cookie.value[0]).collect::<Vec<_>>()
+        };
         assert_eq!(sent(b"a.example.org"), b"42");
         assert_eq!(sent(b"b.EXAMPLE.org"), b"2");
         assert_eq!(sent(b"example.org"), b"23");

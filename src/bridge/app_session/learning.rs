@@ -29,7 +29,7 @@ impl AppSession {
                 Outcome::Renewed => learned.renewed |= decides,
                 Outcome::Stale => learned.stale |= decides,
                 Outcome::Changed if decides => learned.changed = true,
-                Outcome::Changed => learned.rolled = true,
+                Outcome::Changed => (learned.rolled, learned.other_changed) = (true, true),
             }
         }
     }
