@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_not_wanted_takes_no_place_on_a_page() {
         let registry = registry(50);
-        let even = |session: &Session| session.created.secs() % 2 == 0;
+        let even = |session: &Session| session.created.secs().is_multiple_of(2);
         let (page, more) = page(&registry, None, 25, even);
         assert_eq!((page.len(), more), (25, false));
     }

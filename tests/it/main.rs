@@ -4,5 +4,7 @@
 
 mod support;
 
+/// What operators see and may do, and what they never see.
+mod admin;
 /// A person moves between apps whose sessions would die without the bridge.
 mod parallel;

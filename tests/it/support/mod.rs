@@ -93,6 +93,11 @@ impl World {
         Browser::new(self.front.clone(), "apps.example.org")
     }
 
+    /// Connections to the apps, as the proxy makes them.
+    pub(crate) fn dialer(&self) -> Dialer {
+        dialer(&self.apps)
+    }
+
     /// The metrics as they are scraped.
     pub(crate) fn metrics(&self) -> String {
         self.core.metrics().encode()
