@@ -4,5 +4,9 @@
 
 mod support;
 
+/// What two servers could read in two ways is refused, or made plain.
+mod framing;
 /// A person moves between apps whose sessions would die without the bridge.
 mod parallel;
+/// Statuses, reason words, what passes byte for byte, streams.
+mod surface;
