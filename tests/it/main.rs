@@ -6,5 +6,9 @@ mod support;
 
 /// What operators see and may do, and what they never see.
 mod admin;
+/// What two servers could read in two ways is refused, or made plain.
+mod framing;
 /// A person moves between apps whose sessions would die without the bridge.
 mod parallel;
+/// Statuses, reason words, what passes byte for byte, streams.
+mod surface;
