@@ -269,7 +269,12 @@ impl Registry {
             if session.phase() != Phase::Pending {
                 return Err(Refusal::Bound);
             }
-            let issued = session.app(app).map(|app| app.renewed).ok_or(Refusal::Unknown)?;
+            let held = session.app(app).ok_or(Refusal::Unknown)?;
+            if held.adopted {
+                // Whoever took it over is pending as well until its own cookie comes back; a token is taken once.
+                return Err(Refusal::Bound);
+            }
+            let issued = held.renewed;
             if !(Orphan { issued, address: session.address }).may_go_to(address, now) {
                 return Err(Refusal::Stale);
             }

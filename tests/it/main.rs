@@ -6,3 +6,6 @@ mod support;
 
 /// A person moves between apps whose sessions would die without the bridge.
 mod parallel;
+
+/// Tokens that arrive in URLs: the checks of the security page, and the Builder workflow.
+mod url_tokens;

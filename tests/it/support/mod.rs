@@ -16,6 +16,7 @@ use sessionbridge::telemetry::access::AccessLog;
 use sessionbridge::time::Timestamp;
 
 mod browser;
+pub(crate) mod stage;
 
 pub(crate) use browser::{Answer, Browser};
 
