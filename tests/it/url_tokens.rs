@@ -568,6 +568,7 @@ fn u16_no_token_is_in_anything_that_the_proxy_writes() {
         let mut told = vec![
             browser.visit(&link(&pair)).await,
             browser.visit(&link(&pair)).await,
+            world.browser().visit(&link(&pair)).await,
             browser.get(&link("builderCFID=999&builderCFTOKEN=PLANTED-87654321")).await,
             browser.get(&link("CFID=5&CFTOKEN=PLANTED-87654321")).await,
             browser.get("/AppB/index.jsp;jsessionid=PLANTED-87654321").await,
