@@ -9,3 +9,6 @@ mod parallel;
 
 /// Tokens that arrive in URLs: the checks of the security page, and the Builder workflow.
 mod url_tokens;
+
+/// Sign-outs: seen in an app, asked of the bridge; and what a sign-in does to the bridge cookie.
+mod sign_out;

@@ -17,7 +17,10 @@ fn acf(name: &str) -> SimOptions {
 
 /// An app with a Builder extension; `more` are further lines of its table.
 fn builder_world(more: &str) -> World {
-    World::new(&format!("{TRUST}{}", app("appA", "acf-strict", "10m", &format!("{BUILDER}\n{more}"))), [acf("AppA")])
+    World::new(
+        &format!("{TRUST}{}", app("appA", "acf-strict", "10m", &format!("{BUILDER}\n{more}"))),
+        [acf("AppA")],
+    )
 }
 
 /// What ColdFusion Builder is: a client that returns no cookies.
@@ -60,7 +63,8 @@ fn is_clean(answer: &Answer, to: &str) {
 /// True where nothing that the app has been asked holds `secret`.
 fn never_saw(world: &World, name: &str, secret: &str) -> bool {
     world.seen(name).iter().all(|seen| {
-        let fields = seen.headers.values().all(|value| !String::from_utf8_lossy(value.as_bytes()).contains(secret));
+        let fields =
+            seen.headers.values().all(|value| !String::from_utf8_lossy(value.as_bytes()).contains(secret));
         fields && !seen.path_and_query.contains(secret)
     })
 }
@@ -95,7 +99,8 @@ fn u2_a_pair_bound_to_somebody_else_is_cut() {
         owner.get(INDEX).await;
         owner.get(INDEX).await;
         let seen = world.seen("AppA").last().unwrap().clone();
-        let (id, token) = (cookie_of(&seen.headers, "CFID").unwrap(), cookie_of(&seen.headers, "CFTOKEN").unwrap());
+        let (id, token) =
+            (cookie_of(&seen.headers, "CFID").unwrap(), cookie_of(&seen.headers, "CFTOKEN").unwrap());
         let answer = thief.visit(&link(&format!("builderCFID={id}&builderCFTOKEN={token}"))).await;
         is_clean(&answer, CLEAN);
         assert!(!bridge_set(&answer));
@@ -236,7 +241,17 @@ fn u9_odd_values_are_cut_and_never_in_a_header() {
         let world = builder_world("");
         let mut browser = world.browser();
         let long = "7".repeat(5000);
-        for odd in ["1%0d%0aX-Planted:%20y", "1;%20CFTOKEN=z", "1%3B%20CFTOKEN=z", &long, "0", "-1", "1,2", "abc", ""] {
+        for odd in [
+            "1%0d%0aX-Planted:%20y",
+            "1;%20CFTOKEN=z",
+            "1%3B%20CFTOKEN=z",
+            &long,
+            "0",
+            "-1",
+            "1,2",
+            "abc",
+            "",
+        ] {
             let answer = browser.visit(&link(&format!("builderCFID={odd}&builderCFTOKEN=87654321"))).await;
             assert_eq!(answer.status, 303, "{odd}");
             assert!(!bridge_set(&answer), "{odd}");
@@ -260,11 +275,17 @@ fn u10_the_clean_url_is_on_our_own_host() {
         let mut options = acf("AppA");
         options.mount = "/".to_owned();
         let world = World::new(&toml, [options]);
-        for path in ["//evil.com/x", "//evil.com", "/%5Cevil.com/", "/https:evil.com", "///evil.com/%0d%0aX:y"] {
+        for path in
+            ["//evil.com/x", "//evil.com", "/%5Cevil.com/", "/https:evil.com", "///evil.com/%0d%0aX:y"]
+        {
             let answer = world.browser().visit(&format!("{path}?builderCFID=1&builderCFTOKEN=2")).await;
             let location = answer.header("location").unwrap_or("-");
             let ours = location.starts_with("http://apps.example.org/");
-            assert!(answer.status == 303 && ours || answer.status == 400, "{path}: {} {location}", answer.status);
+            assert!(
+                answer.status == 303 && ours || answer.status == 400,
+                "{path}: {} {location}",
+                answer.status
+            );
         }
         let answer = world.browser().visit("//evil.com/x?builderCFID=1&builderCFTOKEN=2").await;
         assert_eq!(answer.header("location"), Some("http://apps.example.org//evil.com/x"));
@@ -308,7 +329,8 @@ fn u12_a_frame_an_image_and_a_script_adopt_nothing() {
 #[test]
 fn u13_a_post_adopts_nothing() {
     for site in ["cross-site", "same-origin", "none"] {
-        let headers = [("sec-fetch-site", site), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        let headers =
+            [("sec-fetch-site", site), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
         run(adopts_nothing(&headers, Method::POST));
     }
 }
@@ -387,8 +409,11 @@ fn u15_the_whole_fixation_play_gives_the_attacker_nothing() {
                 let mut replay = world.browser();
                 planted.iter().for_each(|(name, value)| replay.plant(name, value, "/"));
                 let form = format!("CFID={id}&CFTOKEN={token}");
-                let answers =
-                    [replay.get(&target).await, replay.follow(&target).await, replay.post(&target, &form).await];
+                let answers = [
+                    replay.get(&target).await,
+                    replay.follow(&target).await,
+                    replay.post(&target, &form).await,
+                ];
                 for answer in answers {
                     assert!(!answer.text().contains("ann"), "{planted:?} {target}: {}", answer.text());
                 }
@@ -409,9 +434,10 @@ fn two_hosts() -> World {
 /// The pair of the session with AppA, as AppA prints it into links.
 fn named_pair(world: &World) -> String {
     let label = world.app("AppA").with(|sim| sim.sessions().last().unwrap().label.clone());
-    let seen = world.seen("AppA").into_iter().rev().find(|seen| {
-        seen.session.as_deref() == Some(&label) && cookie_of(&seen.headers, "CFID").is_some()
-    });
+    let seen =
+        world.seen("AppA").into_iter().rev().find(|seen| {
+            seen.session.as_deref() == Some(&label) && cookie_of(&seen.headers, "CFID").is_some()
+        });
     let seen = seen.unwrap();
     let part = |name| cookie_of(&seen.headers, name).unwrap();
     format!("AID={}&ATOKEN={}", part("CFID"), part("CFTOKEN"))
@@ -543,7 +569,8 @@ fn u16_no_token_is_in_anything_that_the_proxy_writes() {
     use sessionbridge::telemetry::log::{Access, Format, LogOptions};
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("access.log");
-    let options = LogOptions { level: "trace".into(), format: Format::Json, access: Access::File(file.clone()) };
+    let options =
+        LogOptions { level: "trace".into(), format: Format::Json, access: Access::File(file.clone()) };
     let (access, writing) = AccessLog::open(&options).unwrap();
     let (sink, mut said) = (Sink::default(), Vec::new());
     let writer = sink.clone();
@@ -554,16 +581,24 @@ fn u16_no_token_is_in_anything_that_the_proxy_writes() {
     run(async {
         let toml = format!(
             "{TRUST}{}{}",
-            app("appA", "acf-strict", "1m", &format!("{BUILDER}\nsign_out.request = \"GET /AppA/logout.cfm\"")),
+            app(
+                "appA",
+                "acf-strict",
+                "1m",
+                &format!("{BUILDER}\nsign_out.request = \"GET /AppA/logout.cfm\"")
+            ),
             app("appB", "servlet", "1m", "")
         );
-        let apps = [acf("AppA").timeout_ms(60_000), SimOptions::new(Profile::Servlet, "AppB").timeout_ms(60_000)];
+        let apps =
+            [acf("AppA").timeout_ms(60_000), SimOptions::new(Profile::Servlet, "AppB").timeout_ms(60_000)];
         let world = World::staged(&toml, apps, &[], access.clone());
         let pair = orphan(&world).await;
         let mut browser = world.browser();
         let planted = "PLANTED-87654321";
         browser.plant("CFTOKEN", planted, "/");
-        browser.headers.insert("referer", format!("http://apps.example.org/AppA/?CFTOKEN={planted}").parse().unwrap());
+        browser
+            .headers
+            .insert("referer", format!("http://apps.example.org/AppA/?CFTOKEN={planted}").parse().unwrap());
         secrets.extend([value(&pair, "builderCFTOKEN").to_owned(), planted.to_owned()]);
         let mut told = vec![
             browser.visit(&link(&pair)).await,
@@ -624,7 +659,8 @@ fn s2_2_a_builder_pair_becomes_the_sessions_and_nobody_elses() {
         let pair = orphan(&world).await;
         let cross = world.browser().navigate(&link(&pair), "cross-site").await;
         let half = world.browser().visit(&link(pair.split('&').next().unwrap())).await;
-        let form = [("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        let form =
+            [("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
         let posted = world.browser().send(Method::POST, &link(&pair), &form, Bytes::new()).await;
         assert!(!bridge_set(&cross) && !bridge_set(&half));
         assert_ne!(posted.json()["session"], "s1");
@@ -694,7 +730,9 @@ fn s2_7_the_whole_workflow_begins_one_session() {
 #[test]
 fn s2_8_the_pair_converts_wherever_it_stands_in_the_query() {
     run(async {
-        for shape in ["{}&x=1", "x=1&{}", "x=1&{}&jsessionid=8430a3f7c1d2e4b5a697", "x=1&jsessionid=84&{}", "x=1;{}"] {
+        for shape in
+            ["{}&x=1", "x=1&{}", "x=1&{}&jsessionid=8430a3f7c1d2e4b5a697", "x=1&jsessionid=84&{}", "x=1;{}"]
+        {
             let world = builder_world("");
             let pair = orphan(&world).await;
             let page = world.browser().follow(&link(&shape.replace("{}", &pair))).await;
@@ -718,7 +756,8 @@ fn s2_10_a_hand_over_may_change_the_user_agent_and_heartbeats_show_the_last_one(
         again.headers.insert("user-agent", "Mozilla/4.0 (compatible; MSIE 7.0)".parse().unwrap());
         assert_ne!(again.get(&link(&pair)).await.json()["session"], "s1", "once");
         pass(400.0).await;
-        let agents: Vec<_> = world.beats("AppA").iter().map(|beat| beat.headers["user-agent"].clone()).collect();
+        let agents: Vec<_> =
+            world.beats("AppA").iter().map(|beat| beat.headers["user-agent"].clone()).collect();
         assert!(!agents.is_empty());
         assert!(agents.iter().all(|agent| agent == "Mozilla/4.0 (compatible; MSIE 7.0)"), "{agents:?}");
     });
@@ -736,7 +775,10 @@ fn s4_4_a_thousand_guesses_adopt_nothing_and_are_soon_not_looked_at() {
         assert_eq!(world.metric("url_tokens", &["adopted"]), 0);
         assert!(world.metric("url_tokens", &["refused"]) <= 6);
         assert!(world.metric("url_tokens", &["rate_limited"]) >= 990);
-        assert!(!bridge_set(&world.browser().visit(&link(&pair)).await), "even the right pair, from there, now");
+        assert!(
+            !bridge_set(&world.browser().visit(&link(&pair)).await),
+            "even the right pair, from there, now"
+        );
         assert_eq!(world.starts("AppA"), 1);
     });
 }

@@ -181,7 +181,8 @@ impl World {
 /// The value of a cookie among request headers.
 pub(crate) fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
     let pairs = text(headers, "cookie").split("; ").filter_map(|pair| pair.split_once('='));
-    let mut values = pairs.filter(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned());
+    let mut values =
+        pairs.filter(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned());
     let first = values.next();
     assert!(values.next().is_none(), "{name} twice");
     first
