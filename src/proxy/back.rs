@@ -202,7 +202,9 @@ impl Exchange<'_> {
                 session.timeline.note(self.inbound.now, Some(self.app()), What::AdoptedCookie)
             });
         }
-        if (effect.renew || adopted) && visit.gives.is_none() {
+        // A button clicked twice: the answer to the first click, with the id that it brought, may never have been read.
+        let once_more = visit.replaced && self.form && !slot.with(|session| session.has_ended());
+        if (effect.renew || adopted || once_more) && visit.gives.is_none() {
             proxy.renew(&slot, visit, self.inbound);
         }
         returned.fields.extend(self.janitor(proxy, departed, adopted));

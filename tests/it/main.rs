@@ -12,3 +12,9 @@ mod framing;
 mod parallel;
 /// Statuses, reason words, what passes byte for byte, streams.
 mod surface;
+
+/// Tokens that arrive in URLs: the checks of the security page, and the Builder workflow.
+mod url_tokens;
+
+/// Sign-outs: seen in an app, asked of the bridge; and what a sign-in does to the bridge cookie.
+mod sign_out;
