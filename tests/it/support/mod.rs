@@ -16,6 +16,9 @@ use sessionbridge::telemetry::access::AccessLog;
 use sessionbridge::time::Timestamp;
 
 mod browser;
+pub(crate) mod live;
+pub(crate) mod plain;
+pub(crate) mod scripted;
 
 pub(crate) use browser::{Answer, Browser};
 
