@@ -194,7 +194,7 @@ fn json_reply(value: &Value) -> Response<Body> {
 
 /// RFC 3339 with milliseconds.
 #[must_use]
-pub fn rfc3339(at: Timestamp) -> String {
+pub(super) fn rfc3339(at: Timestamp) -> String {
     let millis = i64::try_from(at.millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map(|at| format!("{at:.3}")).unwrap_or_default()
 }

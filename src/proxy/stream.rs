@@ -25,7 +25,7 @@ use crate::wire::ws::{self, Frames};
 
 /// An ordinary request of a person that is in flight at an app. Dropping it counts it off.
 #[derive(Debug)]
-pub struct InFlight {
+pub(super) struct InFlight {
     slot: Arc<Slot>,
     app: AppIx,
     clock: Clock,
@@ -34,7 +34,7 @@ pub struct InFlight {
 impl InFlight {
     /// One that was counted under the session's lock just now.
     #[must_use]
-    pub const fn new(slot: Arc<Slot>, app: AppIx, clock: Clock) -> Self {
+    pub(super) const fn new(slot: Arc<Slot>, app: AppIx, clock: Clock) -> Self {
         Self { slot, app, clock }
     }
 }
@@ -52,7 +52,7 @@ impl Drop for InFlight {
 
 /// A stream that is open. Dropping it ends the presence that it was.
 #[derive(Debug)]
-pub struct Open {
+pub(super) struct Open {
     slot: Option<Arc<Slot>>,
     agenda: Agenda,
     clock: Clock,
@@ -77,7 +77,7 @@ impl Drop for Open {
 
 /// True for an answer that is a stream of events.
 #[must_use]
-pub fn is_events(headers: &HeaderMap) -> bool {
+pub(super) fn is_events(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..17).is_some_and(|head| head.eq_ignore_ascii_case(b"text/event-stream"))
     })
