@@ -6,3 +6,12 @@ mod support;
 
 /// A person moves between apps whose sessions would die without the bridge.
 mod parallel;
+
+/// Heartbeats: what they carry, when they go out, what their answers mean.
+mod heartbeat;
+
+/// The three clocks of a bridge session.
+mod clocks;
+
+/// WebSockets and event streams.
+mod streams;
