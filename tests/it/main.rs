@@ -15,3 +15,6 @@ mod clocks;
 
 /// WebSockets and event streams.
 mod streams;
+
+/// Tokens that change while requests are on their way; jars that others have filled.
+mod rotation;
