@@ -127,6 +127,14 @@ pub struct Judged {
     pub now: Timestamp,
 }
 
+/// A heartbeat's answer that was overtaken says nothing; it is no longer in flight.
+pub fn overtaken(session: &mut Session, rules: &AppRules) {
+    if let Some(app) = session.app_mut(rules.app) {
+        app.beat.in_flight = false;
+        app.beat.count = app.beat.count.wrapping_add(1);
+    }
+}
+
 /// Records a heartbeat's verdict for the app of `rules`. Its cookies have been learned before.
 pub fn beat(session: &mut Session, rules: &AppRules, judged: &Judged) {
     let Some(app) = session.app_mut(rules.app) else { return };

@@ -74,7 +74,7 @@ impl AppRules {
     /// True where the cookie `name` is one of `own` (see [`super::to_app::ToApp::own_cookies`]), so that this app may neither
     /// see nor set it.
     #[must_use]
-    pub fn is_reserved(&self, own: &[&str], name: &[u8]) -> bool {
+    pub fn is_reserved(&self, own: &[Box<str>], name: &[u8]) -> bool {
         own.iter().any(|own| match own.strip_suffix('.') {
             Some(app) => {
                 *app != *self.name && name.strip_prefix(own.as_bytes()).is_some_and(|rest| !rest.is_empty())

@@ -229,7 +229,7 @@ pub(crate) fn to_app_with<'a>(
         authority: HOST,
         host: &host,
         own: false,
-        own_cookies: &[BRIDGE, "bridge", "appA.", "appB."],
+        own_cookies: &[BRIDGE, "bridge", "appA.", "appB."].map(Box::from),
         adopting: false,
         now: at(0),
     };

@@ -32,7 +32,7 @@ pub struct ToApp<'a> {
     pub own: bool,
     /// The proxy's cookies, which no app may see. One that ends with a dot (`appB.`) stands for all cookies renamed for that
     /// app, and does not concern the app itself: one list serves all.
-    pub own_cookies: &'a [&'a str],
+    pub own_cookies: &'a [Box<str>],
     /// True where cookies that the browser shows for the app go to it, to be adopted if it takes them.
     pub adopting: bool,
     /// Now.

@@ -77,7 +77,7 @@ pub fn take_set_cookies(headers: &mut HeaderMap) -> SetCookies {
 /// Takes Set-Cookie fields out that would set or delete one of the proxy's own cookies (`own` are their names, as in
 /// [`super::to_app::ToApp::own_cookies`]): no app may plant an id in a browser. Nameless ones go too: a browser sends
 /// `=bridge=x` back as `bridge=x`.
-pub fn drop_own(rules: &AppRules, fields: &mut SetCookies, own: &[&str]) {
+pub fn drop_own(rules: &AppRules, fields: &mut SetCookies, own: &[Box<str>]) {
     fields.retain(|field| {
         let name = field.as_bytes().split(|octet| matches!(octet, b'=' | b';')).next().unwrap_or_default();
         let nameless = name.trim_ascii().is_empty();

@@ -46,7 +46,8 @@ impl Exchange<'_> {
     ) -> Result<Returned, Error> {
         let now = proxy.now();
         crate::wire::hop::strip_response(&mut answer.headers);
-        let taken = to_client::take_set_cookies(&mut answer.headers);
+        let mut taken = to_client::take_set_cookies(&mut answer.headers);
+        to_client::drop_own(&self.route.rules, &mut taken, self.map.own_cookies());
         let authority = own::authority_of(&departed.chosen.upstream);
         let host = departed
             .head
@@ -181,7 +182,7 @@ impl Exchange<'_> {
             returned.fields.extend(self.janitor(proxy, departed, false));
             return Ok(());
         };
-        if effect.learned.first || effect.learned.changed {
+        if effect.learned.first || effect.learned.changed || effect.learned.other_changed {
             proxy.own_tokens(self.map, self.app(), &slot);
         }
         if effect.arm {

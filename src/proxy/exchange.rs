@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::Proxy;
 use super::error::Error;
 use super::inbound::Inbound;
-use super::join;
 use super::note::{Note, TokenCame};
 use super::stream::InFlight;
 use super::visit::{Known, Visit};
@@ -149,10 +148,6 @@ impl Exchange<'_> {
         let (inbound, now) = (self.inbound, self.inbound.now);
         let host =
             own::host_header(self.route, &chosen.upstream, &inbound.authority).ok_or(Error::NoUpstream)?;
-        let (ours, nonce) = (
-            self.map.bridge.cookie_name(inbound.client.https),
-            join::nonce_cookie(&self.map.bridge, inbound.client.https),
-        );
         let context = ToApp {
             rules: &self.route.rules,
             session,
@@ -160,7 +155,7 @@ impl Exchange<'_> {
             authority: &inbound.authority,
             host: &host,
             own: false,
-            own_cookies: &[ours, &self.map.bridge.cookie, &nonce],
+            own_cookies: self.map.own_cookies(),
             adopting,
             now,
         };

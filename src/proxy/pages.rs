@@ -143,7 +143,7 @@ impl Proxy {
     fn beat(&self, visit: &Visit) -> Response<Body> {
         if let Some(slot) = &visit.slot {
             let now = self.now();
-            slot.with(|session| session.presence = session.presence.max(now));
+            slot.with(|session| session.seen(self.shared.registry.clocks(), now));
         }
         let mut response = reply::own(StatusCode::OK, "image/gif", String::new());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));

@@ -12,7 +12,8 @@ use http::{HeaderMap, HeaderValue, Response};
 use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
-use crate::bridge::rules::AppIx;
+use crate::bridge::rules::{AppIx, Clocks};
+use crate::bridge::session::Session;
 use crate::clock::Clock;
 use crate::net::body::Body;
 use crate::net::upgrade::{self, CloseFrame, Splice};
@@ -56,6 +57,7 @@ pub(super) struct Open {
     slot: Option<Arc<Slot>>,
     agenda: Agenda,
     clock: Clock,
+    clocks: Clocks,
     shard: Rc<Shard>,
     app: AppIx,
     kind: StreamKind,
@@ -66,10 +68,7 @@ impl Drop for Open {
         self.shard.stream_closed(self.app.index(), self.kind);
         let Some(slot) = &self.slot else { return };
         let now = self.clock.now();
-        slot.with(|session| {
-            session.streams = session.streams.saturating_sub(1);
-            session.presence = session.presence.max(now);
-        });
+        slot.with(|session| session.stream_closed(&self.clocks, now));
         // The session may end sooner now than it was watched for.
         self.agenda.put(slot, Watch::End);
     }
@@ -88,12 +87,13 @@ impl Proxy {
     pub(super) fn open_stream(&self, slot: Option<&Arc<Slot>>, app: AppIx, kind: StreamKind) -> Open {
         self.shard.stream_opened(app.index(), kind);
         if let Some(slot) = slot {
-            slot.with(|session| session.streams = session.streams.saturating_add(1));
+            slot.with(Session::stream_opened);
         }
         Open {
             slot: slot.map(Arc::clone),
             agenda: self.agenda.clone(),
             clock: self.shared.clock,
+            clocks: *self.shared.registry.clocks(),
             shard: Rc::clone(&self.shard),
             app,
             kind,

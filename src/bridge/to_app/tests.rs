@@ -206,8 +206,8 @@ fn adopting_shows_the_apps_own_whole_well_shaped_token_where_the_vault_has_none(
         (cookie_of(&head), seen.shown.len())
     };
     assert_eq!(sees(None, "CFID=1; a=b; CFTOKEN=2"), ("a=b; CFID=1; CFTOKEN=2".into(), 2));
-    assert_eq!(sees(None, "CFID=1; CFTOKEN=bad!"), ("cookies=on".into(), 0));
-    assert_eq!(sees(None, "CFID=1; CFID=3; CFTOKEN=2"), ("cookies=on".into(), 0));
+    assert_eq!(sees(None, "CFID=1; CFTOKEN=bad!"), ("".into(), 0));
+    assert_eq!(sees(None, "CFID=1; CFID=3; CFTOKEN=2"), ("".into(), 0));
     let session = with(&rules, &["CFID=7", "CFTOKEN=8"]);
     assert_eq!(
         sees(Some(&session), "CFID=1; CFTOKEN=2"),

@@ -361,7 +361,7 @@ fn no_app_sets_the_proxys_own_cookie() {
     .into_iter()
     .map(HeaderValue::from_static)
     .collect();
-    drop_own(&servlet(), &mut fields, &["__Host-bridge", "bridge", "appA.", "appB."]);
+    drop_own(&servlet(), &mut fields, &["__Host-bridge", "bridge", "appA.", "appB."].map(Box::from));
     assert_eq!(fields.to_vec(), ["a=1", "bridges=1", "appA.x=1"]);
 }
 
