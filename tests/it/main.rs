@@ -18,3 +18,15 @@ mod url_tokens;
 
 /// Sign-outs: seen in an app, asked of the bridge; and what a sign-in does to the bridge cookie.
 mod sign_out;
+
+/// Heartbeats: what they carry, when they go out, what their answers mean.
+mod heartbeat;
+
+/// The three clocks of a bridge session.
+mod clocks;
+
+/// WebSockets and event streams.
+mod streams;
+
+/// Tokens that change while requests are on their way; jars that others have filled.
+mod rotation;

@@ -18,6 +18,9 @@ use sessionbridge::time::Timestamp;
 mod browser;
 mod raw;
 pub(crate) mod stage;
+pub(crate) mod live;
+pub(crate) mod plain;
+pub(crate) mod scripted;
 
 pub(crate) use browser::{Answer, Browser};
 pub(crate) use raw::{Act, Heard, Reply, Stage, Wire, replies};
