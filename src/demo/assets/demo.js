@@ -172,7 +172,7 @@
   function buildCard(app) {
     const parts = {
       badge: h("span", { class: "badge" }), who: h("p", { class: "who" }), bar: bar(`Time left in the ${app.title}`),
-      count: h("span", { class: "count" }), beat: h("p", { class: "beat" }), dots: h("div", { class: "dots", role: "img" }),
+      count: h("span", { class: "count" }), beat: h("p", { class: "last" }), dots: h("div", { class: "dots", role: "img" }),
     };
     parts.root = h("section", { class: `box card app-${app.name.at(-1)}`, "aria-label": app.title },
       h("header", {}, h("h3", {}, app.title, " ", h("small", {}, app.name)), parts.badge), parts.who,
