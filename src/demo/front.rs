@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fill::fill;
 use super::sim::server::SimHandle;
-use super::view;
+use super::view::{self, Asker};
 use crate::app::core::Core;
 
 const START: &str = include_str!("assets/start.html");
@@ -148,7 +148,7 @@ impl Side {
 
     fn state(&self, headers: &HeaderMap) -> String {
         let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-        let state = view::state(&self.apps, self.core.as_ref(), view::cookie_names(lines));
+        let state = view::state(&self.apps, self.core.as_ref(), Asker::read(lines));
         serde_json::to_string(&state).unwrap_or_default()
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn time_sheet(look: &Look<'_>) -> String {
         "<p class=\"note unsaved\">Not saved yet in this session.</p>".to_owned()
     } else {
         let sum = kept.iter().sum::<f64>();
-        format!("<p class=\"note saved\"><strong>{sum:.1} h</strong> saved in this session.</p>")
+        format!("<p class=\"note saved\"><strong>{} h</strong> saved in this session.</p>", (sum * 100.0).round() / 100.0)
     };
     let body = fill(TIME_SHEET, &[("rows", &rows), ("note", &note)]);
     page(look, "A", (TITLE_A, "Personnel department, intranet"), ("/AppB/index.cfm", TITLE_B), &body)

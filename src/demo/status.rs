@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::sim::server::SimHandle;
-use super::view::{self, State};
+use super::view::{self, Asker, State};
 use crate::app::core::Core;
 
 /// How often the line is written anew.
@@ -36,7 +36,7 @@ pub(super) fn spawn(apps: [SimHandle; 2], core: Core) -> Line {
     let (stop, stopped) = mpsc::channel();
     let work = move || {
         while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-            write(&format!("\r\x1b[2K  {}", text(&view::state(&apps, Some(&core), Vec::new()))));
+            write(&format!("\r\x1b[2K  {}", text(&view::state(&apps, Some(&core), Asker::default()))));
         }
         write("\r\x1b[2K");
     };

@@ -66,8 +66,18 @@ pub(super) struct App {
     session: Option<Remembered>,
     /// The label of the session that a visit touched last, whether it is there or not.
     last_label: Option<String>,
+    /// Without a bridge: whether the browser's cookies still lead to it.
+    reachable: Option<bool>,
     dots: Vec<Dot>,
     bridge: Option<Kept>,
+}
+
+/// Who asks, by the cookies of the request.
+#[derive(Default)]
+pub(super) struct Asker {
+    names: Vec<String>,
+    /// The pair that both applications go by.
+    pair: Option<String>,
 }
 
 /// A session as its application sees it.
@@ -111,11 +121,17 @@ impl App {
 }
 
 /// The state of `apps` at their time, behind the bridge of `core` or behind none.
-pub(super) fn state(apps: &[SimHandle; 2], core: Option<&Core>, cookies: Vec<String>) -> State {
+pub(super) fn state(apps: &[SimHandle; 2], core: Option<&Core>, asker: Asker) -> State {
     let [a, b] = apps;
     let now = a.now();
     let slot = core.and_then(active);
     let mut shown = vec![app(a, TITLE_A, now), app(b, TITLE_B, now)];
+    if core.is_none() {
+        for (shown, handle) in shown.iter_mut().zip(apps) {
+            let pair = asker.pair.as_deref();
+            shown.reachable = Some(pair.is_some_and(|pair| handle.with(|sim| sim.knows(pair))));
+        }
+    }
     let mut bridge = None;
     if let (Some(core), Some(slot)) = (core, slot) {
         let at = Timestamp::from_millis(now);
@@ -126,7 +142,7 @@ pub(super) fn state(apps: &[SimHandle; 2], core: Option<&Core>, cookies: Vec<Str
             }
         });
     }
-    State { now, bridge, apps: shown, cookies }
+    State { now, bridge, apps: shown, cookies: asker.names }
 }
 
 /// The live session whose person was active last.
@@ -221,6 +237,7 @@ fn app(handle: &SimHandle, title: &'static str, now: u64) -> App {
             timeout: sim.options().timeout_ms,
             session: session.map(remembered),
             last_label,
+            reachable: None,
             dots: dots(sim.log(), now),
             bridge: None,
         }
@@ -237,16 +254,24 @@ fn dots<'a>(log: impl IntoIterator<Item = &'a Seen>, now: u64) -> Vec<Dot> {
     recent.map(|seen| Dot { at: seen.at, beat: seen.heartbeat, fresh: seen.fresh }).collect()
 }
 
-/// The names in `Cookie` header lines, each once, in order.
-pub(super) fn cookie_names<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut names = Vec::new();
-    for part in lines.into_iter().flat_map(|line| line.split(';')) {
-        let name = part.split_once('=').map_or("", |(name, _)| name).trim();
-        if !name.is_empty() && !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
+impl Asker {
+    /// From the lines of `Cookie` headers.
+    pub(super) fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut names, mut pair) = (Vec::new(), [None, None]);
+        for (name, value) in lines.into_iter().flat_map(|line| line.split(';')).filter_map(|c| c.split_once('=')) {
+            let name = name.trim();
+            for (part, own) in pair.iter_mut().zip(["CFID", "CFTOKEN"]) {
+                if name == own {
+                    part.get_or_insert(value);
+                }
+            }
+            if !name.is_empty() && !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
         }
+        let [id, token] = pair;
+        Self { names, pair: id.zip(token).map(|(id, token)| format!("{id}_{token}")) }
     }
-    names
 }
 
 #[cfg(test)]
@@ -279,7 +304,7 @@ mod tests {
             SimHandle::new(options(name), Arc::new(move || clock.load(Ordering::Relaxed)))
         });
         ask(&apps[0], "/AppA/index.cfm", false);
-        let shown = state(&apps, None, Vec::new());
+        let shown = state(&apps, None, Asker::default());
         assert_eq!(shown.apps[0].session.as_ref().unwrap().expires, 1_010_000);
         assert_eq!(shown.apps[0].dots, [Dot { at: 1_000_000, beat: false, fresh: true }]);
         assert!(shown.apps[1].session.is_none() && shown.apps[1].last_label.is_none());
@@ -287,18 +312,37 @@ mod tests {
         time.store(1_010_000, Ordering::Relaxed);
         // A heartbeat without a cookie begins a session of its own, which is nobody's.
         ask(&apps[0], "/AppA/ping.cfm", true);
-        let shown = state(&apps, None, Vec::new());
+        let shown = state(&apps, None, Asker::default());
         assert!(shown.apps[0].session.is_none());
         assert_eq!(shown.apps[0].last_label.as_deref(), Some("s1"));
         assert_eq!(shown.apps[0].dots.len(), 2);
 
         time.store(1_070_000, Ordering::Relaxed);
-        assert!(state(&apps, None, Vec::new()).apps[0].dots.is_empty());
+        assert!(state(&apps, None, Asker::default()).apps[0].dots.is_empty());
     }
 
     #[test]
-    fn names_of_cookies_without_their_values() {
-        assert_eq!(cookie_names(["CFID=1; CFTOKEN=2", "x=3;CFID=4; ; =5"]), ["CFID", "CFTOKEN", "x"]);
-        assert!(cookie_names([]).is_empty());
+    fn who_asks_is_known_by_names_and_by_the_first_pair() {
+        let asker = Asker::read(["CFID=1; CFTOKEN=2", "x=3;CFID=4; ; =5"]);
+        assert_eq!(asker.names, ["CFID", "CFTOKEN", "x"]);
+        assert_eq!(asker.pair.as_deref(), Some("1_2"));
+        assert!(Asker::read(["CFID=1"]).pair.is_none());
+        assert!(Asker::read([]).names.is_empty());
+    }
+
+    #[test]
+    fn without_a_bridge_a_session_whose_cookies_are_overwritten_is_out_of_reach() {
+        let options = |name| SimOptions::new(Profile::AcfStrict, name);
+        let apps = ["AppA", "AppB"].map(|name| SimHandle::new(options(name), Arc::new(|| 1_000)));
+        let request = Request::builder().uri("/AppA/index.cfm").body(Bytes::new()).unwrap();
+        let answer = apps[0].with(|sim| sim.handle(1_000, &request, IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        let cookies = answer.response.headers().get_all("set-cookie");
+        let lines: Vec<&str> = cookies.iter().map(|line| line.to_str().unwrap().split(';').next().unwrap()).collect();
+        let reachable = |lines: &[&str]| {
+            let shown = state(&apps, None, Asker::read(lines.iter().copied()));
+            shown.apps.iter().map(|app| app.reachable).collect::<Vec<_>>()
+        };
+        assert_eq!(reachable(&lines), [Some(true), Some(false)]);
+        assert_eq!(reachable(&["CFID=900; CFTOKEN=901"]), [Some(false), Some(false)]);
     }
 }

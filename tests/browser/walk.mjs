@@ -104,8 +104,8 @@ async function withBridge(context, url) {
   check("the hours are still there", await monday(page) === "6.25", await monday(page));
   check("the page says so", (await page.locator("#step-3").innerText()).includes("Same session"));
   check("the browser holds the bridge cookie only", (await cookies(context)).join() === "bridge", await cookies(context));
-  await page.locator(".chip").first().waitFor();
-  check("the panel shows the cookie by its name", await page.locator(".chip").allInnerTexts().then(String) === "bridge");
+  await page.locator(".chips .chip").first().waitFor();
+  check("the panel shows the cookie by its name", await page.locator(".chips .chip").allInnerTexts().then(String) === "bridge");
   check("no link carries an id", !/cfid|cftoken|jsessionid/i.test(
     await page.evaluate(() => [...document.links].map((link) => link.href).join(" "))));
   check("no error in the page's scripts", errors.length === 0, errors);

@@ -115,7 +115,7 @@
   // ── the panel ──────────────────────────────────────────────────────────────────────────────────────────────────
   const CLOCKS = {
     idle: ["No activity", "ends this long after your last click"],
-    presence: ["Page open", "while a page is open, this takes its place"],
+    presence: ["Page open", "in its place while one is open"],
     lifetime: ["Lifetime", "ends then, whatever happens"],
   };
   const panel = $("panel");
@@ -123,6 +123,7 @@
   const clocks = new Map();
   let chips;
   let note;
+  let vault;
   let events;
 
   function bar(label) {
@@ -157,10 +158,10 @@
       panel.append(h("section", { class: "box", "aria-label": "The three clocks" }, h("h3", {}, "Three clocks"), list));
     }
     chips = h("p", { class: "chips" });
-    const said = withBridge ? "All that is in this browser. The applications’ own cookies are in the vault."
-      : "One pair of names for two applications: whoever answers last takes the other’s place.";
-    panel.append(h("section", { class: "box", "aria-label": "Cookies" }, h("h3", {}, "Cookies of this browser"), chips,
-      h("p", { class: "hint" }, said)));
+    vault = h("div", { class: "vault" });
+    panel.append(h("section", { class: "box", "aria-label": "Cookies" }, h("h3", {}, "Cookies in this browser"), chips,
+      withBridge ? vault
+        : h("p", { class: "hint" }, "One pair of names for two applications: whoever answers last takes the other’s place.")));
     if (withBridge) {
       events = h("ol", { class: "events" });
       panel.append(h("details", { class: "box" }, h("summary", {}, "What happened so far"), events));
@@ -193,16 +194,17 @@
     const parts = cards.get(app.name);
     const { session, bridge } = app;
     const gone = !session && app.last_label;
-    const word = bridge?.verdict ? WORDS[bridge.verdict] : session ? "live" : gone ? "gone" : "not visited";
+    const word = bridge?.verdict ? WORDS[bridge.verdict] : session && app.reachable === false ? "out of reach" : session ? "live" : gone ? "gone" : "not visited";
     set(parts.badge, word);
-    parts.badge.dataset.kind = word.replace(" ", "-");
+    parts.badge.dataset.kind = word.replaceAll(" ", "-");
     set(parts.who, session ? `Session ${session.label}, started ${time(session.started)}, ${left(now - session.started)} old`
-      : gone ? `Session ${app.last_label} has ended. ${app.title} has forgotten you.` : "No session yet.");
+      : gone ? `Session ${app.last_label} has ended: you are forgotten here.` : "No session yet.");
     const rest = session ? session.expires - now : 0;
     const text = session ? `${left(rest)} of ${left(app.timeout)}` : `0 s of ${left(app.timeout)}`;
     parts.bar.show(rest / app.timeout, text);
     set(parts.count, text);
-    set(parts.beat, !withBridge ? "Nobody sends heartbeats."
+    set(parts.beat, session && app.reachable === false ? "The other application has overwritten its cookies."
+      : !withBridge ? "Nobody sends heartbeats."
       : !bridge ? "No heartbeats: there is nothing to keep alive."
       : [bridge.beat_at ? `Last heartbeat ${ago(now - bridge.beat_at)}: ${WORDS[bridge.verdict] ?? "on its way"}` : "No heartbeat needed yet",
         bridge.next == null ? "none planned" : `next in ${left(bridge.next - now)}`].join(" · "));
@@ -242,6 +244,15 @@
     chips.replaceChildren(...(names.length ? names.map(chip) : ["none"]));
   }
 
+  function showVault(apps) {
+    const held = apps.filter((app) => app.bridge?.vault.length);
+    const wanted = JSON.stringify(held.map((app) => [app.name, app.bridge.vault]));
+    if (vault.dataset.held === wanted) return;
+    vault.dataset.held = wanted;
+    const line = (app) => h("p", {}, h("span", {}, app.title), ...app.bridge.vault.map((name) => h("span", { class: "chip kept" }, name)));
+    vault.replaceChildren(h("span", { class: "hint" }, held.length ? "In the bridge’s vault, out of reach:" : "The bridge’s vault is empty."), ...held.map(line));
+  }
+
   function showEvents(list) {
     const key = `${list.length} ${list.at(-1)?.at}`;
     if (events.dataset.key === key) return;
@@ -267,6 +278,7 @@
     for (const app of state.apps) showCard(app, at);
     if (withBridge) {
       showClocks(state.bridge, at);
+      showVault(state.apps);
       showEvents(state.bridge?.events ?? []);
     }
     showCookies([...(cookie ? ["bridge"] : []), ...state.cookies]);
