@@ -1,4 +1,5 @@
-//! sessionbridge: a reverse proxy that makes a person's sessions in several old web applications live and end as one.
+//! The map of the house: words, layers, one request, one heartbeat, invariants, recipes.
+#![doc = include_str!("ARCHITECTURE.md")]
 
 pub mod admin;
 pub mod app;

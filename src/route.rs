@@ -52,6 +52,8 @@ pub struct RouteMap {
     routes: Vec<Route>,
     /// Apps whose tokens may be taken over from a URL or a browser's own cookie.
     taken_over: Vec<bool>,
+    /// Names of the proxy's own cookies, and the apps' names with a dot, under which renamed cookies are kept.
+    own_cookies: Vec<Box<str>>,
     /// Indices into `routes`, longest mount first, those that name hosts before those that do not.
     order: Vec<usize>,
     /// `[[rules]]`, first match wins.
@@ -80,7 +82,8 @@ impl RouteMap {
                 }
             }
         }
-        Self { routes, taken_over, order, rules, bridge }
+        let own_cookies = own_cookies(&routes, &bridge);
+        Self { routes, taken_over, own_cookies, order, rules, bridge }
     }
 
     /// The app for `host` (lower case, without port) and the normalised public `path`.
@@ -104,6 +107,12 @@ impl RouteMap {
         self.routes.iter().find(|route| &*route.rules.name == name)
     }
 
+    /// Names of cookies that no app may see or set but its own: see [`crate::bridge::to_app::ToApp::own_cookies`].
+    #[must_use]
+    pub fn own_cookies(&self) -> &[Box<str>] {
+        &self.own_cookies
+    }
+
     /// True where tokens of `app` may be taken over, so that it must be known whose they are.
     #[must_use]
     pub fn takes_over(&self, app: AppIx) -> bool {
@@ -120,4 +129,20 @@ impl RouteMap {
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }
+}
+
+/// The nonce cookie of a round trip between hosts, beside the bridge cookie `name`.
+#[must_use]
+pub fn nonce_cookie(name: &str) -> String {
+    format!("{name}-join")
+}
+
+fn own_cookies(routes: &[Route], bridge: &BridgeRules) -> Vec<Box<str>> {
+    let (plain, tls) = (bridge.cookie_name(false), bridge.cookie_name(true));
+    let mut names: Vec<Box<str>> = vec![plain.into(), nonce_cookie(plain).into()];
+    if tls != plain {
+        names.extend([tls.into(), nonce_cookie(tls).into()]);
+    }
+    names.extend(routes.iter().map(|route| format!("{}.", route.rules.name).into()));
+    names
 }

@@ -8,7 +8,7 @@ use crate::telemetry::log::{Access, Format, LogOptions};
 
 /// `[log]` for the telemetry.
 #[must_use]
-pub fn log(options: &config::LogOptions) -> LogOptions {
+pub(super) fn log(options: &config::LogOptions) -> LogOptions {
     let level = match options.level {
         LogLevel::Off => "off",
         LogLevel::Error => "error",
@@ -34,7 +34,7 @@ pub fn log(options: &config::LogOptions) -> LogOptions {
 
 /// The origins of all apps as upstreams, by their place in the list.
 #[must_use]
-pub fn upstreams(origins: &[OriginText]) -> Vec<Upstream> {
+pub(super) fn upstreams(origins: &[OriginText]) -> Vec<Upstream> {
     let origin = |text: &OriginText| {
         text.as_str().parse().unwrap_or_else(|_| Origin::Memory(text.as_str().to_owned()))
     };

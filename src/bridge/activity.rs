@@ -102,7 +102,7 @@ mod tests {
         let mut cadence = Cadence::default();
         let noticed: Vec<u64> =
             (0..20).filter(|n| cadence.observe(7, Timestamp::from_secs(1000 + n * 60))).collect();
-        assert_eq!(noticed, [6]);
+        assert_eq!(noticed, [5]);
         let mut cadence = Cadence::default();
         let gaps = [60, 61, 3, 60, 45, 60, 60, 12, 60, 60, 60, 1];
         let mut at = 1000;

@@ -54,7 +54,7 @@ pub fn apply(session: &mut Session, rules: &AppRules, answer: &Answer<'_>) -> Ef
     app.last_request = app.last_request.max(answer.now);
     let before = answer.asked.may_sign_out(&rules.sign_out).then(|| app.vault().clone());
     let first_form = answer.form && !app.posted;
-    app.posted |= answer.form;
+    app.posted |= answer.form && answer.status < 500;
     effect.learned = app.learn(answer.sent, answer.edits, answer.now);
     if let Some(before) = before
         && answer.asked.signed_out(&rules.sign_out, answer.status, effect.learned)
@@ -99,7 +99,7 @@ pub fn should_arm(app: &mut AppSession) -> bool {
 /// A token changed in answer to an unsafe method, a form posted to a sign-in page, or, where the app names none, the first
 /// form posted to it (ColdFusion sign-ins often change no token).
 fn signs_in(rules: &AppRules, answer: &Answer<'_>, learned: &Learned, first_form: bool) -> bool {
-    let changed = learned.changed && !learned.gone && answer.sent.unsafe_method;
+    let changed = (learned.changed && !learned.gone || learned.other_changed) && answer.sent.unsafe_method;
     let form =
         if rules.sign_out.login.is_empty() { first_form } else { answer.asked.signs_in(&rules.sign_out) };
     changed || form && answer.status < 500
@@ -127,6 +127,14 @@ pub struct Judged {
     pub now: Timestamp,
 }
 
+/// A heartbeat's answer that was overtaken says nothing; it is no longer in flight.
+pub fn overtaken(session: &mut Session, rules: &AppRules) {
+    if let Some(app) = session.app_mut(rules.app) {
+        app.beat.in_flight = false;
+        app.beat.count = app.beat.count.wrapping_add(1);
+    }
+}
+
 /// Records a heartbeat's verdict for the app of `rules`. Its cookies have been learned before.
 pub fn beat(session: &mut Session, rules: &AppRules, judged: &Judged) {
     let Some(app) = session.app_mut(rules.app) else { return };
@@ -151,3 +159,6 @@ pub fn beat(session: &mut Session, rules: &AppRules, judged: &Judged) {
         session.timeline.note(judged.now, Some(rules.app), What::Heartbeat(judged.verdict));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! One app's part of a bridge session: its vault, and which answers may change it.
 //!
 //! Answers of requests that overlap may each bring a token, in any order. Every token that is applied is a generation,
-//! and remembers the generation that the request which brought it was sent with (its parent).
+//! and remembers the one that it replaced ([`super::lineage`]).
 //!
 //! Invariants: the parts of a token are of one generation; whatever the order in which rival answers arrive, the same
 //! one stays.
@@ -9,15 +9,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use super::beat::BeatState;
+use super::lineage::Lineage;
 use super::rules::AppIx;
 use super::vault::{Carrier, Cookie, Role, Vault};
 use crate::time::Timestamp;
 
+mod learning;
+
 /// What a request to an app was sent with, remembered until its answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// The generation of the token it carried; 0: none.
+    /// The generation of the tokens that it carried.
     pub generation: u32,
     /// How often the vault had changed by then.
     pub revision: u32,
@@ -36,6 +41,10 @@ pub struct Edit<'a> {
     pub value: Option<&'a [u8]>,
     /// The path, in the app's own URL space.
     pub path: &'a [u8],
+    /// The public host that it is for; empty: wherever the app is served.
+    pub host: &'a [u8],
+    /// Also for the names below that host.
+    pub subdomains: bool,
     /// Seconds since the Unix epoch; 0: as long as the session.
     pub expires: u64,
     /// What it is to the app.
@@ -55,15 +64,17 @@ pub struct Edit<'a> {
 pub struct Learned {
     /// A token has come where there was none.
     pub first: bool,
-    /// The token has another value now, or is gone.
+    /// The token that decides has another value now, or is gone. (With J2EE sessions `CFID` only travels along.)
     pub changed: bool,
-    /// The token is gone.
+    /// The token that decides is gone, or a rolling one (a forms ticket) is.
     pub gone: bool,
+    /// A token that only travels along has another value now, or is gone.
+    pub other_changed: bool,
     /// The app set the token that it was sent: proof that it renewed the session.
     pub renewed: bool,
     /// The answer was overtaken: its token was dropped.
     pub stale: bool,
-    /// A rolling or plain cookie has another value now.
+    /// A cookie that does not decide (rolling, plain, travelling along) has another value now.
     pub rolled: bool,
 }
 
@@ -107,19 +118,16 @@ pub struct AppSession {
     pub beat: BeatState,
     vault: Vault,
     generation: u32,
-    parent: u32,
     revision: u32,
-    by_unsafe: bool,
-    brought: Timestamp,
-    /// Rolling values in answers to requests that started before this are stale.
+    /// By token, as far as any has come.
+    lineages: SmallVec<[Lineage; 1]>,
+    /// When the last answer came that began a generation of a rolling cookie; older answers to it are stale.
     fence: Timestamp,
+    /// When the request of that answer started.
     fence_by: Timestamp,
+    /// True where that answer deleted: then there is no cookie left to tell its age.
+    fence_deletes: bool,
 }
-
-/// At most so many cookies in a vault; the oldest plain one makes room (security: T23).
-const MAX_COOKIES: usize = 64;
-/// At most so many bytes in a vault.
-const MAX_BYTES: usize = 32 * 1024;
 
 impl AppSession {
     /// An empty one.
@@ -141,12 +149,11 @@ impl AppSession {
             beat: BeatState::default(),
             vault: Vault::default(),
             generation: 0,
-            parent: 0,
             revision: 0,
-            by_unsafe: false,
-            brought: Timestamp::ZERO,
+            lineages: SmallVec::new(),
             fence: Timestamp::ZERO,
             fence_by: Timestamp::ZERO,
+            fence_deletes: false,
         }
     }
 
@@ -182,23 +189,22 @@ impl AppSession {
 
     /// What a request that starts `now` is sent with.
     #[must_use]
-    pub fn sent(&self, started: Timestamp, unsafe_method: bool) -> Sent {
-        let generation = if self.has_token() { self.generation } else { 0 };
-        Sent { generation, revision: self.revision, started, unsafe_method }
+    pub const fn sent(&self, started: Timestamp, unsafe_method: bool) -> Sent {
+        Sent { generation: self.generation, revision: self.revision, started, unsafe_method }
     }
 
     /// Applies what the answer to the request `sent` set and deleted, if it is not overtaken.
     pub fn learn(&mut self, sent: Sent, edits: &[Edit<'_>], now: Timestamp) -> Learned {
         let mut learned = Learned::default();
-        let had = self.has_token();
+        let before = self.deciding();
         self.learn_tokens(sent, edits, &mut learned);
         self.learn_rolling(sent, edits, now, &mut learned);
         if learned.changed || learned.rolled {
-            self.drop_halves(edits);
             self.revision = self.revision.wrapping_add(1);
         }
-        learned.first = !had && self.has_token();
-        learned.gone = had && !self.has_token();
+        let after = self.deciding();
+        learned.first = before.is_none() && after.is_some();
+        learned.gone |= before.is_some_and(|token| after.is_none_or(|after| after > token));
         if learned.renewed || learned.changed {
             self.renewed = now;
         }
@@ -214,12 +220,21 @@ impl AppSession {
     }
 
     /// Puts `cookies` in as a token taken over from elsewhere (a URL, the browser's own cookie, a pending session): a new
-    /// generation.
+    /// generation, and no part of the old one is left.
     pub fn adopt<'a>(&mut self, cookies: impl Iterator<Item = Cookie<'a>>, now: Timestamp) {
+        let sent = self.sent(now, false);
+        let mut met: SmallVec<[u8; 2]> = SmallVec::new();
+        self.generation = self.generation.saturating_add(1);
         for cookie in cookies {
+            if let Role::Token { token, .. } = cookie.role
+                && !met.contains(&token)
+            {
+                met.push(token);
+                self.forget(token);
+                self.begin(token, sent, true);
+            }
             self.vault.put(&cookie);
         }
-        self.begin(Sent { generation: self.generation, revision: 0, started: now, unsafe_method: false });
         self.renewed = now;
         self.revision = self.revision.wrapping_add(1);
     }
@@ -228,8 +243,8 @@ impl AppSession {
     pub fn drop_token(&mut self) {
         if self.vault.retain(|cookie| cookie.role == Role::Plain) {
             self.revision = self.revision.wrapping_add(1);
-            self.generation = self.generation.wrapping_add(1);
-            self.parent = 0;
+            self.generation = self.generation.saturating_add(1);
+            self.lineages.fill(Lineage::fresh(self.generation));
         }
     }
 
@@ -258,155 +273,6 @@ impl AppSession {
     pub fn is_busy(&self, now: Timestamp, at_most: Duration) -> bool {
         self.in_flight > 0 && now.since(self.busy_since) < at_most
     }
-
-    fn learn_tokens(&mut self, sent: Sent, edits: &[Edit<'_>], learned: &mut Learned) {
-        let mine = || edits.iter().filter(|edit| !edit.rolling);
-        if mine().next().is_none() {
-            return;
-        }
-        let changes = mine().any(|edit| self.would_change(edit));
-        if !changes {
-            // The same value set again is a renewal, never a change; a deletion of what is not held is nothing.
-            learned.renewed = mine().any(|edit| edit.value.is_some());
-            mine().filter(|edit| edit.value.is_some()).for_each(|edit| self.put(edit, sent));
-            return;
-        }
-        if !self.applies(sent, edits) {
-            learned.stale = true;
-            return;
-        }
-        for edit in mine() {
-            match edit.value {
-                Some(_) => self.put(edit, sent),
-                None => self.remove(edit),
-            }
-        }
-        self.begin(sent);
-        learned.changed = true;
-    }
-
-    /// Whether an answer that would change the token may.
-    fn applies(&self, sent: Sent, edits: &[Edit<'_>]) -> bool {
-        if sent.generation == self.generation || sent.generation == 0 && !self.has_token() {
-            return true;
-        }
-        if sent.generation != self.parent || !whole(edits) {
-            return false;
-        }
-        match (sent.unsafe_method, self.by_unsafe) {
-            (true, false) => true,
-            (false, true) => false,
-            _ => sent.started > self.brought,
-        }
-    }
-
-    fn begin(&mut self, sent: Sent) {
-        self.parent = sent.generation;
-        self.generation = self.generation.wrapping_add(1).max(1);
-        self.by_unsafe = sent.unsafe_method;
-        self.brought = sent.started;
-    }
-
-    fn learn_rolling(&mut self, sent: Sent, edits: &[Edit<'_>], now: Timestamp, learned: &mut Learned) {
-        for edit in edits.iter().filter(|edit| edit.rolling) {
-            let opens = sent.unsafe_method || edit.value.is_none();
-            let overtaken = sent.started < self.fence && !(opens && sent.started > self.fence_by);
-            let held = self.held(edit);
-            if overtaken || held.is_some_and(|cookie| cookie.started > sent.started.micros()) {
-                continue;
-            }
-            let changes = held.map(|cookie| cookie.value) != edit.value;
-            match edit.value {
-                Some(_) => self.put(edit, sent),
-                None => self.remove(edit),
-            }
-            learned.rolled |= changes;
-            learned.renewed |= edit.value.is_some() && !matches!(edit.role, Role::Plain);
-            if opens && changes {
-                (self.fence, self.fence_by) = (now, sent.started);
-            }
-        }
-    }
-
-    /// Half a token is none: where a part is missing, the others go.
-    fn drop_halves(&mut self, edits: &[Edit<'_>]) {
-        for edit in edits {
-            if let Role::Token { token, .. } = edit.role
-                && (0..edit.parts).any(|part| self.vault.part(token, part).is_none())
-            {
-                self.vault
-                    .retain(|cookie| !matches!(cookie.role, Role::Token { token: of, .. } if of == token));
-            }
-        }
-    }
-
-    fn held(&self, edit: &Edit<'_>) -> Option<Cookie<'_>> {
-        self.vault.iter().find(|cookie| match edit.role {
-            Role::Token { .. } => cookie.role == edit.role,
-            Role::Plain => cookie.name == edit.name && cookie.path == edit.path,
-        })
-    }
-
-    fn would_change(&self, edit: &Edit<'_>) -> bool {
-        self.held(edit).map(|cookie| cookie.value) != edit.value
-    }
-
-    fn put(&mut self, edit: &Edit<'_>, sent: Sent) {
-        let Some(value) = edit.value else { return };
-        if let Role::Token { .. } = edit.role {
-            // A token part has one place: the same part under another path or spelling is replaced, not shadowed.
-            self.vault.retain(|cookie| {
-                cookie.role != edit.role || cookie.name == edit.name && cookie.path == edit.path
-            });
-        } else {
-            self.make_room(value.len() + edit.name.len());
-        }
-        self.vault.put(&Cookie {
-            name: edit.name,
-            value,
-            path: edit.path,
-            expires: edit.expires,
-            started: sent.started.micros(),
-            role: edit.role,
-            carrier: edit.carrier,
-            secure: edit.secure,
-        });
-    }
-
-    fn remove(&mut self, edit: &Edit<'_>) {
-        self.vault.retain(|cookie| match edit.role {
-            Role::Token { .. } => cookie.role != edit.role,
-            Role::Plain => cookie.name != edit.name || cookie.path != edit.path,
-        });
-    }
-
-    fn make_room(&mut self, bytes: usize) {
-        while self.vault.count() >= MAX_COOKIES || self.vault.size() + bytes > MAX_BYTES {
-            let oldest = self
-                .vault
-                .iter()
-                .filter(|cookie| cookie.role == Role::Plain)
-                .map(|cookie| cookie.started)
-                .min();
-            let Some(oldest) = oldest else { return };
-            self.vault.retain(|cookie| cookie.role != Role::Plain || cookie.started != oldest);
-        }
-    }
-}
-
-/// True where every token that `edits` touch is set whole or deleted whole: only then can it stand in for another, since
-/// parts that are not named would stay those of the generation that it replaces.
-fn whole(edits: &[Edit<'_>]) -> bool {
-    let mine = || edits.iter().filter(|edit| !edit.rolling);
-    mine().all(|edit| {
-        let alike = mine().filter(|other| match (other.role, edit.role) {
-            (Role::Token { token: a, .. }, Role::Token { token: b, .. }) => {
-                a == b && other.value.is_some() == edit.value.is_some()
-            }
-            _ => false,
-        });
-        alike.count() == usize::from(edit.parts)
-    })
 }
 
 #[cfg(test)]

@@ -71,6 +71,18 @@ impl SessionRules {
 }
 
 impl AppRules {
+    /// True where the cookie `name` is one of `own` (see [`super::to_app::ToApp::own_cookies`]), so that this app may neither
+    /// see nor set it.
+    #[must_use]
+    pub fn is_reserved(&self, own: &[Box<str>], name: &[u8]) -> bool {
+        own.iter().any(|own| match own.strip_suffix('.') {
+            Some(app) => {
+                *app != *self.name && name.strip_prefix(own.as_bytes()).is_some_and(|rest| !rest.is_empty())
+            }
+            None => folds_to(name, own.as_bytes()),
+        })
+    }
+
     /// `name` as the browser knows it under [`Disposition::Prefix`]: token characters only, and reversible, since an app's
     /// name holds no dot.
     #[must_use]
@@ -80,6 +92,18 @@ impl AppRules {
         out.push(b'.');
         out.extend_from_slice(name);
         out
+    }
+
+    /// True where a cookie of this disposition goes to the browser under the app's own prefix: where that was asked for, and
+    /// where paths cannot keep it from other apps' cookies. In mode `pass` nothing is renamed.
+    #[must_use]
+    pub fn renames(&self, disposition: Disposition) -> bool {
+        let passes_all = self.session.as_ref().is_some_and(|session| session.cookies == CookieMode::Pass);
+        match disposition {
+            Disposition::Prefix => true,
+            Disposition::Pass => self.mount.is_case_insensitive() && !passes_all,
+            Disposition::Vault | Disposition::AsIs | Disposition::Drop => false,
+        }
     }
 
     /// The app's own name of a cookie that the browser knows as `name`, if it was renamed for this app.

@@ -1,7 +1,7 @@
 //! HTTP meaning: what a session is, and the only two translations between a browser and an app.
 //!
-//! Pure: `now` and random bytes are arguments, nothing here waits, reads or writes. A session changes only by a
-//! [`change::Change`] applied to it.
+//! Pure: `now` and random bytes are arguments, nothing here waits, reads or writes. What an answer does to a session is
+//! decided in [`answer`] alone.
 
 pub mod activity;
 pub mod adoption;
@@ -12,12 +12,15 @@ pub mod bridge_cookie;
 pub mod classify;
 pub mod id;
 pub mod janitor;
+mod lineage;
 pub mod mount;
 pub mod own;
 pub mod passed;
 pub mod rules;
 pub mod session;
 pub mod sign_out;
+#[cfg(test)]
+mod testing;
 pub mod timeline;
 pub mod to_app;
 pub mod to_client;

@@ -96,7 +96,7 @@ impl Engine {
     /// Engines whose `URLSessionFormat` prints ids into the page when a request has no cookie at all.
     #[must_use]
     pub const fn wants_a_cookie(self) -> bool {
-        matches!(self, Self::ColdFusion | Self::Lucee | Self::OpenBd | Self::BoxLang)
+        matches!(self, Self::ColdFusion | Self::Lucee | Self::BoxLang)
     }
 }
 

@@ -247,6 +247,24 @@ impl Session {
         self.timeline.note(now, None, What::Extended);
     }
 
+    /// A page has shown that it is open. Nothing for a session that is over by the clocks: presence brings none back.
+    pub fn seen(&mut self, clocks: &Clocks, now: Timestamp) {
+        if !self.has_ended() && self.expired(clocks, now).is_none() {
+            self.presence = self.presence.max(now);
+        }
+    }
+
+    /// A WebSocket or an event stream has been opened.
+    pub const fn stream_opened(&mut self) {
+        self.streams = self.streams.saturating_add(1);
+    }
+
+    /// One has been closed: until now the page was provably open, so that presence ends `presence_ttl` later.
+    pub fn stream_closed(&mut self, clocks: &Clocks, now: Timestamp) {
+        self.seen(clocks, now);
+        self.streams = self.streams.saturating_sub(1);
+    }
+
     /// True while a page is provably open.
     #[must_use]
     pub fn is_present(&self, clocks: &Clocks, now: Timestamp) -> bool {

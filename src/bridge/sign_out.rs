@@ -46,7 +46,8 @@ impl Asked<'_> {
             return false;
         }
         self.may_sign_out(rules)
-            && (!rules.detect.is_empty() || (learned.changed || learned.gone) && !learned.first)
+            && (!rules.detect.is_empty()
+                || (learned.changed || learned.gone || learned.other_changed) && !learned.first)
     }
 
     /// True for a form posted to one of the app's sign-in pages.
@@ -83,8 +84,15 @@ mod tests {
         }
     }
 
-    const DELETED: Learned =
-        Learned { first: false, changed: true, gone: true, renewed: false, stale: false, rolled: false };
+    const DELETED: Learned = Learned {
+        first: false,
+        changed: true,
+        gone: true,
+        other_changed: false,
+        renewed: false,
+        stale: false,
+        rolled: false,
+    };
 
     #[test]
     fn without_detect_a_word_and_a_lost_token_together_are_a_sign_out() {
@@ -93,6 +101,11 @@ mod tests {
         };
         assert!(seen("/AppA/logout.cfm", None, DELETED));
         assert!(seen("/AppA/index.cfm", Some("action=Log_Out&x=1"), DELETED));
+        let other = Learned { other_changed: true, rolled: true, ..Learned::default() };
+        assert!(
+            seen("/AppA/logout.cfm", None, other),
+            "with J2EE sessions an invalidated session changes CFID alone"
+        );
         assert!(!seen("/AppA/logout.cfm", None, Learned::default()), "nothing happened");
         assert!(!seen("/AppA/catalogoutput.cfm", None, DELETED), "no whole word");
         assert!(!seen("/AppA/index.cfm", None, DELETED), "an app that lost its table takes nobody along");

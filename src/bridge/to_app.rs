@@ -8,9 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
 use super::app_session::AppSession;
+use super::own;
 use super::rules::{AppRules, Disposition, SessionRules};
-use super::url;
 use super::vault::{Carrier, Role};
+use super::{to_client, url};
 use crate::time::Timestamp;
 use crate::wire::{cookie, forwarded, hop, jar, path};
 
@@ -29,8 +30,9 @@ pub struct ToApp<'a> {
     pub host: &'a HeaderValue,
     /// True for a request of the proxy's own: there is no browser to show the cookies that it holds.
     pub own: bool,
-    /// The proxy's cookies, which no app may see.
-    pub own_cookies: &'a [&'a str],
+    /// The proxy's cookies, which no app may see. One that ends with a dot (`appB.`) stands for all cookies renamed for that
+    /// app, and does not concern the app itself: one list serves all.
+    pub own_cookies: &'a [Box<str>],
     /// True where cookies that the browser shows for the app go to it, to be adopted if it takes them.
     pub adopting: bool,
     /// Now.
@@ -101,14 +103,22 @@ pub fn translate(
 /// Names that only this proxy sets, and `Expect`, which it has answered itself.
 fn drop_ours(headers: &mut HeaderMap) {
     headers.remove(EXPECT);
-    let forged: SmallVec<[HeaderName; 2]> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("x-bridge-") || name.as_str() == "x-session-heartbeat")
-        .cloned()
-        .collect();
+    let forged: SmallVec<[HeaderName; 2]> =
+        headers.keys().filter(|name| is_forged(name.as_str())).cloned().collect();
     for name in forged {
         headers.remove(name);
     }
+}
+
+/// Compared as servers do that turn header names into variables: `_` is `-` to them.
+fn is_forged(name: &str) -> bool {
+    let is = |own: &str| {
+        let head = name.as_bytes().get(..own.len());
+        head.is_some_and(|head| {
+            head.iter().zip(own.bytes()).all(|(&one, other)| one == other || one == b'_' && other == b'-')
+        })
+    };
+    is("x-bridge-") || name.len() == own::HEARTBEAT.as_str().len() && is(own::HEARTBEAT.as_str())
 }
 
 /// Path and query in the app's own URL space, with the token that rides in the path.
@@ -152,6 +162,7 @@ fn cookies(context: &ToApp<'_>, target: &str, headers: &mut HeaderMap) -> Seen {
         from_vault(context, session, path, &mut out);
     }
     if let Some(line) = &line {
+        seen.passed.reserve(line.len());
         from_browser(context, line.as_bytes(), &mut out, &mut seen);
     }
     if out.is_empty() && context.rules.session.as_ref().is_some_and(|session| session.engine.wants_a_cookie())
@@ -176,12 +187,25 @@ fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut V
         let rules = context.rules.session.as_ref();
         rules.is_some_and(|rules| rules.token_disposition(name) != Disposition::Vault)
     };
+    let fits = |cookie_path: &[u8]| {
+        if context.rules.mount.is_case_insensitive() {
+            return jar::path_match(&cookie_path.to_ascii_lowercase(), path.to_ascii_lowercase().as_bytes());
+        }
+        // The app decodes the path before it looks at it; a cookie for `/foo` is meant for `/f%6Fo` as well.
+        jar::path_match(cookie_path, path.as_bytes())
+            || path.contains('%')
+                && jar::path_match(
+                    cookie_path,
+                    &percent_encoding::percent_decode_str(path).collect::<Vec<u8>>(),
+                )
+    };
     for cookie in session.vault().iter() {
         let token = matches!(cookie.role, Role::Token { .. });
         let due = cookie.carrier == Carrier::Cookie
             && (cookie.expires == 0 || cookie.expires > context.now.secs())
             && (token || !cookie.secure || context.client.https)
-            && jar::path_match(cookie.path, path.as_bytes())
+            && fits(cookie.path)
+            && cookie.is_for(to_client::host_of(context.authority).as_bytes())
             && !(token && held_by_browser(cookie.name));
         if due {
             push(out, cookie.name, cookie.value);
@@ -191,28 +215,34 @@ fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut V
 
 fn from_browser(context: &ToApp<'_>, line: &[u8], out: &mut Vec<u8>, seen: &mut Seen) {
     let Some(rules) = &context.rules.session else {
-        for pair in cookie::pairs(line) {
-            if !is_ours(context, pair.name) {
-                push(out, pair.name, pair.value);
-            }
+        for pair in
+            cookie::pairs(line).filter(|pair| !is_ours(context, pair.name) && !hides(context, None, *pair))
+        {
+            push(out, pair.name, pair.value);
         }
         return;
     };
     let mut doubled: SmallVec<[Role; 2]> = SmallVec::new();
     for pair in cookie::pairs(line) {
-        if is_ours(context, pair.name) || cookie::is_legacy_attribute(pair.name) {
+        if is_ours(context, pair.name)
+            || cookie::is_legacy_attribute(pair.name)
+            || hides(context, Some(rules), pair)
+        {
             continue;
         }
         let unprefixed = context.rules.unprefixed(pair.name);
         let name = unprefixed.unwrap_or(pair.name);
         match rules.cookie(name) {
             Some(part) => {
-                token_cookie(context, rules, &part, (pair.name, name, pair.value), seen, &mut doubled)
+                token_cookie(context, rules, &part, (pair.name, name, pair.value), (seen, &mut doubled))
             }
             None => plain_cookie(context, rules, (pair.name, name, pair.value), out, seen),
         }
     }
     // Two cookies of one managed name: one of them was planted. Neither is believed.
+    for shown in seen.shown.iter().filter(|shown| doubled.contains(&shown.role)) {
+        stray(&mut seen.stray, &shown.name);
+    }
     seen.shown.retain(|shown| !doubled.contains(&shown.role));
     let whole: SmallVec<[Role; 4]> =
         seen.shown.iter().filter(|one| is_whole(&seen.shown, one)).map(|one| one.role).collect();
@@ -228,20 +258,23 @@ fn token_cookie(
     rules: &SessionRules,
     part: &super::classify::Managed<'_>,
     (as_sent, name, value): (&[u8], &[u8], &[u8]),
-    seen: &mut Seen,
-    doubled: &mut SmallVec<[Role; 2]>,
+    (seen, doubled): (&mut Seen, &mut SmallVec<[Role; 2]>),
 ) {
     let renamed = as_sent.len() != name.len();
-    let goes = match rules.token_disposition(name) {
-        Disposition::Prefix => renamed,
-        Disposition::Pass | Disposition::AsIs => !renamed,
-        Disposition::Vault => context.adopting && !renamed && part.rule.shape.fits(value),
+    let disposition = rules.token_disposition(name);
+    let goes = match disposition {
+        Disposition::Prefix | Disposition::Pass | Disposition::AsIs => {
+            renamed == context.rules.renames(disposition)
+        }
+        // What the vault holds, the browser cannot replace.
+        Disposition::Vault => {
+            let held = context.session.is_some_and(AppSession::has_token);
+            context.adopting && !held && !renamed && part.rule.shape.fits(value)
+        }
         Disposition::Drop => false,
     };
-    if !goes || !cookie::valid_value(value) {
-        if !seen.stray.iter().any(|stray| **stray == *as_sent) {
-            seen.stray.push(as_sent.into());
-        }
+    if !goes || !is_token_value(value) {
+        stray(&mut seen.stray, as_sent);
         return;
     }
     if seen.shown.iter().any(|shown| shown.role == part.role) {
@@ -263,17 +296,52 @@ fn plain_cookie(
             .session
             .is_some_and(|session| session.vault().iter().any(|held| cookie::folds_to(name, held.name)))
     };
+    let exception = rules.exception(name);
     let renamed = as_sent.len() != name.len();
-    let goes = match rules.exception(name) {
+    if renamed && !context.rules.renames(exception.unwrap_or(Disposition::Pass)) {
+        // The app itself chose a name that looks like one of ours.
+        plain_cookie(context, rules, (as_sent, as_sent, value), out, seen);
+        return;
+    }
+    let goes = match exception {
         Some(Disposition::Vault | Disposition::Drop) => false,
         Some(Disposition::Prefix) => renamed,
-        Some(Disposition::AsIs) => !renamed,
-        Some(Disposition::Pass) | None => !vaulted(),
+        Some(Disposition::AsIs | Disposition::Pass) | None => !vaulted(),
     };
     if goes {
         push(out, name, value);
         push(&mut seen.passed, as_sent, value);
     }
+}
+
+/// True where a server that splits cookies in other places than the standard does would find a name in `pair` that is not
+/// the browser's to set: behind a leading `=`, or behind a comma (Rack before 2, RFC 2109).
+fn hides(context: &ToApp<'_>, rules: Option<&SessionRules>, pair: cookie::Pair<'_>) -> bool {
+    let managed = |piece: &[u8]| {
+        let name = piece.split(|&octet| octet == b'=').next().unwrap_or_default();
+        is_ours(context, name) || rules.is_some_and(|rules| rules.cookie(name).is_some())
+    };
+    if pair.name.is_empty() && (pair.value.contains(&b'=') || managed(pair.value)) {
+        return true;
+    }
+    // `a,CFID=1`, `a=1,CFID=2`.
+    pair.name
+        .split(|&octet| octet == b',')
+        .skip(1)
+        .chain(pair.value.split(|&octet| octet == b',').skip(1))
+        .any(managed)
+}
+
+fn stray(strays: &mut SmallVec<[Box<[u8]>; 2]>, name: &[u8]) {
+    if !strays.iter().any(|stray| **stray == *name) {
+        strays.push(name.into());
+    }
+}
+
+/// Cookie octets, with or without a pair of quotes around them (RFC 6265 4.1.1).
+pub(super) fn is_token_value(value: &[u8]) -> bool {
+    let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    cookie::valid_value(bare.unwrap_or(value))
 }
 
 /// True where all parts of the token that `one` belongs to were shown.
@@ -283,7 +351,7 @@ fn is_whole(shown: &[Shown], one: &Shown) -> bool {
 }
 
 fn is_ours(context: &ToApp<'_>, name: &[u8]) -> bool {
-    context.own_cookies.iter().any(|own| cookie::folds_to(name, own.as_bytes()))
+    context.rules.is_reserved(context.own_cookies, name)
 }
 
 fn push(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -305,13 +373,15 @@ impl SessionRules {
 
 /// A Referer tells an app where a link was: without the tokens that may have been in it.
 fn clean_referer(session: &SessionRules, rules: &AppRules, headers: &mut HeaderMap) {
-    let Some(cleaned) = headers
-        .get(REFERER)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|referer| url::clean_referer(session, rules, referer))
-    else {
+    let mut fields = headers.get_all(REFERER).iter();
+    let Some(first) = fields.next() else { return };
+    // What cannot be read cannot be cleaned.
+    let text = std::str::from_utf8(first.as_bytes()).ok().filter(|_| fields.next().is_none());
+    let Some(text) = text else {
+        headers.remove(REFERER);
         return;
     };
+    let Some(cleaned) = url::clean_referer(session, rules, text) else { return };
     match HeaderValue::from_str(&cleaned) {
         Ok(value) => headers.insert(REFERER, value),
         Err(_) => headers.remove(REFERER),

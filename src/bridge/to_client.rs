@@ -4,20 +4,23 @@
 //! another app's cookies, whatever Path and Domain it names; what is relayed is edited by byte spans and is otherwise as
 //! the app said it.
 
-use http::header::{CONTENT_LOCATION, LINK, LOCATION, REFRESH, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue};
 use smallvec::SmallVec;
 
 use super::app_session::Edit;
+use super::classify::Managed;
 use super::passed::HttpOnlyCookie;
 use super::rules::{AppRules, Disposition, SessionRules};
-use super::to_app::Shown;
-use super::url;
+use super::to_app::{Shown, inner_mount, is_token_value};
 use super::vault::{Carrier, Role, Vault};
 use crate::time::Timestamp;
-use crate::wire::path::SegmentStyle;
+use crate::wire::jar;
 use crate::wire::set_cookie::{self, Lifetime, SetCookie};
-use crate::wire::{cookie, jar, location};
+
+mod references;
+
+pub use references::{PathToken, map_urls, path_edit};
 
 /// The Set-Cookie fields of one answer, in order.
 pub type SetCookies = SmallVec<[HeaderValue; 4]>;
@@ -71,6 +74,17 @@ pub fn take_set_cookies(headers: &mut HeaderMap) -> SetCookies {
     fields
 }
 
+/// Takes Set-Cookie fields out that would set or delete one of the proxy's own cookies (`own` are their names, as in
+/// [`super::to_app::ToApp::own_cookies`]): no app may plant an id in a browser. Nameless ones go too: a browser sends
+/// `=bridge=x` back as `bridge=x`.
+pub fn drop_own(rules: &AppRules, fields: &mut SetCookies, own: &[Box<str>]) {
+    fields.retain(|field| {
+        let name = field.as_bytes().split(|octet| matches!(octet, b'=' | b';')).next().unwrap_or_default();
+        let nameless = name.trim_ascii().is_empty();
+        !nameless && !rules.is_reserved(own, name)
+    });
+}
+
 /// Reads the Set-Cookie `fields` of an answer. `shown` are the token parts that the browser itself sent along: what the
 /// answer does not replace, the app has accepted.
 #[must_use]
@@ -80,67 +94,105 @@ pub fn read<'a>(context: &ToClient<'a>, fields: &'a [HeaderValue], shown: &'a [S
         from_app.relayed.extend(fields.iter().cloned());
         return from_app;
     };
-    for field in fields {
-        // What no browser would store (controls, no name, too long) is not passed on either.
-        if let Some(set) = SetCookie::parse(field.as_bytes()) {
-            one(context, rules, field, &set, &mut from_app);
-        }
+    // What no browser would store (controls, no name, too long) is not passed on either.
+    let sets = fields.iter().filter_map(|field| Some((field, SetCookie::parse(field.as_bytes())?)));
+    let sets: SmallVec<[(&HeaderValue, SetCookie<'a>); 4]> = sets.collect();
+    let now = i64::try_from(context.now.secs()).unwrap_or(i64::MAX);
+    let goes_to_vault = |set: &SetCookie<'_>| {
+        rules.plain_disposition(set.name(), set.http_only(), set.lifetime(now) == Lifetime::Session)
+            == Disposition::Vault
+    };
+    for (field, set) in &sets {
+        let held = || {
+            context.vault.is_some_and(|vault| {
+                vault.iter().any(|held| held.role == Role::Plain && held.name == set.name())
+            })
+        };
+        // What one answer deletes and sets anew is one cookie: both fields go the same way.
+        let vaulted =
+            held() || sets.iter().any(|(_, other)| other.name() == set.name() && goes_to_vault(other));
+        one(context, rules, (field, set), vaulted, &mut from_app);
     }
     fold(&mut from_app.edits);
+    let said = from_app.edits.len();
     for part in shown {
-        let replaced = from_app.edits.iter().any(|edit| same_token(edit.role, part.role));
-        if !replaced {
+        let replaced = from_app.edits.iter().take(said).any(|edit| same_token(edit.role, part.role));
+        // What is held already has not been renewed by being shown.
+        let held =
+            shown.iter().filter(|other| same_token(other.role, part.role)).all(|other| holds(context, other));
+        if !replaced && !held {
             from_app.edits.push(accepted(rules, context, part));
         }
     }
     from_app
 }
 
+fn holds(context: &ToClient<'_>, shown: &Shown) -> bool {
+    let Role::Token { token, part } = shown.role else { return false };
+    context.vault.and_then(|vault| vault.part(token, part)).is_some_and(|held| *held.value == *shown.value)
+}
+
 /// One Set-Cookie field: to the vault, to the browser, or nowhere.
 fn one<'a>(
     context: &ToClient<'a>,
     rules: &SessionRules,
-    field: &HeaderValue,
-    set: &SetCookie<'a>,
+    (field, set): (&HeaderValue, &SetCookie<'a>),
+    vaulted: bool,
     from_app: &mut FromApp<'a>,
 ) {
     let lifetime = set.lifetime(i64::try_from(context.now.secs()).unwrap_or(i64::MAX));
     if let Some(part) = rules.cookie(set.name()) {
         let disposition = rules.token_disposition(set.name());
-        let usable = cookie::valid_value(set.value()) || lifetime == Lifetime::Delete;
-        if usable && disposition != Disposition::Drop {
-            let token = (part.role, part.parts, part.rolling);
-            from_app.edits.push(edit(context.app_path.as_bytes(), set, lifetime, token));
+        // An empty token points to nothing: some apps delete it so.
+        let kept = if set.value().is_empty() { Lifetime::Delete } else { lifetime };
+        if (is_token_value(set.value()) || kept == Lifetime::Delete) && disposition != Disposition::Drop {
+            let rolling = part.rolling || moved_node(context, &part, set.value());
+            from_app.edits.push(edit(context, set, kept, (part.role, part.parts, rolling)));
         }
-        if matches!(disposition, Disposition::Prefix | Disposition::Pass | Disposition::AsIs) {
-            let keep_expiry = rules.persistent || lifetime == Lifetime::Delete;
-            relay(context, rules, (field, set), (disposition, lifetime, keep_expiry), from_app);
+        match disposition {
+            Disposition::AsIs => from_app.relayed.push(field.clone()),
+            Disposition::Prefix | Disposition::Pass => {
+                let keep_expiry = rules.persistent || lifetime == Lifetime::Delete;
+                relay(context, rules, (field, set), (disposition, lifetime, keep_expiry), from_app);
+            }
+            Disposition::Vault | Disposition::Drop => {}
         }
         return;
     }
-    let vaulted = context
-        .vault
-        .is_some_and(|vault| vault.iter().any(|held| held.role == Role::Plain && held.name == set.name()));
-    let disposition = rules.plain_disposition(set.name(), set.http_only(), lifetime == Lifetime::Session);
-    match disposition {
+    match rules.plain_disposition(set.name(), set.http_only(), lifetime == Lifetime::Session) {
         Disposition::Drop => {}
         Disposition::AsIs => from_app.relayed.push(field.clone()),
-        Disposition::Vault => to_vault(context, set, lifetime, from_app),
         _ if vaulted => to_vault(context, set, lifetime, from_app),
-        _ => relay(context, rules, (field, set), (disposition, lifetime, true), from_app),
+        disposition => relay(context, rules, (field, set), (disposition, lifetime, true), from_app),
     }
+}
+
+/// True where a servlet id differs from the one held only behind its first `.`: another node has taken the session over,
+/// or Jetty has completed its name (seen on 9.4). That is a renewal.
+fn moved_node(context: &ToClient<'_>, part: &Managed<'_>, value: &[u8]) -> bool {
+    let stem = |value: &[u8]| value.split(|&octet| octet == b'.').next().unwrap_or_default().to_vec();
+    let Role::Token { token, part: at } = part.role else { return false };
+    let held = context.vault.and_then(|vault| vault.part(token, at));
+    part.rule.path_param.is_some()
+        && held.is_some_and(|held| held.value != value && stem(held.value) == stem(value))
 }
 
 /// A plain cookie for the vault, by the rules of a browser.
 fn to_vault<'a>(context: &ToClient<'a>, set: &SetCookie<'a>, lifetime: Lifetime, from_app: &mut FromApp<'a>) {
-    let foreign = set.domain().is_some_and(|domain| !jar::domain_match(domain, context.app_host.as_bytes()));
+    // Apps know themselves by the name that they see, or by the public one from their own config.
+    let foreign = set.domain().is_some_and(|domain| {
+        // A name without a dot is a public suffix.
+        (!domain.contains(&b'.') && !domain.eq_ignore_ascii_case(public_host(context)))
+            || !jar::domain_match(domain, context.app_host.as_bytes())
+                && !jar::domain_match(domain, public_host(context))
+    });
     if !foreign && set.prefix_ok(context.https) {
-        from_app.edits.push(edit(context.app_path.as_bytes(), set, lifetime, (Role::Plain, 1, true)));
+        from_app.edits.push(edit(context, set, lifetime, (Role::Plain, 1, true)));
     }
 }
 
 fn edit<'a>(
-    app_path: &'a [u8],
+    context: &ToClient<'a>,
     set: &SetCookie<'a>,
     lifetime: Lifetime,
     (role, parts, rolling): (Role, u8, bool),
@@ -149,12 +201,21 @@ fn edit<'a>(
         Lifetime::Until(at) => u64::try_from(at).unwrap_or(0),
         Lifetime::Session | Lifetime::Delete => 0,
     };
-    // A token with no path of its own belongs to the whole app: that is what its engine means by it.
-    let path = set.path().filter(|path| path.starts_with(b"/"));
+    // A domain of the app's own network is its own host to the public.
+    let domain = set.domain().filter(|domain| jar::domain_match(domain, public_host(context)));
+    // A path that leads to another app can only be a mistake, or worse.
+    let mount = context.rules.mount.prefix().get(..inner_mount(context.rules)).unwrap_or("/").as_bytes();
+    let path = set.path().map(|path| if leads_astray(path, mount, context) { b"/" } else { path });
     Edit {
         name: set.name(),
         value: (lifetime != Lifetime::Delete).then(|| set.value()),
-        path: path.unwrap_or_else(|| if role == Role::Plain { jar::default_path(app_path) } else { b"/" }),
+        // A token with no path of its own belongs to the whole app: that is what its engine means by it.
+        path: path.unwrap_or_else(|| {
+            if role == Role::Plain { jar::default_path(context.app_path.as_bytes()) } else { b"/" }
+        }),
+        // A token is for the app, wherever it is served.
+        host: if role == Role::Plain { domain.unwrap_or_else(|| public_host(context)) } else { b"" },
+        subdomains: role == Role::Plain && domain.is_some(),
         expires: if role == Role::Plain { expires } else { 0 },
         role,
         parts,
@@ -164,16 +225,19 @@ fn edit<'a>(
     }
 }
 
+/// True where `path` neither covers the app (whose mount is `mount`) nor lies within it.
+fn leads_astray(path: &[u8], mount: &[u8], context: &ToClient<'_>) -> bool {
+    let public = std::str::from_utf8(path).is_ok_and(|path| context.rules.mount.contains(path));
+    !public && !jar::path_match(path, mount) && !jar::path_match(mount, path)
+}
+
 /// The last of a name wins, as in a browser that takes the fields one after the other.
 fn fold(edits: &mut SmallVec<[Edit<'_>; 4]>) {
     let mut at = 0;
     while at < edits.len() {
-        let overtaken = edits.get(at).is_some_and(|edit| {
-            edits.iter().skip(at + 1).any(|later| match edit.role {
-                Role::Token { .. } => later.role == edit.role,
-                Role::Plain => later.name == edit.name && later.path == edit.path,
-            })
-        });
+        let overtaken = edits
+            .get(at)
+            .is_some_and(|edit| edits.iter().skip(at + 1).any(|later| edit.is_about_same(later)));
         if overtaken {
             edits.remove(at);
         } else {
@@ -192,6 +256,8 @@ fn accepted<'a>(rules: &SessionRules, context: &ToClient<'a>, part: &'a Shown) -
         name: context.rules.unprefixed(&part.name).unwrap_or(&part.name),
         value: Some(&part.value),
         path: b"/",
+        host: b"",
+        subdomains: false,
         expires: 0,
         role: part.role,
         parts: part.parts,
@@ -210,9 +276,19 @@ fn relay(
     from_app: &mut FromApp<'_>,
 ) {
     let mount = &context.rules.mount;
-    let named = set.path().filter(|path| path.starts_with(b"/"));
-    let renamed = disposition == Disposition::Prefix || mount.is_case_insensitive();
-    let mapped = named.map(|path| public_path(context, path));
+    let named = set.path();
+    let renamed = context.rules.renames(disposition);
+    // Without a path of its own it gets the directory of the page: said aloud where that is outside of the app.
+    let by_default =
+        mount.to_public(std::str::from_utf8(jar::default_path(context.app_path.as_bytes())).unwrap_or("/"));
+    let by_default = if by_default.len() > 1 { by_default.trim_end_matches('/') } else { &by_default };
+    let mapped = match named {
+        Some(path) => Some(public_path(context, path)),
+        None if mount.is_case_insensitive() || !mount.contains(by_default) => {
+            Some(public_path(context, by_default.as_bytes()))
+        }
+        None => None,
+    };
     let name = if renamed { context.rules.prefixed(set.name()) } else { set.name().to_vec() };
     let mut edit = set_cookie::Edit::new(set);
     if renamed {
@@ -245,14 +321,14 @@ fn relay(
     let deleted = lifetime == Lifetime::Delete;
     let finished = HeaderValue::from_bytes(&edit.finish());
     if let Ok(value) = finished {
-        if deleted && mapped.as_deref() != named {
+        if deleted && named.is_some() && mapped.as_deref() != named {
             // A deletion goes out for the path that the app named as well: the cookie may be older than this proxy.
             from_app.relayed.push(field.clone());
         }
         from_app.relayed.push(value);
     }
     if set.http_only() || deleted {
-        let path = mapped.as_deref().unwrap_or_else(|| jar::default_path(context.app_path.as_bytes()));
+        let path = mapped.as_deref().unwrap_or(by_default.as_bytes());
         let cookie = HttpOnlyCookie { app: context.rules.app, name: (*name).into(), path: path.into() };
         from_app.http_only.push((cookie, deleted));
     }
@@ -265,7 +341,8 @@ fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
         // Browsers compare paths with case: only the root covers every spelling of the mount.
         return b"/".to_vec();
     }
-    let inside = std::str::from_utf8(path).ok().map(|path| mount.to_public(path));
+    let inside =
+        std::str::from_utf8(path).ok().filter(|path| path.len() > 1).map(|path| mount.to_public(path));
     match inside {
         Some(public) if mount.contains(&public) => public.into_owned().into_bytes(),
         _ => mount.cookie_path().as_bytes().to_vec(),
@@ -273,143 +350,14 @@ fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
 }
 
 fn public_host<'a>(context: &ToClient<'a>) -> &'a [u8] {
-    let authority = context.public_authority;
+    host_of(context.public_authority).as_bytes()
+}
+
+/// The host of an authority, without its port.
+pub(super) fn host_of(authority: &str) -> &str {
     let host =
         authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
-    host.map_or(authority, |(host, _)| host).as_bytes()
-}
-
-/// Where a redirect led, once cleaned.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PathToken {
-    /// The id that rode in the path.
-    pub id: Box<str>,
-    /// How.
-    pub carrier: Carrier,
-}
-
-impl std::fmt::Debug for PathToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PathToken({:?})", self.carrier)
-    }
-}
-
-/// Maps the URLs in the fields of an answer that hold any, and cuts tokens from them. Tells the token of a redirect that
-/// rode in its path, for the engines that have such: the only one that is learned from a URL.
-pub fn map_urls(context: &ToClient<'_>, headers: &mut HeaderMap) -> Option<PathToken> {
-    let riding =
-        headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|url| path_token(context, url));
-    for name in [LOCATION, CONTENT_LOCATION] {
-        replace(headers, &name, |value| {
-            std::str::from_utf8(value).ok().and_then(|url| map_url(context, url)).map(Into::into)
-        });
-    }
-    replace(headers, &REFRESH, |value| {
-        let span = location::refresh_url(value)?;
-        splice(value, std::iter::once(span), |url| map_url(context, url))
-    });
-    replace(headers, &LINK, |value| splice(value, location::link_urls(value), |url| map_url(context, url)));
-    riding
-}
-
-/// One URL as the browser must see it; `None` where it may stay as it is.
-fn map_url(context: &ToClient<'_>, url: &str) -> Option<String> {
-    let scheme = if context.https { "https" } else { "http" };
-    let ours = |authority: &str, _: Option<&str>| {
-        authority.eq_ignore_ascii_case(context.app_authority)
-            || authority.eq_ignore_ascii_case(context.public_authority)
-            || authority.eq_ignore_ascii_case(context.app_host)
-    };
-    let foreign =
-        location::split(url).is_some_and(|parts| parts.authority.is_some_and(|one| !ours(one, None)));
-    if foreign {
-        return cut(context, url);
-    }
-    let anchored = location::reanchor(url, ours, scheme, context.public_authority);
-    let seen = anchored.as_deref().unwrap_or(url);
-    let cleaned = cut(context, seen);
-    let seen = cleaned.as_deref().unwrap_or(seen);
-    let public = mount_url(context, seen);
-    let out = public.or(cleaned).or(anchored)?;
-    (out != url).then_some(out)
-}
-
-fn cut(context: &ToClient<'_>, url: &str) -> Option<String> {
-    context.rules.session.as_ref().and_then(|session| url::clean_location(session, context.rules, url))
-}
-
-/// Puts the public prefix before the path of a URL that the app wrote in its own space.
-fn mount_url(context: &ToClient<'_>, url: &str) -> Option<String> {
-    if !context.rules.mount.strips() {
-        return None;
-    }
-    let parts = location::split(url)?;
-    if !parts.rest.starts_with('/') {
-        return None;
-    }
-    let head = url.len() - parts.rest.len();
-    Some(format!("{}{}", url.get(..head)?, context.rules.mount.to_public(parts.rest)))
-}
-
-fn path_token(context: &ToClient<'_>, url: &str) -> Option<PathToken> {
-    let session = context.rules.session.as_ref()?;
-    let segment = url::segment_token(session, context.rules, url)?;
-    let carrier = match segment.style {
-        SegmentStyle::Wrapped => Carrier::Wrapped,
-        SegmentStyle::Bare => Carrier::Bare,
-    };
-    Some(PathToken { id: segment.id.into(), carrier })
-}
-
-/// The edit that [`PathToken`] stands for.
-#[must_use]
-pub fn path_edit<'a>(context: &ToClient<'_>, token: &'a PathToken) -> Option<Edit<'a>> {
-    let session = context.rules.session.as_ref()?;
-    let part = session.parts().find(|part| part.rule.segment)?;
-    Some(Edit {
-        name: b"",
-        value: Some(token.id.as_bytes()),
-        path: b"/",
-        expires: 0,
-        role: part.role,
-        parts: part.parts,
-        rolling: part.rolling,
-        carrier: token.carrier,
-        secure: false,
-    })
-}
-
-fn replace(headers: &mut HeaderMap, name: &HeaderName, edit: impl Fn(&[u8]) -> Option<Vec<u8>>) {
-    if !headers.contains_key(name) {
-        return;
-    }
-    let values: SmallVec<[HeaderValue; 2]> = headers.get_all(name).iter().cloned().collect();
-    if !values.iter().any(|value| edit(value.as_bytes()).is_some()) {
-        return;
-    }
-    headers.remove(name);
-    for value in values {
-        let edited = edit(value.as_bytes()).and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
-        headers.append(name.clone(), edited.unwrap_or(value));
-    }
-}
-
-/// Replaces the URLs at `spans` of a field's value.
-fn splice(
-    value: &[u8],
-    spans: impl Iterator<Item = std::ops::Range<usize>>,
-    edit: impl Fn(&str) -> Option<String>,
-) -> Option<Vec<u8>> {
-    let (mut out, mut at, mut edited) = (Vec::with_capacity(value.len()), 0, false);
-    for span in spans {
-        let new = value.get(span.clone()).and_then(|url| std::str::from_utf8(url).ok()).and_then(&edit);
-        let Some(new) = new else { continue };
-        out.extend_from_slice(value.get(at..span.start)?);
-        out.extend_from_slice(new.as_bytes());
-        (at, edited) = (span.end, true);
-    }
-    out.extend_from_slice(value.get(at..)?);
-    edited.then_some(out)
+    host.map_or(authority, |(host, _)| host)
 }
 
 #[cfg(test)]

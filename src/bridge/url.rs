@@ -205,12 +205,23 @@ fn cut_path<'a>(session: &SessionRules, mount: usize, public_path: &'a str) -> C
         path = Cow::Owned(cut);
     }
     if session.parts().any(|part| part.rule.segment) {
-        let cut = path::session_segment(&path, mount).map(|segment| path::cut_segment(&path, &segment));
-        if let Some(cut) = cut {
+        while let Some(cut) =
+            path::session_segment(&path, mount).map(|segment| path::cut_segment(&path, &segment))
+        {
             path = Cow::Owned(cut);
         }
     }
+    // What is left must not name a host where the whole did not: `/;jsessionid=x/evil.example`.
+    if matches!(path, Cow::Owned(_)) && names_host(&path) && !names_host(public_path) {
+        path = Cow::Owned(format!("/{}", path.trim_start_matches(['/', '\\'])));
+    }
     path
+}
+
+/// True where browsers take the beginning of a path for a host.
+fn names_host(path: &str) -> bool {
+    let mut octets = path.bytes();
+    octets.next() == Some(b'/') && matches!(octets.next(), Some(b'/' | b'\\'))
 }
 
 /// Reads the sets under mapped names. A doubled name, half a set or an odd shape is none.

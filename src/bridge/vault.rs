@@ -4,7 +4,7 @@
 //! whole block is rewritten when a cookie changes, which is rare beside how often it is read.
 //!
 //! Invariant: records stand in the order in which they are sent: longest path first, then oldest first (RFC 6265bis
-//! 5.8.3), and no two have the same name and path.
+//! 5.8.3), and no two have the same name, path and host.
 
 use std::fmt;
 
@@ -42,6 +42,10 @@ pub struct Cookie<'a> {
     pub value: &'a [u8],
     /// The path, in the app's own URL space.
     pub path: &'a [u8],
+    /// The public host that it is for; empty: wherever the app is served.
+    pub host: &'a [u8],
+    /// Also for the names below that host: the app said `Domain`.
+    pub subdomains: bool,
     /// Seconds since the Unix epoch; 0: as long as the session.
     pub expires: u64,
     /// When the request began whose answer brought this value, in microseconds since the Unix epoch.
@@ -61,6 +65,25 @@ impl fmt::Debug for Cookie<'_> {
     }
 }
 
+impl Cookie<'_> {
+    /// True where one would take the other's place: the same name, path and host (RFC 6265bis 5.7).
+    #[must_use]
+    pub fn is_same(&self, other: &Cookie<'_>) -> bool {
+        self.name == other.name
+            && self.path == other.path
+            && self.subdomains == other.subdomains
+            && self.host.eq_ignore_ascii_case(other.host)
+    }
+
+    /// True where it goes to the public `host` (without port).
+    #[must_use]
+    pub fn is_for(&self, host: &[u8]) -> bool {
+        self.host.is_empty()
+            || self.host.eq_ignore_ascii_case(host)
+            || self.subdomains && crate::wire::jar::domain_match(self.host, host)
+    }
+}
+
 /// All cookies of one app session. Empty costs nothing.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Vault(Box<[u8]>);
@@ -77,12 +100,13 @@ impl Drop for Vault {
     }
 }
 
-/// Bytes of a record before its name: flags, token, part, three lengths, expiry, start.
-const HEAD: usize = 3 + 3 * 2 + 5 + 8;
+/// Bytes of a record before its name: flags, token, part, four lengths, expiry, start.
+const HEAD: usize = 3 + 3 * 2 + 1 + 5 + 8;
 const SECURE: u8 = 1;
 const PLAIN: u8 = 2;
 const WRAPPED: u8 = 4;
 const BARE: u8 = 8;
+const SUBDOMAINS: u8 = 16;
 
 impl Vault {
     /// True where it holds nothing.
@@ -115,18 +139,22 @@ impl Vault {
         self.iter().count()
     }
 
-    /// Puts `cookie` in; one of the same name and path is replaced where it stands (an overwritten cookie keeps its
+    /// Puts `cookie` in; one of the same name, path and host is replaced where it stands (an overwritten cookie keeps its
     /// creation time, RFC 6265bis 5.7). A cookie too long for a record is refused.
     pub fn put(&mut self, cookie: &Cookie<'_>) -> bool {
         let longest = [cookie.name.len(), cookie.value.len(), cookie.path.len()].into_iter().max();
-        if longest.is_none_or(|length| length > usize::from(u16::MAX)) {
+        if longest.is_none_or(|length| length > usize::from(u16::MAX))
+            || cookie.host.len() > usize::from(u8::MAX)
+        {
             return false;
         }
-        let mut next = Vec::with_capacity(self.0.len() + HEAD + cookie.name.len() + cookie.value.len() + 8);
-        let replaces = self.iter().any(|old| old.name == cookie.name && old.path == cookie.path);
+        let mut next = Vec::with_capacity(
+            self.0.len() + HEAD + cookie.name.len() + cookie.value.len() + cookie.host.len() + 8,
+        );
+        let replaces = self.iter().any(|old| old.is_same(cookie));
         let mut placed = false;
         for old in self.iter() {
-            if replaces && old.name == cookie.name && old.path == cookie.path {
+            if replaces && old.is_same(cookie) {
                 write(&mut next, cookie);
                 placed = true;
                 continue;
@@ -144,13 +172,12 @@ impl Vault {
         true
     }
 
-    /// Keeps the cookies for which `keep` is true; tells whether any went.
+    /// Keeps the cookies for which `keep` is true, which is asked once of each; tells whether any went.
     pub fn retain(&mut self, mut keep: impl FnMut(&Cookie<'_>) -> bool) -> bool {
-        if self.iter().all(|cookie| keep(&cookie)) {
-            return false;
-        }
+        let Some(first) = self.iter().position(|cookie| !keep(&cookie)) else { return false };
         let mut next = Vec::with_capacity(self.0.len());
-        for cookie in self.iter().filter(|cookie| keep(cookie)) {
+        self.iter().take(first).for_each(|cookie| write(&mut next, &cookie));
+        for cookie in self.iter().skip(first + 1).filter(|cookie| keep(cookie)) {
             write(&mut next, &cookie);
         }
         self.replace(next);
@@ -172,15 +199,18 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Cookie<'a>> {
         let (head, rest) = self.0.split_first_chunk::<HEAD>()?;
-        let [flags, token, part, n0, n1, v0, v1, p0, p1, e0, e1, e2, e3, e4, started @ ..] = *head;
+        let [flags, token, part, n0, n1, v0, v1, p0, p1, h, e0, e1, e2, e3, e4, started @ ..] = *head;
         let (name, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([n0, n1])))?;
         let (value, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([v0, v1])))?;
         let (path, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes([p0, p1])))?;
+        let (host, rest) = rest.split_at_checked(usize::from(h))?;
         self.0 = rest;
         Some(Cookie {
             name,
             value,
             path,
+            host,
+            subdomains: flags & SUBDOMAINS != 0,
             expires: u64::from_le_bytes([e0, e1, e2, e3, e4, 0, 0, 0]),
             started: u64::from_le_bytes(started),
             role: if flags & PLAIN != 0 { Role::Plain } else { Role::Token { token, part } },
@@ -205,15 +235,18 @@ fn write(out: &mut Vec<u8>, cookie: &Cookie<'_>) {
         Carrier::Wrapped => WRAPPED,
         Carrier::Bare => BARE,
     };
-    out.extend_from_slice(&[plain | carrier | if cookie.secure { SECURE } else { 0 }, token, part]);
+    let secure = if cookie.secure { SECURE } else { 0 };
+    let subdomains = if cookie.subdomains { SUBDOMAINS } else { 0 };
+    out.extend_from_slice(&[plain | carrier | secure | subdomains, token, part]);
     for run in [cookie.name, cookie.value, cookie.path] {
         out.extend_from_slice(&u16::try_from(run.len()).unwrap_or(u16::MAX).to_le_bytes());
     }
+    out.push(u8::try_from(cookie.host.len()).unwrap_or(u8::MAX));
     // Forty bits of seconds reach the year 36812.
     let [e0, e1, e2, e3, e4, ..] = cookie.expires.to_le_bytes();
     out.extend_from_slice(&[e0, e1, e2, e3, e4]);
     out.extend_from_slice(&cookie.started.to_le_bytes());
-    for run in [cookie.name, cookie.value, cookie.path] {
+    for run in [cookie.name, cookie.value, cookie.path, cookie.host] {
         out.extend_from_slice(run);
     }
 }
@@ -229,6 +262,8 @@ mod tests {
             name: name.as_bytes(),
             value: value.as_bytes(),
             path: path.as_bytes(),
+            host: b"",
+            subdomains: false,
             expires: 0,
             started: 7,
             role: Role::Plain,
@@ -255,6 +290,24 @@ mod tests {
         vault.put(&cookie("a", "2", "/"));
         let all: Vec<_> = vault.iter().map(|cookie| (cookie.name, cookie.value)).collect();
         assert_eq!(all, [(&b"a"[..], &b"2"[..]), (b"b", b"1")]);
+    }
+
+    #[test]
+    fn a_host_and_its_domain_have_cookies_of_their_own() {
+        let mut vault = Vault::default();
+        let host = Cookie { host: b"a.example.org", ..cookie("a", "1", "/") };
+        let domain = Cookie { host: b"example.org", subdomains: true, value: b"2", ..host };
+        let narrow = Cookie { subdomains: false, value: b"3", ..domain };
+        for cookie in [host, domain, narrow, Cookie { host: b"A.Example.org", value: b"4", ..host }] {
+            assert!(vault.put(&cookie));
+        }
+        let sent = |to: &[u8]| {
+            vault.iter().filter(|cookie| cookie.is_for(to)).map(|cookie| cookie.value[0]).collect::<Vec<_>>()
+        };
+        assert_eq!(sent(b"a.example.org"), b"42");
+        assert_eq!(sent(b"b.EXAMPLE.org"), b"2");
+        assert_eq!(sent(b"example.org"), b"23");
+        assert_eq!(sent(b"badexample.org"), b"");
     }
 
     #[test]

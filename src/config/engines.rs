@@ -180,7 +180,7 @@ fn cfml(pair: &'static [Part], of: SessionType) -> Vec<Token> {
     match of {
         SessionType::Auto => vec![Token::of(&[CFML_JSESSIONID]), Token::of(pair)],
         SessionType::Cf => vec![Token::of(pair)],
-        SessionType::J2ee => vec![Token::of(&[CFML_JSESSIONID]), Token::rolling(pair)],
+        SessionType::J2ee => vec![Token::of(&[CFML_JSESSIONID]), Token::of(pair)],
     }
 }
 
@@ -259,7 +259,7 @@ mod tests {
         };
         assert_eq!(kinds(SessionType::Auto), [("JSESSIONID".into(), false), ("CFID".into(), false)]);
         assert_eq!(kinds(SessionType::Cf), [("CFID".into(), false)]);
-        assert_eq!(kinds(SessionType::J2ee), [("JSESSIONID".into(), false), ("CFID".into(), true)]);
+        assert_eq!(kinds(SessionType::J2ee), [("JSESSIONID".into(), false), ("CFID".into(), false)]);
     }
 
     #[test]

@@ -130,6 +130,11 @@ impl Pinger {
             for field in from_app.relayed {
                 session.passed.wait(route.rules.app, field);
             }
+            if learned.stale {
+                // The session has changed meanwhile: this answer is about a token that is no longer held.
+                answer::overtaken(session, &route.rules);
+                return Verdict::Alive;
+            }
             let evidence = Evidence {
                 status: Some(status),
                 redirects,

@@ -22,7 +22,7 @@ const CUT: u64 = 256 * 1024;
 
 /// True where the body of a request with `headers` is a form.
 #[must_use]
-pub fn is_form(headers: &HeaderMap) -> bool {
+pub(super) fn is_form(headers: &HeaderMap) -> bool {
     is_urlencoded(headers)
         || headers.get(CONTENT_TYPE).is_some_and(|value| starts_with(value, b"multipart/form-data"))
 }
@@ -39,7 +39,7 @@ fn starts_with(value: &HeaderValue, kind: &[u8]) -> bool {
 ///
 /// # Errors
 /// Where a body that must be read here breaks off.
-pub async fn clean(
+pub(super) async fn clean(
     rules: Option<&SessionRules>,
     headers: &mut HeaderMap,
     body: Body,

@@ -13,8 +13,9 @@ use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
 use super::arrival::Arrived;
+use super::back::give;
 use super::error::Error;
-use super::exchange::{self, Exchange};
+use super::exchange::Exchange;
 use super::forms;
 use super::inbound::{Asks, Inbound};
 use super::note::Note;
@@ -35,7 +36,7 @@ use crate::time::Timestamp;
 use crate::wire::hop;
 
 /// Names a request, in the answer, in the log and at the app.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Proxy {
     /// Answers a request from `peer`. Cannot fail.
@@ -87,7 +88,7 @@ impl Proxy {
         if let Some(page) = own_page(&map, &inbound) {
             note.path = inbound.normal.clone();
             let mut response = self.page(&map, &inbound, page, &mut visit, &parts.headers).await?;
-            exchange::give(&map, &inbound, &visit, response.headers_mut());
+            give(&map, &inbound, &visit, response.headers_mut());
             return Ok(response);
         }
 
@@ -109,7 +110,7 @@ impl Proxy {
         let arrived =
             Arrived { route, inbound: &inbound, clean: &clean, found: &found, headers: &parts.headers };
         if let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note)? {
-            exchange::give(&map, &inbound, &visit, redirect.headers_mut());
+            give(&map, &inbound, &visit, redirect.headers_mut());
             return Ok(redirect);
         }
         if route.rules.session.is_some() && visit.slot.is_none() && !visit.kept_away && !standing.skip_session

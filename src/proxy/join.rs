@@ -30,7 +30,7 @@ use crate::bridge::timeline::What;
 use crate::net::body::Body;
 use crate::random;
 use crate::registry::Slot;
-use crate::route::{Route, RouteMap};
+use crate::route::{self, Route, RouteMap};
 use crate::secret::digest16;
 use crate::time::Timestamp;
 use crate::wire::cookie::pairs;
@@ -72,7 +72,7 @@ impl Joins {
 /// The nonce cookie's name.
 #[must_use]
 pub(super) fn nonce_cookie(bridge: &BridgeRules, https: bool) -> String {
-    format!("{}-join", bridge.cookie_name(https))
+    route::nonce_cookie(bridge.cookie_name(https))
 }
 
 impl Proxy {

@@ -22,6 +22,7 @@ use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
 
 mod arrival;
+mod back;
 pub mod error;
 mod exchange;
 mod forms;

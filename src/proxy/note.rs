@@ -9,7 +9,7 @@ use crate::telemetry::labels::Reason;
 
 /// How the app's token came to the app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TokenCame {
+pub(super) enum TokenCame {
     /// The app got none.
     #[default]
     None,
@@ -24,7 +24,7 @@ pub enum TokenCame {
 impl TokenCame {
     /// The word for it.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Vault => "vault",
@@ -36,7 +36,7 @@ impl TokenCame {
 
 /// What is noted of one request.
 #[derive(Debug, Default)]
-pub struct Note {
+pub(super) struct Note {
     /// Its id.
     pub id: String,
     /// Path and query without tokens; empty until they are known to be clean.

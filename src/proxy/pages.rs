@@ -143,7 +143,7 @@ impl Proxy {
     fn beat(&self, visit: &Visit) -> Response<Body> {
         if let Some(slot) = &visit.slot {
             let now = self.now();
-            slot.with(|session| session.presence = session.presence.max(now));
+            slot.with(|session| session.seen(self.shared.registry.clocks(), now));
         }
         let mut response = reply::own(StatusCode::OK, "image/gif", String::new());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));
@@ -194,7 +194,7 @@ fn json_reply(value: &Value) -> Response<Body> {
 
 /// RFC 3339 with milliseconds.
 #[must_use]
-pub fn rfc3339(at: Timestamp) -> String {
+pub(super) fn rfc3339(at: Timestamp) -> String {
     let millis = i64::try_from(at.millis()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(millis).map(|at| format!("{at:.3}")).unwrap_or_default()
 }

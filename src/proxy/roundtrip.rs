@@ -11,8 +11,9 @@ use http_body_util::BodyExt as _;
 use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
+use super::back::Returned;
 use super::error::Error;
-use super::exchange::{Departed, Exchange, Returned};
+use super::exchange::{Departed, Exchange};
 use super::note::Note;
 use super::visit::Visit;
 use crate::bridge::rules::Scope;

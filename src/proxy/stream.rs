@@ -12,7 +12,8 @@ use http::{HeaderMap, HeaderValue, Response};
 use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
-use crate::bridge::rules::AppIx;
+use crate::bridge::rules::{AppIx, Clocks};
+use crate::bridge::session::Session;
 use crate::clock::Clock;
 use crate::net::body::Body;
 use crate::net::upgrade::{self, CloseFrame, Splice};
@@ -25,7 +26,7 @@ use crate::wire::ws::{self, Frames};
 
 /// An ordinary request of a person that is in flight at an app. Dropping it counts it off.
 #[derive(Debug)]
-pub struct InFlight {
+pub(super) struct InFlight {
     slot: Arc<Slot>,
     app: AppIx,
     clock: Clock,
@@ -34,7 +35,7 @@ pub struct InFlight {
 impl InFlight {
     /// One that was counted under the session's lock just now.
     #[must_use]
-    pub const fn new(slot: Arc<Slot>, app: AppIx, clock: Clock) -> Self {
+    pub(super) const fn new(slot: Arc<Slot>, app: AppIx, clock: Clock) -> Self {
         Self { slot, app, clock }
     }
 }
@@ -52,10 +53,11 @@ impl Drop for InFlight {
 
 /// A stream that is open. Dropping it ends the presence that it was.
 #[derive(Debug)]
-pub struct Open {
+pub(super) struct Open {
     slot: Option<Arc<Slot>>,
     agenda: Agenda,
     clock: Clock,
+    clocks: Clocks,
     shard: Rc<Shard>,
     app: AppIx,
     kind: StreamKind,
@@ -66,10 +68,7 @@ impl Drop for Open {
         self.shard.stream_closed(self.app.index(), self.kind);
         let Some(slot) = &self.slot else { return };
         let now = self.clock.now();
-        slot.with(|session| {
-            session.streams = session.streams.saturating_sub(1);
-            session.presence = session.presence.max(now);
-        });
+        slot.with(|session| session.stream_closed(&self.clocks, now));
         // The session may end sooner now than it was watched for.
         self.agenda.put(slot, Watch::End);
     }
@@ -77,7 +76,7 @@ impl Drop for Open {
 
 /// True for an answer that is a stream of events.
 #[must_use]
-pub fn is_events(headers: &HeaderMap) -> bool {
+pub(super) fn is_events(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| {
         value.as_bytes().get(..17).is_some_and(|head| head.eq_ignore_ascii_case(b"text/event-stream"))
     })
@@ -88,12 +87,13 @@ impl Proxy {
     pub(super) fn open_stream(&self, slot: Option<&Arc<Slot>>, app: AppIx, kind: StreamKind) -> Open {
         self.shard.stream_opened(app.index(), kind);
         if let Some(slot) = slot {
-            slot.with(|session| session.streams = session.streams.saturating_add(1));
+            slot.with(Session::stream_opened);
         }
         Open {
             slot: slot.map(Arc::clone),
             agenda: self.agenda.clone(),
             clock: self.shared.clock,
+            clocks: *self.shared.registry.clocks(),
             shard: Rc::clone(&self.shard),
             app,
             kind,

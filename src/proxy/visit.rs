@@ -28,7 +28,7 @@ use crate::telemetry::labels::EndReason;
 
 /// The bridge session that a request belongs to.
 #[derive(Debug)]
-pub struct Visit {
+pub(super) struct Visit {
     /// It, if there is one.
     pub slot: Option<Arc<Slot>>,
     /// Who shows its cookie.
@@ -43,7 +43,7 @@ pub struct Visit {
 
 /// Things that many sessions have in common, kept once a thread.
 #[derive(Debug, Default)]
-pub struct Interned {
+pub(super) struct Interned {
     publics: HashMap<(Box<str>, bool), Arc<Public>, foldhash::fast::RandomState>,
     traits: HashMap<u64, Arc<ClientTraits>, foldhash::fast::RandomState>,
 }
@@ -53,7 +53,7 @@ const INTERNED: usize = 4096;
 
 impl Interned {
     /// The public origin of `inbound`.
-    pub fn public(&mut self, inbound: &Inbound) -> Arc<Public> {
+    pub(super) fn public(&mut self, inbound: &Inbound) -> Arc<Public> {
         if self.publics.len() > INTERNED {
             self.publics.clear();
         }
@@ -64,7 +64,7 @@ impl Interned {
     }
 
     /// How the browser of a request with `headers` introduces itself.
-    pub fn traits(&mut self, headers: &HeaderMap) -> Arc<ClientTraits> {
+    pub(super) fn traits(&mut self, headers: &HeaderMap) -> Arc<ClientTraits> {
         if self.traits.len() > INTERNED {
             self.traits.clear();
         }
@@ -171,13 +171,6 @@ impl Proxy {
         }
     }
 
-    /// Ends a session here, and signs out of its apps behind the answer.
-    pub(super) fn end(self: &Rc<Self>, map: &Rc<RouteMap>, slot: &Slot, end: End) {
-        if let Some(farewell) = self.shared.registry.end(slot, end, self.now()) {
-            self.sign_out_behind(map, Box::new(farewell));
-        }
-    }
-
     /// Signs out of the apps of a session that has ended, without anybody waiting for it.
     pub(super) fn sign_out_behind(self: &Rc<Self>, map: &Rc<RouteMap>, farewell: Box<Farewell>) {
         self.count_end(farewell.end);
@@ -198,7 +191,7 @@ impl Proxy {
 
 /// What is known of a request's browser, taken before its head goes to the app.
 #[derive(Debug)]
-pub struct Known {
+pub(super) struct Known {
     /// How it introduces itself.
     pub traits: Arc<ClientTraits>,
 }
