@@ -24,8 +24,18 @@ const DAYS: [(&str, &str); 5] =
 const WARES: [(&str, &str, &str, &str); 6] = [
     ("lamp", "Desk lamp", "34.90", "M6 21h9M10.5 21v-6L7 9.5l5-4M12 5.5l4-2.5 4 6-5.5 2.5z"),
     ("binder", "Ring binder", "4.20", "M5 3h14v18H5zM9 3v18M12.5 7h4M12.5 10h4M14.5 17a1.5 1.5 0 1 0 0-.1z"),
-    ("mug", "Mug", "7.50", "M5 8h11v9a4 4 0 0 1-4 4H9a4 4 0 0 1-4-4zM16 10h2a2.5 2.5 0 0 1 0 6h-2M8.5 5V3M12.5 5V3"),
-    ("scissors", "Scissors", "6.80", "M8.2 15.6 18 3M15.8 15.6 6 3M6.5 21a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM17.5 21a3 3 0 1 0 0-6 3 3 0 0 0 0 6z"),
+    (
+        "mug",
+        "Mug",
+        "7.50",
+        "M5 8h11v9a4 4 0 0 1-4 4H9a4 4 0 0 1-4-4zM16 10h2a2.5 2.5 0 0 1 0 6h-2M8.5 5V3M12.5 5V3",
+    ),
+    (
+        "scissors",
+        "Scissors",
+        "6.80",
+        "M8.2 15.6 18 3M15.8 15.6 6 3M6.5 21a3 3 0 1 0 0-6 3 3 0 0 0 0 6zM17.5 21a3 3 0 1 0 0-6 3 3 0 0 0 0 6z",
+    ),
     ("clock", "Wall clock", "18.00", "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM12 7v5l3.5 2"),
     ("box", "Archive box", "2.95", "M4 8v12h16V8M2.5 4h19v4h-19zM9.5 12h5"),
 ];
@@ -48,7 +58,10 @@ pub(super) fn time_sheet(look: &Look<'_>) -> String {
         "<p class=\"note unsaved\">Not saved yet in this session.</p>".to_owned()
     } else {
         let sum = kept.iter().sum::<f64>();
-        format!("<p class=\"note saved\"><strong>{} h</strong> saved in this session.</p>", (sum * 100.0).round() / 100.0)
+        format!(
+            "<p class=\"note saved\"><strong>{} h</strong> saved in this session.</p>",
+            (sum * 100.0).round() / 100.0
+        )
     };
     let body = fill(TIME_SHEET, &[("rows", &rows), ("note", &note)]);
     page(look, "A", (TITLE_A, "Personnel department, intranet"), ("/AppB/index.cfm", TITLE_B), &body)

@@ -159,7 +159,11 @@ fn active(core: &Core) -> Option<Arc<Slot>> {
             live.then_some(session.last_activity)
         })
     };
-    slots.into_iter().filter_map(|slot| Some((of(&slot)?, slot))).max_by_key(|(at, _)| *at).map(|(_, slot)| slot)
+    slots
+        .into_iter()
+        .filter_map(|slot| Some((of(&slot)?, slot)))
+        .max_by_key(|(at, _)| *at)
+        .map(|(_, slot)| slot)
 }
 
 fn told(core: &Core, session: &Session, now: Timestamp) -> Bridge {
@@ -258,7 +262,9 @@ impl Asker {
     /// From the lines of `Cookie` headers.
     pub(super) fn read<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
         let (mut names, mut pair) = (Vec::new(), [None, None]);
-        for (name, value) in lines.into_iter().flat_map(|line| line.split(';')).filter_map(|c| c.split_once('=')) {
+        for (name, value) in
+            lines.into_iter().flat_map(|line| line.split(';')).filter_map(|c| c.split_once('='))
+        {
             let name = name.trim();
             for (part, own) in pair.iter_mut().zip(["CFID", "CFTOKEN"]) {
                 if name == own {
@@ -337,7 +343,8 @@ mod tests {
         let request = Request::builder().uri("/AppA/index.cfm").body(Bytes::new()).unwrap();
         let answer = apps[0].with(|sim| sim.handle(1_000, &request, IpAddr::V4(Ipv4Addr::LOCALHOST)));
         let cookies = answer.response.headers().get_all("set-cookie");
-        let lines: Vec<&str> = cookies.iter().map(|line| line.to_str().unwrap().split(';').next().unwrap()).collect();
+        let lines: Vec<&str> =
+            cookies.iter().map(|line| line.to_str().unwrap().split(';').next().unwrap()).collect();
         let reachable = |lines: &[&str]| {
             let shown = state(&apps, None, Asker::read(lines.iter().copied()));
             shown.apps.iter().map(|app| app.reachable).collect::<Vec<_>>()
