@@ -5,8 +5,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CACHE_CONTROL, SET_COOKIE};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CACHE_CONTROL, CONNECTION, SET_COOKIE, UPGRADE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::Proxy;
 use super::error::Error;
@@ -24,6 +24,7 @@ use crate::own;
 use crate::registry::Slot;
 use crate::registry::agenda::Watch;
 use crate::route::RouteMap;
+use crate::wire::hop;
 use crate::wire::target::split_authority;
 
 /// An answer that has been read.
@@ -45,7 +46,14 @@ impl Exchange<'_> {
         answer: &mut http::response::Parts,
     ) -> Result<Returned, Error> {
         let now = proxy.now();
-        crate::wire::hop::strip_response(&mut answer.headers);
+        let accepted =
+            hop::upgrade(&answer.headers).filter(|_| answer.status == StatusCode::SWITCHING_PROTOCOLS);
+        hop::strip_response(&mut answer.headers);
+        if let Some(protocol) = accepted {
+            // Browsers fail a handshake without them (RFC 6455, 4.1).
+            answer.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            answer.headers.insert(UPGRADE, protocol);
+        }
         let mut taken = to_client::take_set_cookies(&mut answer.headers);
         to_client::drop_own(&self.route.rules, &mut taken, self.map.own_cookies());
         let authority = own::authority_of(&departed.chosen.upstream);
@@ -194,7 +202,9 @@ impl Exchange<'_> {
                 session.timeline.note(self.inbound.now, Some(self.app()), What::AdoptedCookie)
             });
         }
-        if (effect.renew || adopted) && visit.gives.is_none() {
+        // A button clicked twice: the answer to the first click, with the id that it brought, may never have been read.
+        let once_more = visit.replaced && self.form && !slot.with(|session| session.has_ended());
+        if (effect.renew || adopted || once_more) && visit.gives.is_none() {
             proxy.renew(&slot, visit, self.inbound);
         }
         returned.fields.extend(self.janitor(proxy, departed, adopted));
