@@ -6,7 +6,7 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use sessionbridge::clock::Clock;
 use sessionbridge::demo::sim::{Sim, SimOptions};
-use sessionbridge::net::{Body, Connections, Drainer, ServeOptions, memory, serve};
+use sessionbridge::net::{Body, Connections, Drainer, LastWord, ServeOptions, memory, serve};
 
 use super::{Browser, START};
 
@@ -36,6 +36,7 @@ pub(crate) fn without_proxy(apps: impl IntoIterator<Item = SimOptions>) -> (Brow
         idle: seconds(75),
         body_stall: seconds(30),
         drain_timeout: seconds(1),
+        last_word: LastWord::new(|_| bytes::Bytes::new()),
     };
     tokio::task::spawn_local(async move { serve(listener, service, &options, drain).await });
     (Browser::new(front, "apps.example.org"), drainer)
