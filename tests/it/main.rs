@@ -12,3 +12,6 @@ mod url_tokens;
 
 /// Sign-outs: seen in an app, asked of the bridge; and what a sign-in does to the bridge cookie.
 mod sign_out;
+
+/// Cookies: the vault and the other modes, what browsers bring, what apps must not reach.
+mod cookies;
