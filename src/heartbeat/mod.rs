@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::bridge::beat::{Next, Pace, Verdict};
 use crate::bridge::rules::AppIx;
+use crate::bridge::session::{End as SessionEnd, Phase, Session};
 use crate::clock::Clock;
 use crate::ping::Pinger;
 use crate::registry::agenda::{Entry, Watch};
@@ -87,7 +88,7 @@ impl Heartbeat {
     fn place(&self, entry: Entry) {
         let now = self.clock.now();
         let due = match entry.watch {
-            Watch::End => entry.slot.with(|session| session.ends_at(self.registry.clocks())),
+            Watch::End => entry.slot.with(|session| self.look_at(session)),
             Watch::Beat(app) => match self.next(&entry.slot, app, now) {
                 Next::Now => now,
                 Next::Later(at) => at,
@@ -120,12 +121,10 @@ impl Heartbeat {
     fn ended(self: &Rc<Self>, entry: Entry, now: Timestamp) {
         let clocks = self.registry.clocks();
         let (over, ends) = entry.slot.with(|session| {
-            let ends = session.ends_at(clocks);
+            let ends = self.look_at(session);
             session.watched = if session.has_ended() { Timestamp::FAR } else { ends };
-            (
-                session.expired(clocks, now).or_else(|| self.faded(session, now)),
-                (!session.has_ended()).then_some(ends),
-            )
+            let faded = self.fades_at(session).is_some_and(|at| at <= now).then_some(SessionEnd::Evicted);
+            (session.expired(clocks, now).or(faded), (!session.has_ended()).then_some(ends))
         });
         match (over, ends) {
             (_, None) => {}
@@ -144,17 +143,18 @@ impl Heartbeat {
         }
     }
 
-    /// A pending session lives as long as its app's own timeout at the most.
-    fn faded(
-        &self,
-        session: &crate::bridge::session::Session,
-        now: Timestamp,
-    ) -> Option<crate::bridge::session::End> {
-        use crate::bridge::session::{End, Phase};
+    /// When it is to be seen whether the session has ended.
+    fn look_at(&self, session: &Session) -> Timestamp {
+        let ends = session.ends_at(self.registry.clocks());
+        self.fades_at(session).map_or(ends, |fades| fades.min(ends))
+    }
+
+    /// A pending session lives as long as its app's own timeout at the most. `None` for any other.
+    fn fades_at(&self, session: &Session) -> Option<Timestamp> {
         let routes = (self.routes)();
-        let longest = session.apps().iter().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
-        let longest = longest.map(|rules| rules.timeout).max().unwrap_or_default();
-        (session.phase() == Phase::Pending && now.since(session.created) >= longest).then_some(End::Evicted)
+        let timeouts = session.apps().iter().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
+        let longest = timeouts.map(|rules| rules.timeout).max()?;
+        (session.phase() == Phase::Pending).then(|| session.created.plus(longest))
     }
 
     /// A heartbeat may be due.
