@@ -17,7 +17,7 @@ use super::inbound::Inbound;
 use super::note::Note;
 use crate::bridge::app_session::Public;
 use crate::bridge::bridge_cookie;
-use crate::bridge::id::BridgeId;
+use crate::bridge::id::{BridgeId, Key};
 use crate::bridge::session::{End, Farewell, Session};
 use crate::bridge::traits::ClientTraits;
 use crate::random;
@@ -33,6 +33,8 @@ pub(super) struct Visit {
     pub slot: Option<Arc<Slot>>,
     /// Who shows its cookie.
     pub visitor: Visitor,
+    /// The id that it shows, as the table knows it.
+    pub shown: Option<Key>,
     /// True where `SameSite` may have kept the cookie away: none is set in answer to this.
     pub kept_away: bool,
     /// True where the browser's cookie opens nothing any more: it is deleted unless another takes its place.
@@ -91,7 +93,9 @@ impl Proxy {
         };
         let name = map.bridge.cookie_name(inbound.client.https);
         let shown = inbound.cookies.as_ref().and_then(|line| bridge_cookie::read_line(line.as_bytes(), name));
-        let mut visit = Visit { slot: None, visitor, kept_away: false, stale: false, gives: None };
+        let key = shown.as_ref().map(BridgeId::key);
+        let mut visit =
+            Visit { slot: None, visitor, shown: key, kept_away: false, stale: false, gives: None };
         match shown.map(|id| self.shared.registry.open(&id, visitor, inbound.now)) {
             None => {
                 visit.kept_away = bridge_cookie::kept_away(
@@ -145,20 +149,13 @@ impl Proxy {
 
     /// Gives the browser another id of its session: after a sign-in, an id that someone else may know is worthless.
     pub(super) fn renew(&self, slot: &Arc<Slot>, visit: &mut Visit, inbound: &Inbound) {
-        visit.gives = Some(self.shared.registry.renew(slot, random::bytes(), visit.visitor, inbound.now));
+        let by = (visit.shown, visit.visitor);
+        visit.gives = Some(self.shared.registry.renew(slot, random::bytes(), by, inbound.now));
     }
 
     /// Watches a session for its end.
     pub(super) fn watch_end(&self, slot: &Arc<Slot>) {
-        let ends = slot.with(|session| {
-            let ends = session.ends_at(self.shared.registry.clocks());
-            let sooner = ends < session.watched;
-            if sooner {
-                session.watched = ends;
-            }
-            sooner
-        });
-        if ends {
+        if slot.with(|session| session.ends_sooner(self.shared.registry.clocks())) {
             self.agenda.put(slot, Watch::End);
         }
     }

@@ -179,24 +179,31 @@ impl Registry {
         first
     }
 
-    /// Gives the session another id; `random` are 16 bytes of the system's CSPRNG. Those that it had stay good for
-    /// `visitor` until the new one has come back, [`GRACE`] at the most.
+    /// Gives the session another id in the place of `shown`; `random` are 16 bytes of the system's CSPRNG. The old one stays
+    /// good for `visitor` until the new one has come back, [`GRACE`] at the most. Ids that other hosts of the same browser
+    /// show stay as they are.
     #[must_use]
-    pub fn renew(&self, slot: &Arc<Slot>, random: [u8; 16], visitor: Visitor, now: Timestamp) -> BridgeId {
+    pub fn renew(
+        &self,
+        slot: &Arc<Slot>,
+        random: [u8; 16],
+        (shown, visitor): (Option<Key>, Visitor),
+        now: Timestamp,
+    ) -> BridgeId {
         let id = BridgeId::new(random);
-        let (mut dropped, key) = (Vec::new(), id.key());
-        slot.with_kept(|kept| {
-            let instead_of = kept.ids.iter().find(|held| held.replaced.is_none()).map(|held| held.key);
-            kept.ids.retain(|held| {
-                let keep = held.replaced.is_none();
-                if !keep {
-                    dropped.push(held.key);
-                }
-                held.replaced = Some((now, visitor));
-                keep
-            });
-            kept.ids.push(Held { key, seen: false, replaced: None, instead_of });
+        let key = id.key();
+        let dropped = slot.with_kept(|kept| {
+            let dropped = outlived(&mut kept.ids, now);
+            // One that was given in its place already, and has not come back, is replaced with it.
+            let meant = |held: &Held| {
+                shown.is_none_or(|shown| held.key == shown || !held.seen && held.instead_of == Some(shown))
+            };
+            for held in kept.ids.iter_mut().filter(|held| meant(held)) {
+                held.replaced.get_or_insert((now, visitor));
+            }
+            kept.ids.push(Held { key, seen: false, replaced: None, instead_of: shown });
             kept.session.timeline.note(now, None, crate::bridge::timeline::What::Renewed);
+            dropped
         });
         for key in dropped {
             self.table.remove(&key);
@@ -329,10 +336,31 @@ fn is_good(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> bool {
         .is_some_and(|held| held.replaced.is_none_or(|(since, by)| by == visitor && now.since(since) < GRACE))
 }
 
-/// The browser has shown `key`: the id in whose place it came is over.
+/// As many ids as a session may have. Clicks come in twos and threes; more is nobody's browser.
+const MOST_IDS: usize = 8;
+
+/// Takes out the ids that are good for nobody any more, and the oldest replaced one where there are too many.
+fn outlived(ids: &mut smallvec::SmallVec<[Held; 1]>, now: Timestamp) -> Vec<Key> {
+    let over = |held: &Held| held.replaced.is_some_and(|(since, _)| now.since(since) >= GRACE);
+    let oldest = ids.iter().find(|held| held.replaced.is_some()).map(|held| held.key);
+    let oldest = oldest.filter(|_| ids.len() >= MOST_IDS);
+    let mut dropped = Vec::new();
+    ids.retain(|held| {
+        let goes = over(held) || oldest == Some(held.key);
+        if goes {
+            dropped.push(held.key);
+        }
+        !goes
+    });
+    dropped
+}
+
+/// The browser has shown `key`: the id in whose place it came is over. Of several that were given in one place, the one
+/// that the browser shows is the one that it kept.
 fn returned(ids: &mut smallvec::SmallVec<[Held; 1]>, key: Key) -> Option<Key> {
     let held = ids.iter_mut().find(|held| held.key == key && !held.seen)?;
     held.seen = true;
+    held.replaced = None;
     let before = held.instead_of.take()?;
     ids.retain(|held| held.key != before);
     Some(before)
