@@ -145,7 +145,7 @@ pub(crate) fn pair_apps(profile: &str) -> [SimOptions; 2] {
 /// The file extension of a profile's pages.
 pub(crate) fn extension(profile: &str) -> String {
     let profile: Profile = profile.parse().unwrap();
-    profile.extension().to_string()
+    profile.extension().trim_start_matches('.').to_owned()
 }
 
 /// The engine that a profile stands for, and what of the config it needs besides.
