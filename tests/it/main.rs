@@ -28,7 +28,7 @@ mod clocks;
 /// WebSockets and event streams.
 mod streams;
 
-/// Tokens that change while requests are on their way; jars that others have filled.
-mod rotation;
 /// Cookies: the vault and the other modes, what browsers bring, what apps must not reach.
 mod cookies;
+/// Tokens that change while requests are on their way; jars that others have filled.
+mod rotation;
