@@ -37,7 +37,8 @@ fn signed_out(world: &World, app: &str) -> Vec<(u64, String)> {
 
 /// One page of a page's own requests, as a script of today's browsers makes them.
 async fn fetched(browser: &mut Browser, target: &str) -> u16 {
-    let headers = [("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
+    let headers =
+        [("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
     browser.send(Method::GET, target, &headers, Bytes::new()).await.status.as_u16()
 }
 
@@ -65,7 +66,8 @@ fn f2_idle_ends_all_to_the_second_and_signs_the_apps_out() {
         let beats = world.beats("AppA").len();
         pass(120.0).await;
         assert_eq!(world.beats("AppA").len(), beats);
-        assert_eq!(world.app("AppA").with(|sim| sim.live_sessions(sim.sessions()[0].expires)), 0);
+        let now = world.app("AppA").now();
+        assert_eq!(world.app("AppA").with(|sim| sim.live_sessions(now)), 0);
     });
 }
 
@@ -95,7 +97,8 @@ fn f2_the_hard_end_comes_to_the_second_whatever_anybody_does() {
 #[test]
 fn f2_presence_carries_on_to_its_limit_and_not_a_second_further() {
     run(async {
-        let clocks = "idle_timeout = \"30s\"\npresence_ttl = \"10s\"\npresence_limit = \"2m\"\nmax_lifetime = \"1h\"";
+        let clocks =
+            "idle_timeout = \"30s\"\npresence_ttl = \"10s\"\npresence_limit = \"2m\"\nmax_lifetime = \"1h\"";
         let (world, mut browser) = both(clocks).await;
         let last = world.app("AppB").now();
         for _ in 0..23 {
@@ -181,7 +184,10 @@ fn f13_reading_the_clock_a_hundred_times_moves_nothing() {
         let asked = (world.seen("AppA").len(), world.seen("AppB").len());
         for _ in 0..100 {
             let again = status(&mut browser).await;
-            assert_eq!((&again["expires_at"], &again["hard_end"]), (&first["expires_at"], &first["hard_end"]));
+            assert_eq!(
+                (&again["expires_at"], &again["hard_end"]),
+                (&first["expires_at"], &first["hard_end"])
+            );
             assert_eq!(again["apps"]["appB"], first["apps"]["appB"]);
         }
         assert_eq!((world.seen("AppA").len(), world.seen("AppB").len()), asked, "no app hears of it");
@@ -200,7 +206,8 @@ fn f13_reading_the_clock_a_hundred_times_moves_nothing() {
 fn h1_r29_with_the_person_gone_heartbeats_stop_and_the_apps_forget() {
     run(async {
         // Without a sign-out request, so that the app's session dies of its own clock.
-        let toml = pair_config("acf-strict", "[bridge]\nidle_timeout = \"2m\"").replace("sign_out.request", "# ");
+        let toml =
+            pair_config("acf-strict", "[bridge]\nidle_timeout = \"2m\"").replace("sign_out.request", "# ");
         let world = World::new(&toml, pair_apps("acf-strict"));
         let mut browser = world.browser();
         browser.get("/AppA/index.cfm").await;
@@ -305,7 +312,9 @@ fn r32_after_a_leap_of_the_clock_there_is_no_burst_and_no_life_after_the_end() {
 
 #[test]
 fn a_steady_beat_that_nobody_declared_is_noticed() {
-    let of = |world: &World, app: &str| world.metric(&format!("sessionbridge_steady_beats_total{{app=\"{app}\"}}"));
+    let of = |world: &World, app: &str| {
+        world.metric(&format!("sessionbridge_steady_beats_total{{app=\"{app}\"}}"))
+    };
     run(async {
         let (world, mut browser) = both("").await;
         for _ in 0..30 {

@@ -18,7 +18,8 @@ const PROFILES: [&str; 12] = [
 ];
 
 /// What AppB says of AppA's ids where its links carry them.
-const SIBLING: &str = "session.timeout = \"5m\"\nsession.url_tokens = { AID = \"appA.CFID\", ATOKEN = \"appA.CFTOKEN\" }";
+const SIBLING: &str =
+    "session.timeout = \"5m\"\nsession.url_tokens = { AID = \"appA.CFID\", ATOKEN = \"appA.CFTOKEN\" }";
 
 /// AppA (10 s) and AppB (5 min); AppB knows AppA's ids as `AID` and `ATOKEN`.
 fn siblings(profile: &str) -> World {
@@ -69,13 +70,18 @@ fn s3_1_links_that_carry_ids() {
             let mut browser = world.browser();
             let first = browser.get("/AppA/index.cfm").await;
             let links = browser.get("/AppA/links.cfm").await.json()["links"].clone();
-            let to_b: Vec<&str> = links.as_array().unwrap().iter().map(|link| link.as_str().unwrap()).collect();
+            let to_b: Vec<&str> =
+                links.as_array().unwrap().iter().map(|link| link.as_str().unwrap()).collect();
             let (raw, named) = (to_b[3], to_b[4]);
             assert!(raw.contains("CFID=") && named.contains("AID="), "{profile}: {to_b:?}");
             for link in [raw, named] {
                 let answer = browser.navigate(link, "same-origin").await;
                 assert_eq!(answer.status, 303, "{profile}");
-                assert_eq!(answer.header("location"), Some("http://apps.example.org/AppB/index.cfm"), "{profile}");
+                assert_eq!(
+                    answer.header("location"),
+                    Some("http://apps.example.org/AppB/index.cfm"),
+                    "{profile}"
+                );
                 for _ in 0..6 {
                     browser.get("/AppB/index.cfm").await;
                     pass(4.0).await;
@@ -113,12 +119,17 @@ fn s3_2_a_sibling_pair_is_bound_to_its_own_app() {
         for seen in world.seen("AppB") {
             let text = format!("{} {:?}", seen.path_and_query, seen.headers);
             assert!(!text.contains(&token) && !text.contains("AID"), "AppB never sees AppA's pair");
-            let sends = seen.headers.get_all("cookie").iter().any(|line| line.to_str().unwrap().contains(&token));
+            let sends =
+                seen.headers.get_all("cookie").iter().any(|line| line.to_str().unwrap().contains(&token));
             assert!(!sends);
         }
         assert!(world.seen("AppB").iter().any(|seen| seen.path_and_query == "/AppB/index.cfm?x=1"));
         pass(30.0).await;
-        assert_eq!(browser.get("/AppA/index.cfm").await.started(), first.started(), "and AppA's is kept alive");
+        assert_eq!(
+            browser.get("/AppA/index.cfm").await.started(),
+            first.started(),
+            "and AppA's is kept alive"
+        );
         assert!(world.seen("AppA").iter().all(|seen| !format!("{:?}", seen.headers).contains(&b.1)));
         assert_eq!(world.metric("sessionbridge_url_tokens_total{app=\"appB\",result=\"own\"}"), 1.0);
     });
@@ -139,7 +150,9 @@ fn s3_2_a_sibling_pair_without_a_bridge_cookie_is_adopted_for_its_app() {
             // What the app printed into its own page at that visit.
             let (_, answer) = (first, call.get("/AppA/links.cfm").await);
             let link = answer.json()["links"][4].as_str().unwrap().to_owned();
-            let value = |name: &str| link.split_once(&format!("{name}=")).unwrap().1.split('&').next().unwrap().to_owned();
+            let value = |name: &str| {
+                link.split_once(&format!("{name}=")).unwrap().1.split('&').next().unwrap().to_owned()
+            };
             (value("AID"), value("ATOKEN"))
         };
         let mut panel = world.browser();
@@ -163,14 +176,21 @@ fn s3_3_raw_ids_meant_for_one_app_never_hook_the_other() {
             let a = world.seen("AppA").last().unwrap().session.clone();
             let answer = browser.get(&format!("/AppB/index.cfm?CFID={id}&CFTOKEN={token}")).await;
             assert_eq!(answer.status, 200, "{profile}");
-            assert_ne!(pair_of(&mut browser, "AppB").await, (id.clone(), token.clone()), "{profile}: B gets its own");
+            assert_ne!(
+                pair_of(&mut browser, "AppB").await,
+                (id.clone(), token.clone()),
+                "{profile}: B gets its own"
+            );
             assert!(world.seen("AppB").iter().all(|seen| !seen.path_and_query.contains("CFID")), "{profile}");
             // The same in the browser's own cookies.
             browser.plant("CFID", &id, "/");
             browser.plant("cftoken", &token, "/AppB");
             browser.get("/AppB/index.cfm").await;
             let cookie = |seen: &sessionbridge::demo::sim::Seen| format!("{:?}", seen.headers.get("cookie"));
-            assert!(world.seen("AppB").iter().all(|seen| !cookie(seen).contains(&format!("={id};"))), "{profile}");
+            assert!(
+                world.seen("AppB").iter().all(|seen| !cookie(seen).contains(&format!("={id};"))),
+                "{profile}"
+            );
             assert_eq!(world.starts("AppB"), 1, "{profile}");
             assert!(a.is_some());
         });
@@ -216,13 +236,18 @@ fn s3_5_no_heartbeat_for_a_pair_that_nobody_proved() {
         let (id, token) = pair_of(&mut owner, "AppA").await;
         other.get("/AppB/index.cfm").await;
         // The owner's, which is bound to her; a made-up one; half of one.
-        for query in [format!("AID={id}&ATOKEN={token}"), "AID=77&ATOKEN=12345678".to_owned(), format!("AID={id}")] {
+        for query in
+            [format!("AID={id}&ATOKEN={token}"), "AID=77&ATOKEN=12345678".to_owned(), format!("AID={id}")]
+        {
             other.follow(&format!("/AppB/index.cfm?{query}")).await;
         }
         world.app("AppA").with(|sim| sim.clear_log());
         pass(8.0).await;
         let kept = world.beats("AppA");
-        assert!(!kept.is_empty() && kept.iter().all(|seen| seen.session.as_deref() == Some("s1")), "{kept:?}");
+        assert!(
+            !kept.is_empty() && kept.iter().all(|seen| seen.session.as_deref() == Some("s1")),
+            "{kept:?}"
+        );
         owner.own_post("/.bridge/logout").await;
         world.app("AppA").with(|sim| sim.clear_log());
         pass(120.0).await;
@@ -290,7 +315,9 @@ fn s3_7_one_page_of_the_second_app_and_then_only_signs_of_presence() {
 fn s3_8_ids_in_a_form_are_cut_and_the_session_is_extended() {
     for profile in ["acf-legacy", "acf-strict", "openbd"] {
         run(async {
-            let toml = pair_config(profile, "").replace("heartbeat.path", "# heartbeat.path").replace("heartbeat.canary", "# ");
+            let toml = pair_config(profile, "")
+                .replace("heartbeat.path", "# heartbeat.path")
+                .replace("heartbeat.canary", "# ");
             let world = World::new(&toml, pair_apps(profile));
             let (mut browser, mut stranger) = (world.browser(), world.browser());
             let first = browser.get("/AppA/index.cfm").await;
@@ -316,7 +343,10 @@ fn s3_8_ids_in_a_form_are_cut_and_the_session_is_extended() {
 /// The pair as the app's own page shows it: the vault's, asked through the page that prints its headers.
 async fn pair_of_plain(browser: &mut Browser) -> (String, String) {
     let headers = browser.get("/AppA/headers.cfm").await.json()["headers"].clone();
-    let line = headers.as_array().unwrap().iter().find(|pair| pair[0] == "cookie").unwrap()[1].as_str().unwrap().to_owned();
+    let line = headers.as_array().unwrap().iter().find(|pair| pair[0] == "cookie").unwrap()[1]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let value = |name: &str| {
         let pair = line.split("; ").find(|pair| pair.to_lowercase().starts_with(name)).unwrap();
         pair.split_once('=').unwrap().1.to_owned()
@@ -337,7 +367,10 @@ fn s3_11_a_shared_url_shares_no_session() {
                 let answer = stranger.visit(&format!("/AppA/index.cfm?{query}")).await;
                 assert_eq!(answer.status, 303, "{profile}");
                 let clean = answer.header("location").unwrap().to_owned();
-                assert!(!clean.contains(&token) && !clean.to_lowercase().contains("cfid"), "{profile}: {clean}");
+                assert!(
+                    !clean.contains(&token) && !clean.to_lowercase().contains("cfid"),
+                    "{profile}: {clean}"
+                );
                 let there = stranger.follow("/AppA/index.cfm").await;
                 assert!(!there.text().contains("mine"), "{profile}");
                 assert_ne!(pair_of(&mut stranger, "AppA").await.0, id, "{profile}");
@@ -350,7 +383,8 @@ fn s3_11_a_shared_url_shares_no_session() {
 #[test]
 fn s3_12_several_servers_without_a_rewrite_each_person_stays_at_one() {
     run(async {
-        let toml = pair_config("acf-strict", "").replace("\"http://appa\"", "\"http://node1\", \"http://node2\"");
+        let toml =
+            pair_config("acf-strict", "").replace("\"http://appa\"", "\"http://node1\", \"http://node2\"");
         let node = |name| {
             let mut options = SimOptions::new(Profile::AcfStrict, name).timeout_ms(10_000);
             options.mount = "/AppA/".to_owned();
@@ -391,7 +425,10 @@ fn s3_13_crawlers_create_nothing_durable() {
         assert!(world.beats("AppA").is_empty(), "nobody is kept alive");
         assert_eq!(world.core.registry().counts().pending, 0, "after the app's own timeout they are gone");
         pass(1900.0).await;
-        assert_eq!(world.seen("AppA").iter().filter(|seen| seen.page.as_deref() == Some("logout")).count(), 0);
+        assert_eq!(
+            world.seen("AppA").iter().filter(|seen| seen.page.as_deref() == Some("logout")).count(),
+            0
+        );
     });
 }
 
@@ -400,7 +437,10 @@ async fn crowd(people: u64) {
     let more = "[server.limits]\nnew_sessions = { rate = \"100000/s\", burst = 100000, per = \"client-ip\" }";
     let mut apps = pair_apps("acf-strict");
     apps.iter_mut().for_each(|app| app.log_limit = 1);
-    let world = World::new(&pair_config("acf-strict", more).replace("\"10s\"", "\"2m\""), apps.map(|app| app.timeout_ms(120_000)));
+    let world = World::new(
+        &pair_config("acf-strict", more).replace("\"10s\"", "\"2m\""),
+        apps.map(|app| app.timeout_ms(120_000)),
+    );
     let mut browsers = Vec::new();
     for _ in 0..people {
         let mut browser = world.browser();
@@ -438,7 +478,11 @@ fn s3_19_the_walk_on_strict_engines_fails_without_the_proxy() {
         assert_eq!(browser.get("/AppA/index.cfm").await.started(), first.started(), "alone it works");
         let other = browser.get("/AppB/index.cfm").await;
         let back = browser.get("/AppA/index.cfm").await;
-        assert_ne!(back.started() + u64::from(back.json()["session"] != "s1"), first.started(), "AppA's is lost");
+        assert_ne!(
+            back.started() + u64::from(back.json()["session"] != "s1"),
+            first.started(),
+            "AppA's is lost"
+        );
         assert_eq!(back.json()["session"], "s2");
         assert_eq!(browser.get("/AppB/index.cfm").await.json()["session"], "s2", "and so is AppB's");
         assert_eq!(other.json()["session"], "s1");
@@ -468,7 +512,10 @@ fn f1_heartbeats_go_to_each_app_with_its_own_cookies() {
         for beat in &beats {
             let line = beat.headers.get("cookie").unwrap().to_str().unwrap();
             assert_eq!(line, format!("CFID={}; CFTOKEN={}", a.0, a.1));
-            assert_eq!((beat.path_and_query.as_str(), beat.session.as_deref()), ("/AppA/ping.cfm", Some("s1")));
+            assert_eq!(
+                (beat.path_and_query.as_str(), beat.session.as_deref()),
+                ("/AppA/ping.cfm", Some("s1"))
+            );
         }
         let of_b = world.beats("AppB");
         assert!((1..=3).contains(&of_b.len()), "{} in 130 s, one every 100 s or so", of_b.len());

@@ -259,7 +259,7 @@ fn a_remembered_sign_in_is_deleted_in_the_browser_whatever_the_apps_do() {
             + &remembering_app("quick", "sign_out.detect = [\"GET /quick/bye\"]");
         let world = World::with_scripts(&toml, &[&asked, &silent, &slow, &quick]);
         let mut browser = world.browser();
-        for name in ["asked", "silent", "slow", "quick"] {
+        for name in ["asked", "silent", "slow", "quick", "slow"] {
             browser.get(&format!("/{name}/")).await;
         }
         assert_eq!(browser.jar.iter().filter(|cookie| cookie.name == "remember").count(), 4);

@@ -496,6 +496,29 @@ fn case_2_works_while_the_session_there_is_still_pending_and_keeps_what_was_here
 }
 
 #[test]
+fn case_2_a_sign_in_on_one_host_takes_nobody_out_on_the_other() {
+    run(async {
+        let world = two_hosts();
+        let mut browser = world.browser();
+        browser.at("a.example").visit("/AppA/index.cfm?json").await;
+        browser.visit("/AppA/set.cfm?json&k=v").await;
+        let pair = named_pair(&world);
+        browser.at("b.example").follow(&format!("/AppB/index.cfm?json&{pair}")).await;
+        let before = browser.clone();
+        browser.post("/AppB/login.cfm", "user=ann&password=x").await;
+        assert_eq!(browser.get("/AppB/index.cfm").await.json()["user"], "ann");
+        pass(100.0).await;
+        // Who knew the id of the other host, and is somewhere else, is out.
+        let mut thief = before.clone();
+        thief.headers.insert("user-agent", "curl/8".parse().unwrap());
+        assert_eq!(apps_at(&mut thief, "a.example").await, "none none");
+        assert_eq!(apps_at(&mut before.clone(), "b.example").await, "none none", "the old one of this host");
+        assert_eq!(apps_at(&mut browser, "a.example").await, "live live");
+        assert_eq!(browser.get("/AppA/get.cfm").await.json()["data"]["k"], "v");
+    });
+}
+
+#[test]
 fn case_2_without_cookies_ends_after_one_round() {
     run(async {
         let world = two_hosts();

@@ -16,11 +16,11 @@ use sessionbridge::telemetry::access::AccessLog;
 use sessionbridge::time::Timestamp;
 
 mod browser;
-mod raw;
-pub(crate) mod stage;
 pub(crate) mod live;
 pub(crate) mod plain;
+mod raw;
 pub(crate) mod scripted;
+pub(crate) mod stage;
 
 pub(crate) use browser::{Answer, Browser};
 pub(crate) use raw::{Act, Heard, Stage, replies};
@@ -153,7 +153,7 @@ pub(crate) fn pair_apps(profile: &str) -> [SimOptions; 2] {
 /// The file extension of a profile's pages.
 pub(crate) fn extension(profile: &str) -> String {
     let profile: Profile = profile.parse().unwrap();
-    profile.extension().to_string()
+    profile.extension().trim_start_matches('.').to_owned()
 }
 
 /// The engine that a profile stands for, and what of the config it needs besides.

@@ -166,7 +166,8 @@ impl Script {
         &self,
         request: Request<Incoming>,
         clock: Clock,
-    ) -> Response<StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + use<>>> {
+    ) -> Response<StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>> + use<>>>
+    {
         let (parts, _) = request.into_parts();
         let say = {
             let state = &mut *self.0.borrow_mut();
@@ -274,7 +275,8 @@ pub(crate) fn servlet_cookie(id: char) -> String {
 
 /// Answers as an app does that gives `A...` to who shows no session, and says `ok` to all.
 pub(crate) fn simple(parts: &Parts) -> Say {
-    let known = parts.headers.get("cookie").is_some_and(|line| line.to_str().unwrap().contains("JSESSIONID="));
+    let known =
+        parts.headers.get("cookie").is_some_and(|line| line.to_str().unwrap().contains("JSESSIONID="));
     let say = Say::body("ok");
     if known { say } else { say.with("set-cookie", servlet_cookie('A')) }
 }

@@ -171,6 +171,11 @@ impl World {
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
     }
 
+    /// The apps' time now, in unix milliseconds.
+    pub(crate) fn seen_now(&self) -> u64 {
+        self.apps.values().next().map(SimHandle::now).unwrap()
+    }
+
     /// How many bridge sessions there are: bound, pending.
     pub(crate) fn bridges(&self) -> (usize, usize) {
         let counts = self.core.registry().counts();
