@@ -35,8 +35,11 @@ pub(super) struct Visit {
     pub visitor: Visitor,
     /// The id that it shows, as the table knows it.
     pub shown: Option<Key>,
-    /// True where `SameSite` may have kept the cookie away: none is set in answer to this.
+    /// True where `SameSite` may have kept the cookie away, or where it was sent before a newer one came: none is set in
+    /// answer to this.
     pub kept_away: bool,
+    /// True where the id that was shown has been replaced: its answer may be the one that the browser keeps.
+    pub replaced: bool,
     /// True where the browser's cookie opens nothing any more: it is deleted unless another takes its place.
     pub stale: bool,
     /// An id that the browser is to be given with the answer.
@@ -94,8 +97,15 @@ impl Proxy {
         let name = map.bridge.cookie_name(inbound.client.https);
         let shown = inbound.cookies.as_ref().and_then(|line| bridge_cookie::read_line(line.as_bytes(), name));
         let key = shown.as_ref().map(BridgeId::key);
-        let mut visit =
-            Visit { slot: None, visitor, shown: key, kept_away: false, stale: false, gives: None };
+        let mut visit = Visit {
+            slot: None,
+            visitor,
+            shown: key,
+            kept_away: false,
+            replaced: false,
+            stale: false,
+            gives: None,
+        };
         match shown.map(|id| self.shared.registry.open(&id, visitor, inbound.now)) {
             None => {
                 visit.kept_away = bridge_cookie::kept_away(
@@ -107,7 +117,9 @@ impl Proxy {
                 );
             }
             Some(Opened::Nothing) => visit.stale = true,
-            Some(Opened::Session { slot, bound }) => {
+            Some(Opened::Overtaken) => visit.kept_away = true,
+            Some(Opened::Session { slot, bound, replaced }) => {
+                visit.replaced = replaced;
                 note.bridge = Some(slot.handle);
                 if bound {
                     self.arm(&slot, map);

@@ -33,6 +33,9 @@ use ended::Graveyard;
 use options::Options;
 use slot::Held;
 
+/// Ids of one session, those that have been replaced included; the oldest makes room.
+const MOST_IDS: usize = 8;
+
 type Hasher = foldhash::fast::RandomState;
 
 /// All live bridge sessions.
@@ -55,12 +58,17 @@ pub struct Registry {
 pub enum Opened {
     /// Nothing: unknown, or no longer good.
     Nothing,
+    /// Nothing any more: another id took its place a moment ago, and this very browser has shown that one already. Its
+    /// answer must leave the cookie alone, which it would overwrite.
+    Overtaken,
     /// A session. `bound`: its cookie has just come back for the first time.
     Session {
         /// It.
         slot: Arc<Slot>,
         /// True the first time.
         bound: bool,
+        /// True where the id is one that has been replaced, within its grace.
+        replaced: bool,
     },
     /// One whose time has come: it has ended now, and its apps want to be signed out.
     Over(Arc<Slot>, Box<Farewell>),
@@ -120,24 +128,25 @@ impl Registry {
     pub fn open(&self, id: &BridgeId, visitor: Visitor, now: Timestamp) -> Opened {
         let key = id.key();
         let Some(slot) = self.table.get(&key).map(|slot| Arc::clone(&slot)) else { return Opened::Nothing };
-        let (good, expired, gone) = slot.with_kept(|kept| {
-            let good = !kept.session.has_ended() && is_good(&kept.ids, key, visitor, now);
-            let expired = if good { kept.session.expired(&self.clocks, now) } else { None };
-            let gone = if good && expired.is_none() { returned(&mut kept.ids, key) } else { None };
-            (good, expired, gone)
+        let (found, expired) = slot.with_kept(|kept| {
+            let found =
+                if kept.session.has_ended() { Found::Bad } else { find(&kept.ids, key, visitor, now) };
+            let expired = if found.opens() { kept.session.expired(&self.clocks, now) } else { None };
+            if found.opens() && expired.is_none() {
+                returned(&mut kept.ids, key);
+            }
+            (found, expired)
         });
-        if let Some(gone) = gone {
-            self.table.remove(&gone);
-        }
-        match expired {
-            _ if !good => Opened::Nothing,
-            Some(end) => match self.end(&slot, end, now) {
+        match (found, expired) {
+            (Found::Bad, _) => Opened::Nothing,
+            (Found::Overtaken, _) => Opened::Overtaken,
+            (Found::Good { .. }, Some(end)) => match self.end(&slot, end, now) {
                 Some(farewell) => Opened::Over(slot, Box::new(farewell)),
                 None => Opened::Nothing,
             },
-            None => {
+            (Found::Good { replaced }, None) => {
                 let bound = self.bind(&slot, now);
-                Opened::Session { slot, bound }
+                Opened::Session { slot, bound, replaced }
             }
         }
     }
@@ -179,9 +188,9 @@ impl Registry {
         first
     }
 
-    /// Gives the session another id in the place of `shown`; `random` are 16 bytes of the system's CSPRNG. The old one stays
-    /// good for `visitor` until the new one has come back, [`GRACE`] at the most. Ids that other hosts of the same browser
-    /// show stay as they are.
+    /// Gives the session another id in the place of `shown`; `random` are 16 bytes of the system's CSPRNG. Those that the
+    /// same host had stay good for `visitor` until the new one has come back, [`GRACE`] at the most; other hosts' ids are
+    /// as they were.
     #[must_use]
     pub fn renew(
         &self,
@@ -191,19 +200,30 @@ impl Registry {
         now: Timestamp,
     ) -> BridgeId {
         let id = BridgeId::new(random);
-        let key = id.key();
-        let dropped = slot.with_kept(|kept| {
-            let dropped = outlived(&mut kept.ids, now);
-            // One that was given in its place already, and has not come back, is replaced with it.
-            let meant = |held: &Held| {
-                shown.is_none_or(|shown| held.key == shown || !held.seen && held.instead_of == Some(shown))
-            };
-            for held in kept.ids.iter_mut().filter(|held| meant(held)) {
+        let (mut dropped, key) = (Vec::new(), id.key());
+        slot.with_kept(|kept| {
+            kept.ids.retain(|held| {
+                let keep = held.replaced.is_none_or(|(since, _)| now.since(since) < GRACE);
+                if !keep {
+                    dropped.push(held.key);
+                }
+                keep
+            });
+            while kept.ids.len() >= MOST_IDS {
+                let oldest = kept.ids.iter().position(|held| held.replaced.is_some()).unwrap_or_default();
+                dropped.push(kept.ids.remove(oldest).key);
+            }
+            let host = kept.ids.iter().find(|held| Some(held.key) == shown).map_or(0, |held| held.host);
+            let of_host = kept.ids.iter_mut().filter(|held| held.host == host);
+            let mut instead_of = None;
+            for held in of_host {
+                if held.replaced.is_none() {
+                    instead_of.get_or_insert(held.key);
+                }
                 held.replaced.get_or_insert((now, visitor));
             }
-            kept.ids.push(Held { key, seen: false, replaced: None, instead_of: shown });
+            kept.ids.push(Held::new(key, instead_of, host));
             kept.session.timeline.note(now, None, crate::bridge::timeline::What::Renewed);
-            dropped
         });
         for key in dropped {
             self.table.remove(&key);
@@ -217,7 +237,8 @@ impl Registry {
     pub fn second_id(&self, slot: &Arc<Slot>, random: [u8; 16]) -> BridgeId {
         let id = BridgeId::new(random);
         slot.with_kept(|kept| {
-            kept.ids.push(Held { key: id.key(), seen: false, replaced: None, instead_of: None });
+            let host = kept.ids.iter().map(|held| held.host).max().unwrap_or_default().saturating_add(1);
+            kept.ids.push(Held::new(id.key(), None, host));
         });
         self.table.insert(id.key(), Arc::clone(slot));
         id
@@ -276,7 +297,12 @@ impl Registry {
             if session.phase() != Phase::Pending {
                 return Err(Refusal::Bound);
             }
-            let issued = session.app(app).map(|app| app.renewed).ok_or(Refusal::Unknown)?;
+            let held = session.app(app).ok_or(Refusal::Unknown)?;
+            if held.adopted {
+                // Whoever took it over is pending as well until its own cookie comes back; a token is taken once.
+                return Err(Refusal::Bound);
+            }
+            let issued = held.renewed;
             if !(Orphan { issued, address: session.address }).may_go_to(address, now) {
                 return Err(Refusal::Stale);
             }
@@ -329,41 +355,37 @@ impl Registry {
     }
 }
 
-/// True where `key` opens its session for `visitor`.
-fn is_good(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> bool {
-    ids.iter()
-        .find(|held| held.key == key)
-        .is_some_and(|held| held.replaced.is_none_or(|(since, by)| by == visitor && now.since(since) < GRACE))
+/// What an id is to its session.
+#[derive(Clone, Copy)]
+enum Found {
+    Bad,
+    Overtaken,
+    Good { replaced: bool },
 }
 
-/// As many ids as a session may have. Clicks come in twos and threes; more is nobody's browser.
-const MOST_IDS: usize = 8;
-
-/// Takes out the ids that are good for nobody any more, and the oldest replaced one where there are too many.
-fn outlived(ids: &mut smallvec::SmallVec<[Held; 1]>, now: Timestamp) -> Vec<Key> {
-    let over = |held: &Held| held.replaced.is_some_and(|(since, _)| now.since(since) >= GRACE);
-    let oldest = ids.iter().find(|held| held.replaced.is_some()).map(|held| held.key);
-    let oldest = oldest.filter(|_| ids.len() >= MOST_IDS);
-    let mut dropped = Vec::new();
-    ids.retain(|held| {
-        let goes = over(held) || oldest == Some(held.key);
-        if goes {
-            dropped.push(held.key);
-        }
-        !goes
-    });
-    dropped
+impl Found {
+    const fn opens(self) -> bool {
+        matches!(self, Self::Good { .. })
+    }
 }
 
-/// The browser has shown `key`: the id in whose place it came is over. Of several that were given in one place, the one
-/// that the browser shows is the one that it kept.
-fn returned(ids: &mut smallvec::SmallVec<[Held; 1]>, key: Key) -> Option<Key> {
-    let held = ids.iter_mut().find(|held| held.key == key && !held.seen)?;
+fn find(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> Found {
+    match ids.iter().find(|held| held.key == key) {
+        Some(held) if held.opens(visitor, now) => Found::Good { replaced: held.replaced.is_some() },
+        Some(held) if held.in_grace(visitor, now) => Found::Overtaken,
+        _ => Found::Bad,
+    }
+}
+
+/// The browser has shown `key`: the id in whose place it came is over, and those before that.
+fn returned(ids: &mut [Held], key: Key) {
+    let Some(held) = ids.iter_mut().find(|held| held.key == key && !held.seen) else { return };
     held.seen = true;
-    held.replaced = None;
-    let before = held.instead_of.take()?;
-    ids.retain(|held| held.key != before);
-    Some(before)
+    let mut before = held.instead_of.take();
+    while let Some(held) = before.and_then(|key| ids.iter_mut().find(|held| held.key == key)) {
+        held.over = true;
+        before = held.instead_of.take();
+    }
 }
 
 /// Takes the oldest one that is still pending.

@@ -36,6 +36,26 @@ pub(super) struct Held {
     pub(super) replaced: Option<(Timestamp, Visitor)>,
     /// The id in whose place it came.
     pub(super) instead_of: Option<Key>,
+    /// The id that came in its place has come back: this one opens nothing any more.
+    pub(super) over: bool,
+    /// Which host of the browser it was given to, in the order of their coming.
+    pub(super) host: u8,
+}
+
+impl Held {
+    pub(super) const fn new(key: Key, instead_of: Option<Key>, host: u8) -> Self {
+        Self { key, seen: false, replaced: None, instead_of, over: false, host }
+    }
+
+    /// True where it is as good as on the first day, or within its grace for `visitor`.
+    pub(super) fn opens(&self, visitor: Visitor, now: Timestamp) -> bool {
+        !self.over && (self.replaced.is_none() || self.in_grace(visitor, now))
+    }
+
+    /// True where it was `visitor`'s a moment ago.
+    pub(super) fn in_grace(&self, visitor: Visitor, now: Timestamp) -> bool {
+        self.replaced.is_some_and(|(since, by)| by == visitor && now.since(since) < GRACE)
+    }
 }
 
 /// The session and its ids.
@@ -74,8 +94,8 @@ pub const FLIGHT: Duration = Duration::from_secs(2);
 
 impl Slot {
     pub(super) fn new(session: Session, key: Key) -> Self {
-        let held = Held { key, seen: false, replaced: None, instead_of: None };
-        let kept = Kept { session, ids: SmallVec::from_elem(held, 1), flights: SmallVec::new() };
+        let kept =
+            Kept { session, ids: SmallVec::from_elem(Held::new(key, None, 0), 1), flights: SmallVec::new() };
         Self { handle: kept.session.handle, kept: Mutex::new(kept), changed: Notify::new() }
     }
 

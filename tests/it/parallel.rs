@@ -34,14 +34,14 @@ async fn the_walk(profile: &str, stays: u64) {
     let world = World::pair(profile, "");
     let page = extension(profile);
     let mut browser = world.browser();
-    let first = browser.get(&format!("/AppA/index.{page}")).await;
-    let other = browser.get(&format!("/AppB/index.{page}")).await;
+    let first = browser.get(&format!("/AppA/index{page}")).await;
+    let other = browser.get(&format!("/AppB/index{page}")).await;
     for _ in 0..stays {
         pass(4.0).await;
-        let again = browser.get(&format!("/AppB/index.{page}")).await;
+        let again = browser.get(&format!("/AppB/index{page}")).await;
         assert_eq!(again.started(), other.started(), "{profile}: AppB's own session");
     }
-    let back = browser.get(&format!("/AppA/index.{page}")).await;
+    let back = browser.get(&format!("/AppA/index{page}")).await;
     assert_eq!(back.started(), first.started(), "{profile}: the session of before");
     assert!(back.json()["now"].as_u64().unwrap() >= first.json()["now"].as_u64().unwrap() + stays * 4_000);
     assert_eq!(world.starts("AppA"), 1, "{profile}");
@@ -131,7 +131,7 @@ fn s3_2_a_sibling_pair_is_bound_to_its_own_app() {
             "and AppA's is kept alive"
         );
         assert!(world.seen("AppA").iter().all(|seen| !format!("{:?}", seen.headers).contains(&b.1)));
-        assert_eq!(world.metric("sessionbridge_url_tokens_total{app=\"appB\",result=\"own\"}"), 1.0);
+        assert_eq!(world.number("sessionbridge_url_tokens_total{app=\"appB\",result=\"own\"}"), 1.0);
     });
 }
 
@@ -161,7 +161,7 @@ fn s3_2_a_sibling_pair_without_a_bridge_cookie_is_adopted_for_its_app() {
         assert_eq!(world.starts("AppA"), 2, "two calls without cookies, and none for the panel");
         assert!(!there.json()["fresh"].as_bool().unwrap());
         assert_eq!(pair_of(&mut panel, "AppA").await, (id, token));
-        assert_eq!(world.metric("sessionbridge_url_tokens_total{app=\"appB\",result=\"adopted\"}"), 1.0);
+        assert_eq!(world.number("sessionbridge_url_tokens_total{app=\"appB\",result=\"adopted\"}"), 1.0);
     });
 }
 
@@ -216,7 +216,7 @@ fn s3_4_values_that_are_no_ids_are_ignored_and_counted() {
             assert_eq!(answer.status, 200, "{id}");
             assert_eq!(world.seen("AppB").last().unwrap().path_and_query, "/AppB/index.cfm?k=v", "{id}");
         }
-        assert_eq!(world.metric("sessionbridge_url_tokens_total{app=\"appB\",result=\"malformed\"}"), 6.0);
+        assert_eq!(world.number("sessionbridge_url_tokens_total{app=\"appB\",result=\"malformed\"}"), 6.0);
         // A pair of zeroes has the shape of one, and belongs to nobody.
         browser.get("/AppB/index.cfm?AID=0&ATOKEN=0").await;
         pass(60.0).await;
@@ -473,7 +473,7 @@ fn s3_14_twenty_thousand_sessions() {
 fn s3_19_the_walk_on_strict_engines_fails_without_the_proxy() {
     run(the_walk("acf-strict", 6));
     run(async {
-        let (mut browser, _front) = without_proxy(pair_apps("acf-strict"));
+        let mut browser = without_proxy(pair_apps("acf-strict"));
         let first = browser.get("/AppA/index.cfm").await;
         assert_eq!(browser.get("/AppA/index.cfm").await.started(), first.started(), "alone it works");
         let other = browser.get("/AppB/index.cfm").await;
