@@ -49,7 +49,7 @@ pub(super) fn overview(desktop: &Desktop) -> Response {
     let sessions = views.fold(String::new(), |rows, view| rows + &session_row(&view, now));
     let all = parts.registry.counts();
     let body = format!(
-        "<h1>sessionbridge</h1><p>{bound} people, {pending} waiting for their cookie to come back. {ready}. {at}</p>\
+        "<h1>sessionbridge</h1><p>{bound} bound, {pending} pending. {ready}. {at}</p>\
          <h2>Apps</h2><div><table><thead><tr><th>App<th>Path<th>Hosts<th>Engine<th class=n>Servers<th class=n>Timeout\
          <th>Heartbeat<th>Sessions</thead><tbody>{apps}</tbody></table></div>\
          <h2>Sessions</h2>{hint}<div><table><thead><tr><th>Id<th>State<th>Browser<th>Net<th class=n>Begun<th class=n>Active\

@@ -8,11 +8,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use crate::app::core::Core;
-use crate::app::{App, BindError, log_options, signals};
+use crate::app::{App, BindError, signals};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::net::{Drainer, ListenAddr};
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::log::{self, LogOptions};
 
 mod fill;
 mod front;
@@ -71,6 +72,8 @@ enum StartError {
 /// # Errors
 /// Where it cannot start.
 pub fn run(args: &DemoArgs) -> Result<(), Box<dyn std::error::Error>> {
+    let level = if args.verbose { "info" } else { "error" };
+    log::init(&LogOptions { level: level.to_owned(), ..LogOptions::default() })?;
     let stage = Stage::set(args)?;
     let core = stage.app.core().clone();
     let (drainer, drain) = Drainer::new();
@@ -108,8 +111,6 @@ impl Stage {
         let front_port = front.local_addr().map_err(StartError::Port)?.port();
 
         let config = config_of(args.verbose, listen, with_addresses, guide_at)?;
-        // A log that was set up before stays: nothing depends on it.
-        let _ = crate::telemetry::log::init(&log_options(&config));
         let app = App::bind(config)?;
         let at = match app.addresses().next() {
             Some(ListenAddr::Tcp(at)) => *at,
@@ -183,17 +184,11 @@ fn config_of(
     [app_a, app_b]: [SocketAddr; 2],
     guide: SocketAddr,
 ) -> Result<Config, StartError> {
-    let (level, access) = if verbose { ("info", "stdout") } else { ("error", "off") };
+    let access = if verbose { "stdout" } else { "off" };
     let addresses = [listen, app_a, app_b, guide].map(|at| at.to_string());
     let [listen, app_a, app_b, guide] = addresses.each_ref().map(String::as_str);
-    let values = [
-        ("listen", listen),
-        ("app_a", app_a),
-        ("app_b", app_b),
-        ("guide", guide),
-        ("level", level),
-        ("access", access),
-    ];
+    let values =
+        [("listen", listen), ("app_a", app_a), ("app_b", app_b), ("guide", guide), ("access", access)];
     let text = fill::fill(include_str!("assets/demo.toml"), &values);
     let loaded = config::load_str("demo.toml", &text);
     loaded.map(|(config, _)| config).map_err(|report| StartError::Config(report.render(false)))
@@ -244,34 +239,4 @@ fn say(args: &DemoArgs, stage: &Stage) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_config_in_the_code_is_good_and_says_what_the_applications_do() {
-        let [listen, a, b, guide] = [1, 2, 3, 4].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-        let config = config_of(false, listen, [a, b], guide).unwrap();
-        let timeout = |name: &str| {
-            let route = config.routes.named(name).unwrap();
-            u64::try_from(route.rules.session.as_ref().unwrap().timeout.as_millis()).unwrap()
-        };
-        assert_eq!((timeout("appA"), timeout("appB")), (TIMEOUT_A_MS, TIMEOUT_B_MS));
-        assert!(config.routes.named("guide").unwrap().rules.session.is_none());
-    }
-
-    #[test]
-    fn a_port_that_is_taken_is_an_error_for_who_asked_for_it() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let at = taken.local_addr().unwrap();
-        assert!(matches!(choose(Some(at)), Err(StartError::Taken { .. })));
-        drop(taken);
-        assert_eq!(choose(Some(at)).unwrap(), (at, None));
-    }
-
-    #[test]
-    fn all_addresses_are_reached_by_loopback() {
-        assert!(reachable("0.0.0.0".parse().unwrap()).is_loopback());
-        assert!(reachable("::".parse().unwrap()).is_loopback());
-        assert_eq!(reachable("10.0.0.1".parse().unwrap()).to_string(), "10.0.0.1");
-    }
-}
+mod tests;

@@ -92,8 +92,18 @@ struct Remembered {
 #[derive(Debug, PartialEq, Serialize)]
 struct Dot {
     at: u64,
-    beat: bool,
+    kind: Kind,
     fresh: bool,
+}
+
+/// What a request was.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Visit,
+    Beat,
+    /// A person's or the bridge's own.
+    SignOut,
 }
 
 /// What the bridge keeps of an app session.
@@ -255,7 +265,15 @@ fn remembered(view: &SessionView) -> Remembered {
 /// The requests of the last minute that took a session.
 fn dots<'a>(log: impl IntoIterator<Item = &'a Seen>, now: u64) -> Vec<Dot> {
     let recent = log.into_iter().filter(|seen| seen.session.is_some() && seen.at + WINDOW_MS > now);
-    recent.map(|seen| Dot { at: seen.at, beat: seen.heartbeat, fresh: seen.fresh }).collect()
+    recent.map(|seen| Dot { at: seen.at, kind: kind(seen), fresh: seen.fresh }).collect()
+}
+
+fn kind(seen: &Seen) -> Kind {
+    match seen.page.as_deref() {
+        _ if seen.heartbeat => Kind::Beat,
+        Some("logout") => Kind::SignOut,
+        _ => Kind::Visit,
+    }
 }
 
 impl Asker {
@@ -312,7 +330,7 @@ mod tests {
         ask(&apps[0], "/AppA/index.cfm", false);
         let shown = state(&apps, None, Asker::default());
         assert_eq!(shown.apps[0].session.as_ref().unwrap().expires, 1_010_000);
-        assert_eq!(shown.apps[0].dots, [Dot { at: 1_000_000, beat: false, fresh: true }]);
+        assert_eq!(shown.apps[0].dots, [Dot { at: 1_000_000, kind: Kind::Visit, fresh: true }]);
         assert!(shown.apps[1].session.is_none() && shown.apps[1].last_label.is_none());
 
         time.store(1_010_000, Ordering::Relaxed);

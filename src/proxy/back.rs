@@ -19,6 +19,7 @@ use crate::bridge::bridge_cookie;
 use crate::bridge::janitor;
 use crate::bridge::rules::{AppIx, Disposition};
 use crate::bridge::timeline::What;
+use crate::bridge::to_app::Shown;
 use crate::bridge::to_client::{self, FromApp, PathToken, SetCookies, ToClient};
 use crate::own;
 use crate::registry::Slot;
@@ -196,18 +197,22 @@ impl Exchange<'_> {
         if effect.arm {
             proxy.agenda.put(&slot, Watch::Beat(self.app()));
         }
-        let adopted = departed.adopting && effect.learned.first && !departed.seen.shown.is_empty();
+        let tried = departed.adopting && effect.learned.first && !departed.seen.shown.is_empty();
+        let adopted = tried && slot.with(|session| holds(session.app(self.app()), &departed.seen.shown));
         if adopted {
             slot.with(|session| {
                 session.timeline.note(self.inbound.now, Some(self.app()), What::AdoptedCookie)
             });
+        } else if tried {
+            // The app gave another token for the one that was shown: a guess, for all anybody knows.
+            proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
         }
         // A button clicked twice: the answer to the first click, with the id that it brought, may never have been read.
         let once_more = visit.replaced && self.form && !slot.with(|session| session.has_ended());
         if (effect.renew || adopted || once_more) && visit.gives.is_none() {
             proxy.renew(&slot, visit, self.inbound);
         }
-        returned.fields.extend(self.janitor(proxy, departed, adopted));
+        returned.fields.extend(self.janitor(proxy, departed, tried));
         Ok(())
     }
 
@@ -287,6 +292,16 @@ impl<'a> Heard<'a> {
         }
         from_app
     }
+}
+
+/// True where the vault has every token part that the browser showed.
+fn holds(app: Option<&AppSession>, shown: &[Shown]) -> bool {
+    let held = |part: &Shown| {
+        app.is_some_and(|app| {
+            app.vault().iter().any(|cookie| cookie.role == part.role && *cookie.value == *part.value)
+        })
+    };
+    shown.iter().all(held)
 }
 
 impl Proxy {

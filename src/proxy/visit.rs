@@ -17,7 +17,7 @@ use super::inbound::Inbound;
 use super::note::Note;
 use crate::bridge::app_session::Public;
 use crate::bridge::bridge_cookie;
-use crate::bridge::id::{BridgeId, Key};
+use crate::bridge::id::BridgeId;
 use crate::bridge::session::{End, Farewell, Session};
 use crate::bridge::traits::ClientTraits;
 use crate::random;
@@ -33,13 +33,13 @@ pub(super) struct Visit {
     pub slot: Option<Arc<Slot>>,
     /// Who shows its cookie.
     pub visitor: Visitor,
-    /// The id that it shows, as the table knows it.
-    pub shown: Option<Key>,
     /// True where `SameSite` may have kept the cookie away, or where it was sent before a newer one came: none is set in
     /// answer to this.
     pub kept_away: bool,
     /// True where the id that was shown has been replaced: its answer may be the one that the browser keeps.
     pub replaced: bool,
+    /// Which of the session's hosts this is, as the registry counts them.
+    pub line: u8,
     /// True where the browser's cookie opens nothing any more: it is deleted unless another takes its place.
     pub stale: bool,
     /// An id that the browser is to be given with the answer.
@@ -96,13 +96,12 @@ impl Proxy {
         };
         let name = map.bridge.cookie_name(inbound.client.https);
         let shown = inbound.cookies.as_ref().and_then(|line| bridge_cookie::read_line(line.as_bytes(), name));
-        let key = shown.as_ref().map(BridgeId::key);
         let mut visit = Visit {
             slot: None,
             visitor,
-            shown: key,
             kept_away: false,
             replaced: false,
+            line: 0,
             stale: false,
             gives: None,
         };
@@ -118,8 +117,8 @@ impl Proxy {
             }
             Some(Opened::Nothing) => visit.stale = true,
             Some(Opened::Overtaken) => visit.kept_away = true,
-            Some(Opened::Session { slot, bound, replaced }) => {
-                visit.replaced = replaced;
+            Some(Opened::Session { slot, bound, replaced, line }) => {
+                (visit.replaced, visit.line) = (replaced, line);
                 note.bridge = Some(slot.handle);
                 if bound {
                     self.arm(&slot, map);
@@ -161,8 +160,8 @@ impl Proxy {
 
     /// Gives the browser another id of its session: after a sign-in, an id that someone else may know is worthless.
     pub(super) fn renew(&self, slot: &Arc<Slot>, visit: &mut Visit, inbound: &Inbound) {
-        let by = (visit.shown, visit.visitor);
-        visit.gives = Some(self.shared.registry.renew(slot, random::bytes(), by, inbound.now));
+        visit.gives =
+            Some(self.shared.registry.renew(slot, random::bytes(), (visit.visitor, visit.line), inbound.now));
     }
 
     /// Watches a session for its end.

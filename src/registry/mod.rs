@@ -69,6 +69,8 @@ pub enum Opened {
         bound: bool,
         /// True where the id is one that has been replaced, within its grace.
         replaced: bool,
+        /// Which host's id it is, for [`Registry::renew`].
+        line: u8,
     },
     /// One whose time has come: it has ended now, and its apps want to be signed out.
     Over(Arc<Slot>, Box<Farewell>),
@@ -144,9 +146,9 @@ impl Registry {
                 Some(farewell) => Opened::Over(slot, Box::new(farewell)),
                 None => Opened::Nothing,
             },
-            (Found::Good { replaced }, None) => {
+            (Found::Good { replaced, line }, None) => {
                 let bound = self.bind(&slot, now);
-                Opened::Session { slot, bound, replaced }
+                Opened::Session { slot, bound, replaced, line }
             }
         }
     }
@@ -188,15 +190,15 @@ impl Registry {
         first
     }
 
-    /// Gives the session another id in the place of `shown`; `random` are 16 bytes of the system's CSPRNG. Those that the
-    /// same host had stay good for `visitor` until the new one has come back, [`GRACE`] at the most; other hosts' ids are
-    /// as they were.
+    /// Gives the session another id on the host of `line`; `random` are 16 bytes of the system's CSPRNG. Those that it had
+    /// there stay good for `visitor` until the new one has come back, [`GRACE`] at the most. Its ids on other hosts, where
+    /// nothing can be set now, are good for `visitor` only from here on.
     #[must_use]
     pub fn renew(
         &self,
         slot: &Arc<Slot>,
         random: [u8; 16],
-        (shown, visitor): (Option<Key>, Visitor),
+        (visitor, line): (Visitor, u8),
         now: Timestamp,
     ) -> BridgeId {
         let id = BridgeId::new(random);
@@ -210,19 +212,19 @@ impl Registry {
                 keep
             });
             while kept.ids.len() >= MOST_IDS {
-                let oldest = kept.ids.iter().position(|held| held.replaced.is_some()).unwrap_or_default();
+                let oldest = kept.ids.iter().position(|held| held.replaced.is_some()).unwrap_or(0);
                 dropped.push(kept.ids.remove(oldest).key);
             }
-            let host = kept.ids.iter().find(|held| Some(held.key) == shown).map_or(0, |held| held.host);
-            let of_host = kept.ids.iter_mut().filter(|held| held.host == host);
-            let mut instead_of = None;
-            for held in of_host {
-                if held.replaced.is_none() {
-                    instead_of.get_or_insert(held.key);
+            let instead_of = kept.ids.iter().find(|held| held.line == line && held.replaced.is_none());
+            let instead_of = instead_of.map(|held| held.key);
+            for held in &mut kept.ids {
+                if held.line == line {
+                    held.replaced.get_or_insert((now, visitor));
+                } else {
+                    held.only.get_or_insert(visitor);
                 }
-                held.replaced.get_or_insert((now, visitor));
             }
-            kept.ids.push(Held::new(key, instead_of, host));
+            kept.ids.push(Held::new(key, line, instead_of));
             kept.session.timeline.note(now, None, crate::bridge::timeline::What::Renewed);
         });
         for key in dropped {
@@ -237,8 +239,8 @@ impl Registry {
     pub fn second_id(&self, slot: &Arc<Slot>, random: [u8; 16]) -> BridgeId {
         let id = BridgeId::new(random);
         slot.with_kept(|kept| {
-            let host = kept.ids.iter().map(|held| held.host).max().unwrap_or_default().saturating_add(1);
-            kept.ids.push(Held::new(id.key(), None, host));
+            let line = kept.ids.iter().map(|held| held.line).max().map_or(0, |last| last.saturating_add(1));
+            kept.ids.push(Held::new(id.key(), line, None));
         });
         self.table.insert(id.key(), Arc::clone(slot));
         id
@@ -360,7 +362,7 @@ impl Registry {
 enum Found {
     Bad,
     Overtaken,
-    Good { replaced: bool },
+    Good { replaced: bool, line: u8 },
 }
 
 impl Found {
@@ -371,7 +373,9 @@ impl Found {
 
 fn find(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> Found {
     match ids.iter().find(|held| held.key == key) {
-        Some(held) if held.opens(visitor, now) => Found::Good { replaced: held.replaced.is_some() },
+        Some(held) if held.opens(visitor, now) => {
+            Found::Good { replaced: held.replaced.is_some(), line: held.line }
+        }
         Some(held) if held.in_grace(visitor, now) => Found::Overtaken,
         _ => Found::Bad,
     }

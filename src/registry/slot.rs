@@ -38,18 +38,22 @@ pub(super) struct Held {
     pub(super) instead_of: Option<Key>,
     /// The id that came in its place has come back: this one opens nothing any more.
     pub(super) over: bool,
-    /// Which host of the browser it was given to, in the order of their coming.
-    pub(super) host: u8,
+    /// Which host's it is: each host of one browser has ids of its own.
+    pub(super) line: u8,
+    /// There was a sign-in on another host: from then on it is good for this visitor only.
+    pub(super) only: Option<Visitor>,
 }
 
 impl Held {
-    pub(super) const fn new(key: Key, instead_of: Option<Key>, host: u8) -> Self {
-        Self { key, seen: false, replaced: None, instead_of, over: false, host }
+    pub(super) const fn new(key: Key, line: u8, instead_of: Option<Key>) -> Self {
+        Self { key, seen: false, replaced: None, instead_of, over: false, line, only: None }
     }
 
     /// True where it is as good as on the first day, or within its grace for `visitor`.
     pub(super) fn opens(&self, visitor: Visitor, now: Timestamp) -> bool {
-        !self.over && (self.replaced.is_none() || self.in_grace(visitor, now))
+        !self.over
+            && self.only.is_none_or(|only| only == visitor)
+            && (self.replaced.is_none() || self.in_grace(visitor, now))
     }
 
     /// True where it was `visitor`'s a moment ago.
@@ -95,7 +99,7 @@ pub const FLIGHT: Duration = Duration::from_secs(2);
 impl Slot {
     pub(super) fn new(session: Session, key: Key) -> Self {
         let kept =
-            Kept { session, ids: SmallVec::from_elem(Held::new(key, None, 0), 1), flights: SmallVec::new() };
+            Kept { session, ids: SmallVec::from_elem(Held::new(key, 0, None), 1), flights: SmallVec::new() };
         Self { handle: kept.session.handle, kept: Mutex::new(kept), changed: Notify::new() }
     }
 

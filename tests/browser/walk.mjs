@@ -10,7 +10,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -26,28 +25,19 @@ function check(what, good, found = "") {
   console.log(`${good ? "ok  " : "FAIL"} ${what}${good || found === "" ? "" : `: found ${JSON.stringify(found)}`}`);
 }
 
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
-async function startDemo(port) {
-  const child = spawn(binary, ["demo", "--listen", `127.0.0.1:${port}`], { stdio: ["ignore", "pipe", "inherit"] });
+async function startDemo() {
+  const child = spawn(binary, ["demo", "--listen", "127.0.0.1:0"], { stdio: ["ignore", "pipe", "inherit"] });
   let said = "";
   child.stdout.on("data", (bytes) => { said += bytes; });
-  const url = `http://127.0.0.1:${port}/`;
   const exited = once(child, "exit");
   for (;;) {
     if (said.includes("Ctrl-C")) break;
     const ended = await Promise.race([exited.then(() => true), new Promise((next) => setTimeout(next, 50, false))]);
     if (ended) throw new Error(`the demo did not start: ${said}`);
   }
-  check("the demo says one URL", said.match(/http:\/\/\S+/g)?.join() === url, said);
-  return { child, exited, url };
+  const urls = said.match(/http:\/\/\S+/g) ?? [];
+  check("the demo says one URL", urls.length === 1, said);
+  return { child, exited, url: urls[0] };
 }
 
 async function shot(page, name) {
@@ -119,10 +109,17 @@ async function signOut(page, url, first) {
   await page.getByRole("button").first().click();
   await page.waitForURL(/logout\?done/);
   await shot(page, "with-5-signed-out");
+  const said = await page.locator("body").innerText();
   await page.goto(`${url}AppA/index.cfm`);
   const fresh = await facts(page);
+  check("both applications confirmed their sign-out", said.match(/has confirmed/g)?.length === 2, said);
   check("after the sign-out AppA begins a new session", fresh.started > first.started && fresh.session !== first.session,
     { first, fresh });
+  await page.locator("#step-2 a").click();
+  await page.getByRole("link", { name: "Sign out", exact: true }).click();
+  await page.getByText("You are signed out").waitFor();
+  await page.locator(".card.app-A .badge[data-kind=gone]").waitFor({ timeout: 5000 });
+  check("a sign-out in AppB has ended the session of AppA", true);
 }
 
 async function withoutBridge(context, url) {
@@ -156,7 +153,7 @@ if (!binary) {
   console.error("SESSIONBRIDGE_BIN must name the binary");
   process.exit(2);
 }
-const demo = await startDemo(await freePort());
+const demo = await startDemo();
 let browser;
 try {
   browser = await chromium.launch({

@@ -26,7 +26,7 @@ async fn is_active(browser: &mut Browser) -> bool {
 
 /// The bridge sessions that have ended, by reason.
 fn ends(world: &World, reason: &str) -> f64 {
-    world.number(&format!("sessionbridge_session_ends_total{{reason=\"{reason}\"}}"))
+    world.metric(&format!("sessionbridge_session_ends_total{{reason=\"{reason}\"}}"))
 }
 
 /// Milliseconds since 1970 of an app's sign-out, and how many there were.
@@ -279,7 +279,7 @@ fn r32_after_a_leap_of_the_clock_there_is_no_burst_and_no_life_after_the_end() {
     run(async {
         let script = Script::new(simple);
         let config = script_config("", "[bridge]\nidle_timeout = \"30m\"\nmax_lifetime = \"90m\"");
-        let world = World::with_scripts(&config, [("app", script.clone())], []);
+        let world = World::scripted(&config, [("app", script.clone())], []);
         let mut browsers = Vec::new();
         for _ in 0..30 {
             let mut browser = world.browser();
@@ -313,7 +313,7 @@ fn r32_after_a_leap_of_the_clock_there_is_no_burst_and_no_life_after_the_end() {
 #[test]
 fn a_steady_beat_that_nobody_declared_is_noticed() {
     let of = |world: &World, app: &str| {
-        world.number(&format!("sessionbridge_steady_beats_total{{app=\"{app}\"}}"))
+        world.metric(&format!("sessionbridge_steady_beats_total{{app=\"{app}\"}}"))
     };
     run(async {
         let (world, mut browser) = both("").await;

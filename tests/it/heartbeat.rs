@@ -12,7 +12,7 @@ use super::support::{Browser, World, pair_apps, pair_config, pass, run};
 /// One scripted app that answers by `answers`, and a browser that has a session there and has come back with its cookie.
 async fn scripted(heartbeat: &str, answers: impl FnMut(&Parts) -> Say + 'static) -> (World, Script, Browser) {
     let script = Script::new(answers);
-    let world = World::with_scripts(&script_config(heartbeat, ""), [("app", script.clone())], []);
+    let world = World::scripted(&script_config(heartbeat, ""), [("app", script.clone())], []);
     let mut browser = world.browser();
     browser.get("/app/").await;
     browser.get("/app/").await;
@@ -32,7 +32,7 @@ fn h7_a_heartbeat_looks_like_the_person_and_says_that_it_is_none() {
     run(async {
         let script = Script::new(simple);
         let config = script_config("", "[server]\ntrusted_proxies = [\"127.0.0.0/8\", \"::1\"]");
-        let world = World::with_scripts(&config, [("app", script.clone())], []);
+        let world = World::scripted(&config, [("app", script.clone())], []);
         let mut browser = world.browser();
         let person = [
             ("user-agent", "Mozilla/4.0 (compatible; MSIE 6.0)"),
@@ -220,8 +220,7 @@ fn r28_what_the_answers_of_a_heartbeat_mean() {
             let script = Script::new(move |parts| if is_ping(parts) { say() } else { simple(parts) });
             let secret = Script::new(simple);
             let config = script_config("", "");
-            let world =
-                World::with_scripts(&config, [("app", script.clone()), ("secret", secret.clone())], []);
+            let world = World::scripted(&config, [("app", script.clone()), ("secret", secret.clone())], []);
             let mut browser = world.browser();
             browser.get("/app/").await;
             browser.get("/app/").await;
@@ -489,7 +488,7 @@ fn h9_only_sessions_whose_cookie_came_back_are_kept_alive_and_not_in_step() {
         let script = Script::new(simple);
         let config = script_config("", "").replace("heartbeat.jitter = \"0%\"", "")
             + "[server.limits]\nnew_sessions = { rate = \"10000/s\", burst = 10000, per = \"client-ip\" }";
-        let world = World::with_scripts(&config, [("app", script.clone())], []);
+        let world = World::scripted(&config, [("app", script.clone())], []);
         let mut browser = world.browser();
         browser.get("/app/").await;
         pass(25.0).await;
@@ -518,7 +517,7 @@ fn h9_only_sessions_whose_cookie_came_back_are_kept_alive_and_not_in_step() {
 async fn people(many: usize, heartbeat: &str, script: &Script) -> (World, Vec<Browser>) {
     let config = script_config(heartbeat, "")
         + "[server.limits]\nnew_sessions = { rate = \"10000/s\", burst = 10000, per = \"client-ip\" }";
-    let world = World::with_scripts(&config, [("app", script.clone())], []);
+    let world = World::scripted(&config, [("app", script.clone())], []);
     let mut browsers = Vec::new();
     for _ in 0..many {
         let mut browser = world.browser();

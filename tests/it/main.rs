@@ -28,5 +28,7 @@ mod clocks;
 /// WebSockets and event streams.
 mod streams;
 
+/// Cookies: the vault and the other modes, what browsers bring, what apps must not reach.
+mod cookies;
 /// Tokens that change while requests are on their way; jars that others have filled.
 mod rotation;

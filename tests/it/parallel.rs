@@ -131,7 +131,7 @@ fn s3_2_a_sibling_pair_is_bound_to_its_own_app() {
             "and AppA's is kept alive"
         );
         assert!(world.seen("AppA").iter().all(|seen| !format!("{:?}", seen.headers).contains(&b.1)));
-        assert_eq!(world.number("sessionbridge_url_tokens_total{app=\"appB\",result=\"own\"}"), 1.0);
+        assert_eq!(world.metric("sessionbridge_url_tokens_total{app=\"appB\",result=\"own\"}"), 1.0);
     });
 }
 
@@ -161,7 +161,7 @@ fn s3_2_a_sibling_pair_without_a_bridge_cookie_is_adopted_for_its_app() {
         assert_eq!(world.starts("AppA"), 2, "two calls without cookies, and none for the panel");
         assert!(!there.json()["fresh"].as_bool().unwrap());
         assert_eq!(pair_of(&mut panel, "AppA").await, (id, token));
-        assert_eq!(world.number("sessionbridge_url_tokens_total{app=\"appB\",result=\"adopted\"}"), 1.0);
+        assert_eq!(world.metric("sessionbridge_url_tokens_total{app=\"appB\",result=\"adopted\"}"), 1.0);
     });
 }
 
@@ -216,7 +216,7 @@ fn s3_4_values_that_are_no_ids_are_ignored_and_counted() {
             assert_eq!(answer.status, 200, "{id}");
             assert_eq!(world.seen("AppB").last().unwrap().path_and_query, "/AppB/index.cfm?k=v", "{id}");
         }
-        assert_eq!(world.number("sessionbridge_url_tokens_total{app=\"appB\",result=\"malformed\"}"), 6.0);
+        assert_eq!(world.metric("sessionbridge_url_tokens_total{app=\"appB\",result=\"malformed\"}"), 6.0);
         // A pair of zeroes has the shape of one, and belongs to nobody.
         browser.get("/AppB/index.cfm?AID=0&ATOKEN=0").await;
         pass(60.0).await;

@@ -24,7 +24,7 @@ fn app(parts: &Parts) -> Say {
 async fn interleaved(requests: &[(Method, String, f64)]) -> (Script, String) {
     let script = Script::new(app);
     let world =
-        World::with_scripts(&script_config("heartbeat.every = \"1h\"", ""), [("app", script.clone())], []);
+        World::scripted(&script_config("heartbeat.every = \"1h\"", ""), [("app", script.clone())], []);
     let mut browser = world.browser();
     browser.get("/app/").await;
     browser.get("/app/").await;
@@ -87,7 +87,7 @@ fn t26_an_answer_that_was_overtaken_twice_is_stale() {
                 _ => simple(parts),
             }
         });
-        let world = World::with_scripts(&script_config("", ""), [("app", script.clone())], []);
+        let world = World::scripted(&script_config("", ""), [("app", script.clone())], []);
         let mut browser = world.browser();
         browser.get("/app/").await;
         let mut other = browser.clone();
@@ -128,7 +128,7 @@ session.timeout = "30s"
                 "/app/first" => Say::body("").with("set-cookie", "data=first; Path=/app"),
                 _ => Say::body(""),
             });
-            let world = World::with_scripts(config, [("app", script.clone())], []);
+            let world = World::scripted(config, [("app", script.clone())], []);
             let mut browser = world.browser();
             browser.get("/app/first").await;
             let (mut other, method) = (browser.clone(), first.clone());
@@ -310,7 +310,7 @@ fn a_sign_in_button_clicked_three_times_works() {
             .replace("apps.app", "apps.other")
             .replace("http://app", "http://other");
         let config = format!("{}{other}", script_config("", ""));
-        let world = World::with_scripts(&config, [("app", a.clone()), ("other", b.clone())], []);
+        let world = World::scripted(&config, [("app", a.clone()), ("other", b.clone())], []);
         let mut browser = world.browser();
         browser.get("/other/").await;
         browser.get("/app/").await;
@@ -348,11 +348,11 @@ fn a_sign_in_on_one_host_leaves_the_other_hosts_id_good() {
         let there = registry.second_id(&slot, [2; 16]);
         let opens = |id, now| matches!(registry.open(id, visitor, now), Opened::Session { .. });
         assert!(opens(&here, at(1)) && opens(&there, at(1)));
-        let next = registry.renew(&slot, [3; 16], (Some(here.key()), visitor), at(2));
+        let next = registry.renew(&slot, [3; 16], (visitor, 0), at(2));
         assert!(opens(&here, at(30)), "until the new one has come back");
         assert!(opens(&next, at(31)) && !opens(&here, at(32)));
         assert!(opens(&there, at(600)), "the other host's");
-        let lost = registry.renew(&slot, [4; 16], (Some(next.key()), visitor), at(601));
+        let lost = registry.renew(&slot, [4; 16], (visitor, 0), at(601));
         assert!(!opens(&next, at(662)), "a minute is all, where the new one never comes back");
         assert!(opens(&lost, at(663)));
     });

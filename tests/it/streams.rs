@@ -31,7 +31,7 @@ fn f7_an_open_socket_is_presence() {
         assert_eq!(socket.frame().await, (1, b"still here".to_vec()));
         pass(200.0).await;
         assert_eq!(browser.get("/AppA/index.cfm").await.started(), first, "50 times AppA's timeout");
-        assert_eq!(world.number("sessionbridge_streams_open{app=\"appB\",kind=\"websocket\"}"), 1.0);
+        assert_eq!(world.metric("sessionbridge_streams_open{app=\"appB\",kind=\"websocket\"}"), 1.0);
     });
 }
 
@@ -147,7 +147,7 @@ fn streams_that_come_and_go_leave_nothing_behind() {
     run(async {
         let (world, mut browser) = both("").await;
         pass(1.0).await;
-        let waiting = |world: &World| world.number("sessionbridge_heartbeats_armed");
+        let waiting = |world: &World| world.metric("sessionbridge_heartbeats_armed");
         let before = waiting(&world);
         for _ in 0..50 {
             let events = browser.event_stream("/AppB/sse.cfm").await;

@@ -213,14 +213,14 @@
 
   function showDots(box, app, now) {
     const shown = app.dots.filter((dot) => dot.at > now - WINDOW);
-    const beats = shown.filter((dot) => dot.beat).length;
-    box.setAttribute("aria-label", `In the last minute: ${beats} heartbeats, ${shown.length - beats} visits of yours, `
-      + `${shown.filter((dot) => dot.fresh).length} new sessions`);
+    const count = (kind) => shown.filter((dot) => dot.kind === kind).length;
+    box.setAttribute("aria-label", `In the last minute: ${count("beat")} heartbeats, ${count("visit")} visits of yours, `
+      + `${count("sign_out")} sign-outs, ${shown.filter((dot) => dot.fresh).length} new sessions`);
     while (box.children.length > shown.length) box.lastChild.remove();
     while (box.children.length < shown.length) box.append(h("i"));
     shown.forEach((dot, at) => {
       const mark = box.children[at];
-      mark.className = `dot ${dot.fresh ? "fresh" : dot.beat ? "beat" : "visit"}`;
+      mark.className = `dot ${dot.fresh ? "fresh" : dot.kind}`;
       mark.style.left = `${100 * (1 - (now - dot.at) / WINDOW)}%`;
     });
   }

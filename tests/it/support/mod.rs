@@ -23,7 +23,7 @@ pub(crate) mod scripted;
 pub(crate) mod stage;
 
 pub(crate) use browser::{Answer, Browser};
-pub(crate) use raw::{Act, Heard, Reply, Stage, Wire, replies};
+pub(crate) use raw::{Act, Heard, Stage, replies};
 
 /// When every world begins: 2026-01-01T00:00:00Z.
 pub(crate) const START: Timestamp = Timestamp::from_secs(1_767_225_600);

@@ -200,7 +200,7 @@ impl Script {
 
 impl World {
     /// As [`World::new`], with scripted apps beside the simulated ones: the upstream of script `NAME` is `http://NAME`.
-    pub(crate) fn with_scripts(
+    pub(crate) fn scripted(
         toml: &str,
         scripts: impl IntoIterator<Item = (&'static str, Script)>,
         apps: impl IntoIterator<Item = SimOptions>,
@@ -238,7 +238,7 @@ impl World {
     }
 
     /// The number of a metric: `name` with all its labels, as it is scraped.
-    pub(crate) fn number(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.metrics();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |number| number.trim().parse().unwrap())
@@ -246,7 +246,7 @@ impl World {
 
     /// Heartbeats to `app` with that verdict.
     pub(crate) fn verdicts(&self, app: &str, verdict: &str) -> f64 {
-        self.number(&format!("sessionbridge_heartbeats_total{{app=\"{app}\",result=\"{verdict}\"}}"))
+        self.metric(&format!("sessionbridge_heartbeats_total{{app=\"{app}\",result=\"{verdict}\"}}"))
     }
 }
 

@@ -153,12 +153,12 @@ impl World {
     }
 
     /// A world of scripted apps alone.
-    pub(crate) fn scripted(toml: &str, scripts: &[&Script]) -> Self {
+    pub(crate) fn with_scripts(toml: &str, scripts: &[&Script]) -> Self {
         Self::staged(toml, [], scripts, AccessLog::off())
     }
 
     /// The sum of the samples of the metric `sessionbridge_NAME` whose labels hold all of `words`.
-    pub(crate) fn metric(&self, name: &str, words: &[&str]) -> u64 {
+    pub(crate) fn counter(&self, name: &str, words: &[&str]) -> u64 {
         let metrics = self.metrics();
         let of_name = |line: &&str| {
             let bare = line.split(['{', ' ']).next().unwrap_or_default();
@@ -169,6 +169,11 @@ impl World {
         let lines = metrics.lines().filter(of_name);
         let lines = lines.filter(|line| words.iter().all(|word| line.contains(&format!("\"{word}\""))));
         lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap() as u64).sum()
+    }
+
+    /// The apps' time now, in unix milliseconds.
+    pub(crate) fn seen_now(&self) -> u64 {
+        self.apps.values().next().map(SimHandle::now).unwrap()
     }
 
     /// How many bridge sessions there are: bound, pending.
