@@ -219,7 +219,7 @@ fn context<'a>(
     authority: &'a str,
     public: Option<&'a crate::bridge::app_session::Public>,
     vault: Option<&'a crate::bridge::vault::Vault>,
-    now: crate::time::Timestamp,
+    now: Timestamp,
 ) -> ToClient<'a> {
     let public_authority = public.map_or("", |public| &public.authority);
     ToClient {

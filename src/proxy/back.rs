@@ -47,14 +47,7 @@ impl Exchange<'_> {
         answer: &mut http::response::Parts,
     ) -> Result<Returned, Error> {
         let now = proxy.now();
-        let accepted =
-            hop::upgrade(&answer.headers).filter(|_| answer.status == StatusCode::SWITCHING_PROTOCOLS);
-        hop::strip_response(&mut answer.headers);
-        if let Some(protocol) = accepted {
-            // Browsers fail a handshake without them (RFC 6455, 4.1).
-            answer.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            answer.headers.insert(UPGRADE, protocol);
-        }
+        strip(answer);
         let mut taken = to_client::take_set_cookies(&mut answer.headers);
         to_client::drop_own(&self.route.rules, &mut taken, self.map.own_cookies());
         let authority = own::authority_of(&departed.chosen.upstream);
@@ -268,6 +261,17 @@ pub(super) fn give(map: &RouteMap, inbound: &Inbound, visit: &Visit, headers: &m
     });
     if !private {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    }
+}
+
+/// Takes away what concerns only the connection to the app; an upgraded one says to the browser what it has become.
+fn strip(answer: &mut http::response::Parts) {
+    let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+    let protocol = if switches { hop::upgrade(&answer.headers) } else { None };
+    hop::strip_response(&mut answer.headers);
+    if let Some(protocol) = protocol {
+        answer.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        answer.headers.insert(UPGRADE, protocol);
     }
 }
 
