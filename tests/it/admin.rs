@@ -344,6 +344,7 @@ fn an_end_by_an_operator_signs_out_of_the_apps_and_closes_what_is_open() {
         let mut rest = Vec::new();
         let closed = tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut rest)).await;
         assert!(closed.is_ok(), "what was open is closed");
+        assert_eq!(rest.get(2..4), Some(&1008_u16.to_be_bytes()[..]), "policy violation: {rest:?}");
         for app in ["AppA", "AppB"] {
             assert_eq!(world.app(app).with(|sim| sim.counts()).logouts, 1, "{app}");
         }
