@@ -9,7 +9,7 @@ use super::rules::AppRules;
 use crate::wire::set_cookie::{Flags, deletion};
 
 /// Set-Cookie fields in one answer, at most.
-const MOST: usize = 24;
+const MOST: usize = 36;
 
 /// Deletions of the cookies `names` in every variant of path and domain under which the app of `rules` on `host` can have
 /// got them.

@@ -246,7 +246,11 @@ fn h12_a_page_left_open_dies_with_its_presence_limit() {
 #[test]
 fn r30_eight_hours_in_one_app_and_the_other_is_there_until_both_end() {
     run(async {
-        let (world, mut browser) = both("max_lifetime = \"8h\"").await;
+        let toml = pair_config("acf-strict", "[bridge]\nmax_lifetime = \"8h\"").replace("\"10s\"", "\"5m\"");
+        let world = World::new(&toml, pair_apps("acf-strict").map(|app| app.timeout_ms(300_000)));
+        let mut browser = world.browser();
+        browser.get("/AppA/index.cfm").await;
+        browser.get("/AppB/index.cfm").await;
         for _ in 0..(8 * 60 - 1) {
             pass(60.0).await;
             browser.get("/AppB/index.cfm").await;

@@ -101,17 +101,16 @@ fn s3_17_the_body_of_a_heartbeat_is_left_where_it_is() {
     });
 }
 
-/// The five verdicts, each on an engine that dies in that way.
+/// An empty session under the old id: only the canary shows it.
 #[test]
-fn f3_every_verdict_on_an_engine_that_shows_it() {
-    // An empty session under the old id: only the canary shows it.
+fn f3_reborn_on_engines_that_adopt_any_id() {
     for profile in ["lucee", "acf-legacy", "openbd", "lucee-j2ee", "php-lock"] {
         run(async {
             let world = World::pair(profile, "");
             let page = super::support::extension(profile);
             let mut browser = world.browser();
-            browser.get(&format!("/AppA/index.{page}")).await;
-            browser.get(&format!("/AppB/index.{page}")).await;
+            browser.get(&format!("/AppA/index{page}")).await;
+            browser.get(&format!("/AppB/index{page}")).await;
             pass(8.0).await;
             assert_eq!(state(&mut browser, "appA").await, "live", "{profile}");
             let lost = world.app("AppA").with(|sim| {
@@ -124,20 +123,24 @@ fn f3_every_verdict_on_an_engine_that_shows_it() {
             let after = world.beats("AppA").len();
             pass(60.0).await;
             assert_eq!(world.beats("AppA").len(), after, "{profile}: no more until the person is back");
-            browser.get(&format!("/AppA/index.{page}")).await;
+            browser.get(&format!("/AppA/index{page}")).await;
             pass(30.0).await;
             assert_eq!(state(&mut browser, "appA").await, "live", "{profile}");
             assert!(world.beats("AppA").len() > after + 3, "{profile}");
         });
     }
-    // A new id.
+}
+
+/// A new id.
+#[test]
+fn f3_replaced_on_engines_that_give_another_id() {
     for profile in ["acf-strict", "acf-j2ee", "servlet", "express"] {
         run(async {
             let world = World::pair(profile, "");
             let page = super::support::extension(profile);
             let mut browser = world.browser();
-            browser.get(&format!("/AppA/index.{page}")).await;
-            browser.get(&format!("/AppB/index.{page}")).await;
+            browser.get(&format!("/AppA/index{page}")).await;
+            browser.get(&format!("/AppB/index{page}")).await;
             pass(8.0).await;
             world.app("AppA").with(|sim| sim.restart());
             pass(8.0).await;
@@ -148,7 +151,11 @@ fn f3_every_verdict_on_an_engine_that_shows_it() {
             assert_eq!(state(&mut browser, "appB").await, "live", "{profile}: nobody else is touched");
         });
     }
-    // A sign-in page.
+}
+
+/// A sign-in page.
+#[test]
+fn f3_signed_out_where_the_page_leads_to_the_sign_in() {
     run(async {
         let toml = pair_config("php-lock", "").replace("/AppA/ping.php", "/AppA/private.php");
         let world = World::new(&toml, pair_apps("php-lock"));
@@ -161,7 +168,11 @@ fn f3_every_verdict_on_an_engine_that_shows_it() {
         pass(8.0).await;
         assert_eq!(state(&mut browser, "appA").await, "signed_out");
     });
-    // No answer that says anything.
+}
+
+/// No answer that says anything, and the session is as it was when the app answers again.
+#[test]
+fn f3_unreachable_and_alive_again() {
     run(async {
         let world = World::pair("acf-strict", "");
         let mut browser = world.browser();
@@ -177,11 +188,11 @@ fn f3_every_verdict_on_an_engine_that_shows_it() {
     });
 }
 
-/// What an answer to a heartbeat means, one row each.
-#[test]
-fn r28_what_the_answers_of_a_heartbeat_mean() {
-    type Row = (&'static str, fn() -> Say, &'static str);
-    let rows: [Row; 20] = [
+/// What an answer to a heartbeat is like, how it is given, what it means.
+type Row = (&'static str, fn() -> Say, &'static str);
+
+fn rows() -> [Row; 20] {
+    [
         ("nothing special", || Say::body("ok"), "alive"),
         ("the same value again", || Say::body("ok").with("set-cookie", servlet_cookie('A')), "alive"),
         ("a new id", || Say::body("ok").with("set-cookie", servlet_cookie('B')), "replaced"),
@@ -214,8 +225,12 @@ fn r28_what_the_answers_of_a_heartbeat_mean() {
             },
             "alive",
         ),
-    ];
-    for (name, say, verdict) in rows {
+    ]
+}
+
+#[test]
+fn r28_what_the_answers_of_a_heartbeat_mean() {
+    for (name, say, verdict) in rows() {
         run(async {
             let script = Script::new(move |parts| if is_ping(parts) { say() } else { simple(parts) });
             let secret = Script::new(simple);
@@ -461,12 +476,12 @@ fn traffic_that_renews_nothing_does_not_lull_the_bridge() {
             let world = World::pair(profile, "");
             let page = super::support::extension(profile);
             let mut browser = world.browser();
-            let first = browser.get(&format!("/AppA/index.{page}")).await;
+            let first = browser.get(&format!("/AppA/index{page}")).await;
             for _ in 0..60 {
                 pass(1.0).await;
                 assert_eq!(browser.get("/AppA/static.css").await.status, 200);
             }
-            let back = browser.get(&format!("/AppA/index.{page}")).await;
+            let back = browser.get(&format!("/AppA/index{page}")).await;
             assert_eq!(back.started(), first.started(), "{profile}");
         });
     }

@@ -157,15 +157,15 @@ fn f11_fifty_requests_across_a_rotation_lose_nothing() {
             );
             let page = super::support::extension(profile);
             let mut browser = world.browser();
-            browser.get(&format!("/AppA/set.{page}?mine=1")).await;
+            browser.get(&format!("/AppA/set{page}?mine=1")).await;
             // The new id is on its way for 10 ms, in which ten pages are asked for with the old one, and take longer.
             let slow = |millis| Fault::Slow(std::time::Duration::from_millis(millis));
             world.app("AppA").with(|sim| sim.set_fault("rotate", slow(10)));
             world.app("AppA").with(|sim| sim.set_fault("get", slow(100)));
             let requests = (0..51).map(|n| {
                 let mut browser: Browser = browser.clone();
-                let target = format!("/AppA/get.{page}");
-                let rotate = format!("/AppA/rotate.{page}");
+                let target = format!("/AppA/get{page}");
+                let rotate = format!("/AppA/rotate{page}");
                 tokio::task::spawn_local(async move {
                     pass(f64::from(n) * 0.001).await;
                     if n == 10 { browser.post(&rotate, "").await } else { browser.get(&target).await }
@@ -179,7 +179,7 @@ fn f11_fifty_requests_across_a_rotation_lose_nothing() {
             let lost: Vec<usize> = lost.map(|(n, _)| n).collect();
             let sent = world.seen("AppA").iter().filter(|seen| seen.page.as_deref() == Some("get")).count();
             assert!(sent >= 50, "{profile}");
-            let now = browser.get(&format!("/AppA/get.{page}")).await;
+            let now = browser.get(&format!("/AppA/get{page}")).await;
             assert_eq!(now.json()["data"]["mine"], "1", "{profile}: afterwards");
             assert!(lost.is_empty(), "{profile}: {lost:?}");
         });
@@ -193,13 +193,13 @@ fn f11_the_first_visit_makes_one_session() {
             let world = World::pair(profile, "");
             let page = super::support::extension(profile);
             let mut browser = world.browser();
-            browser.get(&format!("/AppA/index.{page}")).await;
+            browser.get(&format!("/AppA/index{page}")).await;
             world
                 .app("AppB")
                 .with(|sim| sim.set_fault("index", Fault::Slow(std::time::Duration::from_secs(1))));
             let requests = (0..50).map(|_| {
                 let mut browser: Browser = browser.clone();
-                let target = format!("/AppB/index.{page}");
+                let target = format!("/AppB/index{page}");
                 tokio::task::spawn_local(async move { browser.get(&target).await })
             });
             let answers = futures_util::future::join_all(requests).await;
@@ -241,7 +241,7 @@ fn f9_a_polluted_browser_is_clean_after_one_answer() {
                 }
             }
             browser.plant("theme", "dark", "/");
-            let answer = browser.get(&format!("/AppA/index.{page}")).await;
+            let answer = browser.get(&format!("/AppA/index{page}")).await;
             let left: Vec<&str> = browser.jar.iter().map(|cookie| &*cookie.name).collect();
             assert_eq!(left, ["theme", "bridge"], "{profile}");
             let fields = answer.set_cookies();
@@ -255,7 +255,7 @@ fn f9_a_polluted_browser_is_clean_after_one_answer() {
                     "{profile}: {fields:?}"
                 );
             }
-            browser.get(&format!("/AppA/index.{page}")).await;
+            browser.get(&format!("/AppA/index{page}")).await;
             for seen in world.seen("AppA") {
                 let line = seen
                     .headers

@@ -121,9 +121,9 @@ path = "/AppA/"
 upstreams = ["http://appa"]
 session.engine = "{engine}"
 session.timeout = "10s"
-heartbeat.path = "/AppA/ping.{page}"
+heartbeat.path = "/AppA/ping{page}"
 heartbeat.canary = {{ header = "X-Session-Started" }}
-sign_out.request = "GET /AppA/logout.{page}"
+sign_out.request = "GET /AppA/logout{page}"
 {extra}
 
 [apps.appB]
@@ -131,9 +131,9 @@ path = "/AppB/"
 upstreams = ["http://appb"]
 session.engine = "{engine}"
 session.timeout = "5m"
-heartbeat.path = "/AppB/ping.{page}"
+heartbeat.path = "/AppB/ping{page}"
 heartbeat.canary = {{ header = "X-Session-Started" }}
-sign_out.request = "GET /AppB/logout.{page}"
+sign_out.request = "GET /AppB/logout{page}"
 {extra}
 
 {more}
@@ -153,7 +153,7 @@ pub(crate) fn pair_apps(profile: &str) -> [SimOptions; 2] {
 /// The file extension of a profile's pages.
 pub(crate) fn extension(profile: &str) -> String {
     let profile: Profile = profile.parse().unwrap();
-    profile.extension().trim_start_matches('.').to_owned()
+    profile.extension().to_string()
 }
 
 /// The engine that a profile stands for, and what of the config it needs besides.
