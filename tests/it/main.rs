@@ -15,3 +15,6 @@ mod sign_out;
 
 /// Cookies: the vault and the other modes, what browsers bring, what apps must not reach.
 mod cookies;
+
+/// Sessions as people have them: one per app and person, for as long as the person is there.
+mod sessions;
