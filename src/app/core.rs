@@ -1,19 +1,20 @@
 //! What all threads share, made from the config once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::heartbeat::pressure::Pressure;
-use crate::net::Connections;
 use crate::net::serve::ServeOptions;
+use crate::net::{Connections, LastWord};
 use crate::proxy;
 use crate::random;
 use crate::registry::Registry;
 use crate::route::RouteMap;
+use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Build, Metrics};
@@ -52,6 +53,7 @@ impl Core {
         let metrics = Metrics::new(build, names, listeners);
         let armed = Arc::new(AtomicUsize::new(0));
         observe(&metrics, &registry, &routes, &armed, &access);
+        let request_prefix = u64::from_le_bytes(random::bytes());
         let serve = ServeOptions {
             connections: Connections::new(config.max_connections),
             max_header_bytes: config.max_header_bytes,
@@ -59,6 +61,7 @@ impl Core {
             idle: config.server.timeouts.idle,
             body_stall: config.server.timeouts.body_stall,
             drain_timeout: config.drain_timeout,
+            last_word: last_word(request_prefix),
         };
         let health = Health::new();
         let admin = Admin::new(crate::admin::Parts {
@@ -78,7 +81,7 @@ impl Core {
                 clock,
             )),
             pressure: Arc::new(Pressure::new(routes.routes().len())),
-            request_prefix: u64::from_le_bytes(random::bytes()),
+            request_prefix,
             routes,
             registry,
             balancer,
@@ -121,6 +124,15 @@ impl Core {
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
     }
+}
+
+/// What is said where no request was read, under ids that no thread gives.
+fn last_word(request_prefix: u64) -> LastWord {
+    let ids = Mutex::new(RequestIds::new(request_prefix, u16::MAX));
+    LastWord::new(move |status| {
+        let id = ids.lock().unwrap_or_else(PoisonError::into_inner).make();
+        proxy::reply::unasked(status, id.as_str())
+    })
 }
 
 /// The gauges that are read at a scrape.

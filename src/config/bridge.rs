@@ -32,7 +32,7 @@ pub(super) fn read(top: &Table<'_>) -> Bridge {
     let mut bridge = defaults();
     let Some(table) = top.table("bridge", "`[bridge]`") else { return bridge };
     let rules = &mut bridge.rules;
-    set(&mut bridge.mode, table.choice("mode", &[("bridge", Mode::Bridge), ("release", Mode::Release)]));
+    set(&mut bridge.mode, mode(&table));
     set(&mut rules.cookie, cookie_name(&table));
     set(&mut rules.same_site, table.choice("same_site", &SAME_SITE));
     set(&mut rules.prefix, prefix(&table));
@@ -47,6 +47,16 @@ pub(super) fn read(top: &Table<'_>) -> Bridge {
     table.unbuilt_unless("widget", is_default_widget);
     table.finish();
     bridge
+}
+
+/// `release` would serve as `bridge` does and hand nothing back: it is refused until it is built.
+fn mode(table: &Table<'_>) -> Option<Mode> {
+    let mode = table.choice("mode", &[("bridge", Mode::Bridge), ("release", Mode::Release)])?;
+    if let (Mode::Release, Some(node)) = (mode, table.node("mode")) {
+        let title = "the mode `release` is not built yet in this version";
+        table.findings.error(Finding::at(&node.span, title, "`bridge` is"));
+    }
+    Some(mode)
 }
 
 /// What holds where `[bridge]` says nothing.

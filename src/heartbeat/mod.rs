@@ -14,13 +14,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::bridge::beat::{Next, Pace, Verdict};
 use crate::bridge::rules::AppIx;
-use crate::bridge::session::{End as SessionEnd, Phase, Session};
+use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;
 use crate::ping::Pinger;
 use crate::registry::agenda::{Entry, Watch};
 use crate::registry::{Registry, Slot};
 use crate::route::{Route, RouteMap};
 use crate::sign_out::SignOut;
+use crate::telemetry::labels::EndReason;
 use crate::time::Timestamp;
 
 pub mod pressure;
@@ -88,7 +89,10 @@ impl Heartbeat {
     fn place(&self, entry: Entry) {
         let now = self.clock.now();
         let due = match entry.watch {
-            Watch::End => entry.slot.with(|session| self.look_at(session)),
+            Watch::End => entry.slot.with(|session| {
+                session.watched = self.ends_at(session);
+                session.watched
+            }),
             Watch::Beat(app) => match self.next(&entry.slot, app, now) {
                 Next::Now => now,
                 Next::Later(at) => at,
@@ -118,44 +122,46 @@ impl Heartbeat {
         }
     }
 
-    /// A session's time may have come.
+    /// A session's time may have come. Of several entries for one session, the one that was placed last goes on.
     fn ended(self: &Rc<Self>, entry: Entry, now: Timestamp) {
-        let clocks = self.registry.clocks();
         let (over, ends) = entry.slot.with(|session| {
-            let ends = self.look_at(session);
-            session.watched = if session.has_ended() { Timestamp::FAR } else { ends };
-            let faded = self.fades_at(session).is_some_and(|at| at <= now).then_some(SessionEnd::Evicted);
-            (session.expired(clocks, now).or(faded), (!session.has_ended()).then_some(ends))
+            if session.has_ended() || session.watched > now {
+                return (None, None);
+            }
+            let ends = self.ends_at(session);
+            if ends > now {
+                session.watched = ends;
+                return (None, Some(ends));
+            }
+            let over = match session.phase() {
+                Phase::Pending => Some(End::Evicted),
+                _ => session.expired(self.registry.clocks(), now),
+            };
+            (over, None)
         });
-        match (over, ends) {
-            (_, None) => {}
-            (None, Some(ends)) => self.insert(ends, entry),
-            (Some(end), _) => {
-                if let Some(farewell) = self.registry.end(&entry.slot, end, now) {
-                    self.pinger.shard.session_end(crate::telemetry::labels::EndReason::from(end));
-                    let (this, routes) = (Rc::clone(self), (self.routes)());
-                    if end.signs_apps_out() {
-                        tokio::task::spawn_local(async move {
-                            this.sign_out.all(&routes, &farewell, None).await;
-                        });
-                    }
-                }
+        if let Some(ends) = ends {
+            self.insert(ends, entry);
+        } else if let Some(farewell) = over.and_then(|end| self.registry.end(&entry.slot, end, now)) {
+            self.pinger.shard.session_end(EndReason::from(farewell.end));
+            let (this, routes) = (Rc::clone(self), (self.routes)());
+            if farewell.end.signs_apps_out() {
+                tokio::task::spawn_local(async move {
+                    this.sign_out.all(&routes, &farewell, None).await;
+                });
             }
         }
     }
 
-    /// When it is to be seen whether the session has ended.
-    fn look_at(&self, session: &Session) -> Timestamp {
+    /// When a session ends if nothing more happens. A pending one lives as long as its apps' own timeouts at the most.
+    fn ends_at(&self, session: &Session) -> Timestamp {
         let ends = session.ends_at(self.registry.clocks());
-        self.fades_at(session).map_or(ends, |fades| fades.min(ends))
-    }
-
-    /// A pending session lives as long as its app's own timeout at the most. `None` for any other.
-    fn fades_at(&self, session: &Session) -> Option<Timestamp> {
+        if session.phase() != Phase::Pending {
+            return ends;
+        }
         let routes = (self.routes)();
-        let timeouts = session.apps().iter().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
-        let longest = timeouts.map(|rules| rules.timeout).max()?;
-        (session.phase() == Phase::Pending).then(|| session.created.plus(longest))
+        let rules = session.apps().iter().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
+        let longest = rules.map(|rules| rules.timeout).max();
+        longest.map_or(ends, |longest| ends.min(session.created.plus(longest)))
     }
 
     /// A heartbeat may be due.

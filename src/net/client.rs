@@ -10,7 +10,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::response::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
@@ -107,6 +107,9 @@ pub enum SendError {
     /// The answer can be read in two ways: several lengths, or a length and an encoding.
     #[error("the length of the app's answer is ambiguous")]
     AmbiguousLength,
+    /// It changes to another protocol, which nobody asked for.
+    #[error("the app changed the protocol unasked")]
+    Unasked,
     /// The connection ended before a head came.
     #[error("the app closed the connection before it answered")]
     Reset {
@@ -148,6 +151,8 @@ struct Exchange<'a> {
     upload: Option<&'a Upload>,
     first_byte: Duration,
     reused: bool,
+    /// Whether another protocol was asked for.
+    upgrades: bool,
 }
 
 /// Why a try failed.
@@ -179,8 +184,13 @@ impl Client {
     ) -> Result<Answer, SendError> {
         let (body, upload) = follow(body);
         let mut request = rebuild(head, body);
-        let try_on =
-            |reused| Exchange { upload: upload.as_deref(), first_byte: deadlines.first_byte, reused };
+        let upgrades = head.headers.contains_key(UPGRADE);
+        let try_on = |reused| Exchange {
+            upload: upload.as_deref(),
+            first_byte: deadlines.first_byte,
+            reused,
+            upgrades,
+        };
         if let Some(mut sender) = self.pool.take(upstream).await {
             match try_on(true).run(&mut sender, request).await {
                 Ok(answer) => return self.accept(upstream, sender, answer, upload),
@@ -290,6 +300,11 @@ impl Exchange<'_> {
                 }
             }
         };
+        if result.as_ref().is_ok_and(|answer| answer.status() == StatusCode::SWITCHING_PROTOCOLS)
+            && !self.upgrades
+        {
+            return Err(Lost::Sent(SendError::Unasked));
+        }
         result.map_err(|mut failed| match failed.take_message() {
             Some(request) => Lost::Unsent(Box::new(request), failed.into_error()),
             None => Lost::Sent(self.explain(failed.into_error())),

@@ -1,4 +1,5 @@
-//! The stream that hyper reads and writes: it notices when bytes come, and ends a write that does not move.
+//! The stream that hyper reads and writes: it notices when bytes come, ends a write that does not move, and says more
+//! where hyper refuses a head by itself.
 //!
 //! Invariant: while bytes wait to be written, some are taken within the stall time, or the write fails with `TimedOut`.
 //! The timer is touched only when a write blocks.
@@ -9,11 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::connections::Permit;
 use super::phase::Phase;
+use super::refuse::{self, LastWord};
 use super::stream::Rewind;
 
 /// A stream under guard. It is `Send` because hyper asks that of what can be upgraded.
@@ -22,6 +25,9 @@ pub(super) struct Guarded {
     io: Rewind,
     stall: WriteStall,
     phase: Option<Arc<Phase>>,
+    last_word: Option<LastWord>,
+    /// What is written in the place of so many bytes of hyper's.
+    instead: Option<(Bytes, usize)>,
     /// Held as long as the socket is open, also after an upgrade.
     _permit: Option<Permit>,
 }
@@ -29,7 +35,8 @@ pub(super) struct Guarded {
 impl Guarded {
     /// For a connection to an app.
     pub(super) fn new(io: Rewind, stall: Duration) -> Self {
-        Self { io, stall: WriteStall { limit: stall, timer: None, armed: false }, phase: None, _permit: None }
+        let stall = WriteStall { limit: stall, timer: None, armed: false };
+        Self { io, stall, phase: None, last_word: None, instead: None, _permit: None }
     }
 
     /// For a connection of a client: under the cap and, for HTTP/1, with its phase kept.
@@ -37,6 +44,40 @@ impl Guarded {
         self._permit = Some(permit);
         self.phase = phase;
         self
+    }
+
+    /// Says `word` where hyper would say a bare status.
+    pub(super) fn refusing_with(mut self, word: LastWord) -> Self {
+        self.last_word = Some(word);
+        self
+    }
+
+    /// True where what hyper is about to write is replaced.
+    fn is_replaced(&mut self, written: &[u8]) -> bool {
+        if self.instead.is_none()
+            && let (Some(word), Some(phase)) = (&self.last_word, &self.phase)
+            && phase.is_reading_head()
+            && let Some(status) = refuse::automatic(written)
+        {
+            self.instead = Some((word.of(status), written.len()));
+        }
+        self.instead.is_some()
+    }
+
+    fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        while let Some((bytes, length)) = &mut self.instead {
+            if bytes.is_empty() {
+                let length = *length;
+                self.instead = None;
+                return Poll::Ready(Ok(length));
+            }
+            let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+            match std::task::ready!(self.stall.check(cx, polled))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => bytes.advance(written),
+            }
+        }
+        Poll::Ready(Ok(0))
     }
 }
 
@@ -85,6 +126,9 @@ impl AsyncRead for Guarded {
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_replaced(buf) {
+            return self.poll_instead(cx);
+        }
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
         self.stall.check(cx, polled)
     }
@@ -94,6 +138,11 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = bufs
+            && self.is_replaced(only)
+        {
+            return self.poll_instead(cx);
+        }
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.stall.check(cx, polled)
     }

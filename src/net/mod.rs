@@ -31,6 +31,7 @@ pub use client::{Answer, AppRequest, Client, ClientOptions, Deadlines, SendError
 pub use connections::Connections;
 pub use drain::{Drain, Drainer};
 pub use listener::{Bound, ListenAddr, ListenAddrError, Listener, MemoryDialer, memory};
+pub use refuse::LastWord;
 pub use serve::{ServeOptions, serve};
 pub use stream::{Peer, Stream};
 pub use upgrade::{CloseFrame, FrameWatch, Splice, SpliceEnd, Spliced, splice};

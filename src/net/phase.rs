@@ -57,6 +57,11 @@ impl Phase {
         }
     }
 
+    /// True from the first byte of a head to its end.
+    pub(super) fn is_reading_head(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) != NONE
+    }
+
     /// A whole head came.
     pub(super) fn request_began(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);

@@ -1,12 +1,17 @@
-//! The short answer to a connection over the cap.
+//! What is said where no service is asked: to a connection over the cap, and to a head that is no HTTP.
 //!
 //! Invariant: a refused connection costs one write, is gone within [`LINGER`], and few are refused at a time; the rest
-//! are just closed.
+//! are just closed. What hyper says of itself is recognised only where no request is in flight and all that it writes is
+//! that one answer.
 
 use std::cell::Cell;
+use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -14,12 +19,42 @@ use super::stream::Stream;
 
 const AT_A_TIME: usize = 64;
 const LINGER: Duration = Duration::from_secs(1);
-const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-    Retry-After: 1\r\n\
-    X-Bridge-Error: overloaded\r\n\
-    Cache-Control: no-store\r\n\
-    Connection: close\r\n\
-    Content-Length: 0\r\n\r\n";
+
+/// Makes the whole answer, head and body, for a status; the connection is closed behind it.
+#[derive(Clone)]
+pub struct LastWord(Arc<dyn Fn(StatusCode) -> Bytes + Send + Sync>);
+
+impl LastWord {
+    /// That of `make`.
+    pub fn new(make: impl Fn(StatusCode) -> Bytes + Send + Sync + 'static) -> Self {
+        Self(Arc::new(make))
+    }
+
+    pub(super) fn of(&self, status: StatusCode) -> Bytes {
+        (self.0)(status)
+    }
+}
+
+impl fmt::Debug for LastWord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LastWord")
+    }
+}
+
+/// The status of an answer that hyper gives by itself (its `Http1Transaction::on_error`), if `written` is one and
+/// nothing else. It has no hook to say more.
+pub(super) fn automatic(written: &[u8]) -> Option<StatusCode> {
+    const SAID: [(&[u8], StatusCode); 3] = [
+        (b"HTTP/1.1 400 Bad Request\r\n", StatusCode::BAD_REQUEST),
+        (b"HTTP/1.1 414 URI Too Long\r\n", StatusCode::URI_TOO_LONG),
+        (b"HTTP/1.1 431 Request Header Fields Too Large\r\n", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+    ];
+    let (rest, status) =
+        SAID.into_iter().find_map(|(line, status)| Some((written.strip_prefix(line)?, status)))?;
+    let date = rest.strip_prefix(b"connection: close\r\ncontent-length: 0\r\ndate: ")?;
+    let end = memchr::memchr(b'\r', date)?;
+    (date.get(end..) == Some(b"\r\n\r\n")).then_some(status)
+}
 
 /// How many connections are being refused on this thread.
 #[derive(Clone, Debug, Default)]
@@ -48,9 +83,9 @@ impl Drop for Refusal {
 
 impl Refusal {
     /// Says 503 and reads on for a moment: closing on unread bytes would reset the connection and lose the answer.
-    pub(super) async fn say(self, mut stream: Stream) {
+    pub(super) async fn say(self, mut stream: Stream, word: LastWord) {
         let talk = async {
-            stream.write_all(ANSWER).await?;
+            stream.write_all(&word.of(StatusCode::SERVICE_UNAVAILABLE)).await?;
             stream.shutdown().await?;
             let mut unread = [0; 1024];
             while stream.read(&mut unread).await? > 0 {}

@@ -35,7 +35,7 @@ use super::drain::Drain;
 use super::guard::Guarded;
 use super::listener::Listener;
 use super::phase::{Phase, PhaseLimits};
-use super::refuse::Refusals;
+use super::refuse::{LastWord, Refusals};
 use super::served::{InFlight, Served, Streams};
 use super::stream::{Peer, Rewind, Stream};
 
@@ -68,6 +68,8 @@ pub struct ServeOptions {
     pub body_stall: Duration,
     /// What a drain waits for requests in flight.
     pub drain_timeout: Duration,
+    /// Answers where no service is asked: 400, 414, 431 to a head, 503 over the cap.
+    pub last_word: LastWord,
 }
 
 /// Serves what `listener` accepts until `drain`, and returns when the last connection is gone or was cut. Connections
@@ -173,7 +175,7 @@ where
             }
             None => {
                 if let Some(refusal) = self.refusals.begin() {
-                    tasks.spawn_local(refusal.say(stream));
+                    tasks.spawn_local(refusal.say(stream, self.options.last_word.clone()));
                 }
             }
         }
@@ -194,6 +196,7 @@ where
                     self.run_http2(io.accepted(permit, None), peer, accepted).await;
                 } else {
                     let phase = Arc::new(Phase::awaiting_head(accepted));
+                    let io = io.refusing_with(self.options.last_word.clone());
                     self.run_http1(io.accepted(permit, Some(Arc::clone(&phase))), peer, phase).await;
                 }
             }

@@ -5,8 +5,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CACHE_CONTROL, SET_COOKIE};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CACHE_CONTROL, CONNECTION, SET_COOKIE, UPGRADE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::Proxy;
 use super::error::Error;
@@ -25,6 +25,7 @@ use crate::own;
 use crate::registry::Slot;
 use crate::registry::agenda::Watch;
 use crate::route::RouteMap;
+use crate::wire::hop;
 use crate::wire::target::split_authority;
 
 /// An answer that has been read.
@@ -46,7 +47,7 @@ impl Exchange<'_> {
         answer: &mut http::response::Parts,
     ) -> Result<Returned, Error> {
         let now = proxy.now();
-        crate::wire::hop::strip_response(&mut answer.headers);
+        strip(answer);
         let mut taken = to_client::take_set_cookies(&mut answer.headers);
         to_client::drop_own(&self.route.rules, &mut taken, self.map.own_cookies());
         let authority = own::authority_of(&departed.chosen.upstream);
@@ -260,6 +261,17 @@ pub(super) fn give(map: &RouteMap, inbound: &Inbound, visit: &Visit, headers: &m
     });
     if !private {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    }
+}
+
+/// Takes away what concerns only the connection to the app; an upgraded one says to the browser what it has become.
+fn strip(answer: &mut http::response::Parts) {
+    let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+    let protocol = if switches { hop::upgrade(&answer.headers) } else { None };
+    hop::strip_response(&mut answer.headers);
+    if let Some(protocol) = protocol {
+        answer.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        answer.headers.insert(UPGRADE, protocol);
     }
 }
 

@@ -19,6 +19,15 @@ pub enum Error {
     /// The head breaks a framing rule.
     #[error("the request is malformed: {0}")]
     Framing(#[from] Fault),
+    /// The head is no HTTP.
+    #[error("the request's head cannot be read")]
+    Unreadable,
+    /// The head is longer, or has more fields, than is served.
+    #[error("the request's head is too large")]
+    HeaderTooLarge,
+    /// More connections than are served.
+    #[error("there are too many connections")]
+    Overloaded,
     /// The path could be read in two ways.
     #[error("the path is ambiguous")]
     Path(#[from] Ambiguous),
@@ -60,12 +69,15 @@ impl Error {
     pub const fn status(&self) -> StatusCode {
         match self {
             Self::NoRoute | Self::NoPage => StatusCode::NOT_FOUND,
-            Self::Framing(Fault::Connect) | Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Framing(_) | Self::Path(_) | Self::TooManyParams => StatusCode::BAD_REQUEST,
+            Self::Framing(Fault::Method) | Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Framing(_) | Self::Unreadable | Self::Path(_) | Self::TooManyParams => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::TableFull | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TableFull | Self::Overloaded | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Send(error) => send_status(error),
         }
@@ -76,12 +88,16 @@ impl Error {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::NoRoute | Self::NoPage => Reason::NoRoute,
-            Self::Framing(_) | Self::Path(_) | Self::TooManyParams | Self::Method | Self::CrossSite => {
-                Reason::BadRequest
-            }
+            Self::Framing(_)
+            | Self::Unreadable
+            | Self::Path(_)
+            | Self::TooManyParams
+            | Self::Method
+            | Self::CrossSite => Reason::BadRequest,
+            Self::HeaderTooLarge => Reason::HeaderTooLarge,
             Self::UriTooLong => Reason::UriTooLong,
             Self::BodyTooLarge => Reason::BodyTooLarge,
-            Self::RateLimited | Self::TableFull => Reason::RateLimited,
+            Self::RateLimited | Self::TableFull | Self::Overloaded => Reason::RateLimited,
             Self::NoUpstream => Reason::NoUpstream,
             Self::Send(error) => send_reason(error),
         }
@@ -92,7 +108,15 @@ impl Error {
     pub const fn closes(&self) -> bool {
         matches!(
             self,
-            Self::Framing(_) | Self::Path(_) | Self::BodyTooLarge | Self::Send(SendError::RequestBody(_))
+            Self::Framing(_)
+                | Self::Unreadable
+                | Self::HeaderTooLarge
+                | Self::UriTooLong
+                | Self::Overloaded
+                | Self::Path(_)
+                | Self::TooManyParams
+                | Self::BodyTooLarge
+                | Self::Send(SendError::RequestBody(_))
         )
     }
 
@@ -100,6 +124,7 @@ impl Error {
     #[must_use]
     pub const fn retry_after(&self) -> Option<u32> {
         match self {
+            Self::Overloaded => Some(1),
             Self::RateLimited => Some(5),
             Self::TableFull | Self::NoUpstream => Some(30),
             _ => None,
@@ -123,7 +148,7 @@ const fn send_reason(error: &SendError) -> Reason {
         SendError::Connect(_) => Reason::ConnectRefused,
         SendError::ConnectTimeout => Reason::ConnectTimeout,
         SendError::FirstByteTimeout => Reason::FirstByteTimeout,
-        SendError::BadResponse(_) | SendError::AmbiguousLength => Reason::BadResponse,
+        SendError::BadResponse(_) | SendError::AmbiguousLength | SendError::Unasked => Reason::BadResponse,
         SendError::Reset { .. } => Reason::UpstreamReset,
         SendError::RequestBody(BodyError::TooLarge { .. }) => Reason::BodyTooLarge,
         SendError::RequestBody(_) => Reason::ClientGone,

@@ -3,6 +3,7 @@
 //! Invariant: each carries `Cache-Control: no-store`; an error also says `X-Bridge-Error`; none holds a token, and text is
 //! escaped where it is put into HTML.
 
+use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, LOCATION, REFERRER_POLICY, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
@@ -74,12 +75,7 @@ td,th{border-color:#333b48}small,code{color:#9aa4b2}}";
 pub fn error(error: &Error, form: Form, app: Option<&str>, request_id: &str) -> Response<Body> {
     let (status, word) = (error.status(), error.reason().as_str());
     let mut response = match form {
-        Form::Json => {
-            let body = serde_json::json!({
-                "error": word, "message": error.to_string(), "app": app, "request_id": request_id
-            });
-            own(status, "application/json", body.to_string())
-        }
+        Form::Json => own(status, "application/json", json(error, app, request_id)),
         Form::Html => {
             let whose =
                 app.map(|app| format!("<p>App: <strong>{}</strong></p>", escape(app))).unwrap_or_default();
@@ -107,6 +103,40 @@ pub fn error(error: &Error, form: Form, app: Option<&str>, request_id: &str) -> 
         );
     }
     response
+}
+
+fn json(error: &Error, app: Option<&str>, request_id: &str) -> String {
+    let word = error.reason().as_str();
+    serde_json::json!({"error": word, "message": error.to_string(), "app": app, "request_id": request_id})
+        .to_string()
+}
+
+/// The whole answer where there was no request to answer, as HTTP/1.1 says it: 400, 414, 431 to a head, 503 to a
+/// connection.
+#[must_use]
+pub fn unasked(status: StatusCode, request_id: &str) -> Bytes {
+    let error = match status {
+        StatusCode::URI_TOO_LONG => Error::UriTooLong,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Error::HeaderTooLarge,
+        StatusCode::SERVICE_UNAVAILABLE => Error::Overloaded,
+        _ => Error::Unreadable,
+    };
+    let body = json(&error, None, request_id);
+    let mut said = format!(
+        "HTTP/1.1 {}\r\nX-Request-Id: {request_id}\r\nContent-Length: {}\r\n",
+        error.status(),
+        body.len()
+    )
+    .into_bytes();
+    for (name, value) in self::error(&error, Form::Json, None, request_id).headers() {
+        said.extend_from_slice(name.as_str().as_bytes());
+        said.extend_from_slice(b": ");
+        said.extend_from_slice(value.as_bytes());
+        said.extend_from_slice(b"\r\n");
+    }
+    said.extend_from_slice(b"\r\n");
+    said.extend_from_slice(body.as_bytes());
+    said.into()
 }
 
 /// A 303 to `location`, which tells nobody where it came from.

@@ -166,15 +166,7 @@ impl Proxy {
 
     /// Watches a session for its end.
     pub(super) fn watch_end(&self, slot: &Arc<Slot>) {
-        let ends = slot.with(|session| {
-            let ends = session.ends_at(self.shared.registry.clocks());
-            let sooner = ends < session.watched;
-            if sooner {
-                session.watched = ends;
-            }
-            sooner
-        });
-        if ends {
+        if slot.with(|session| session.ends_sooner(self.shared.registry.clocks())) {
             self.agenda.put(slot, Watch::End);
         }
     }

@@ -45,11 +45,25 @@ pub fn strip_response(headers: &mut HeaderMap) {
 }
 
 /// The protocol that a message wants to change to: `Upgrade`, where `Connection` names it and there is one.
+///
+/// An offer of another HTTP version is none: Java's clients send `h2c` with every request, bodies included, and an app
+/// that took it would speak past the proxy (RFC 9113, 3.1, has done away with it). What is offered may be ignored.
 pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut fields = headers.get_all(UPGRADE).iter();
     let protocol = fields.next()?;
     let named = || options(headers).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
-    (fields.next().is_none() && named()).then(|| protocol.clone())
+    let is_only = fields.next().is_none() && !offers_http(protocol.as_bytes());
+    (is_only && named()).then(|| protocol.clone())
+}
+
+/// True where one of the protocols in an Upgrade field is HTTP itself: `h2c`, `h2`, `HTTP/2.0`.
+fn offers_http(field: &[u8]) -> bool {
+    octets::split(field, b',').any(|range| {
+        let name = octets::trimmed(octets::at(field, &range));
+        [&b"h2"[..], b"http/"]
+            .iter()
+            .any(|own| name.get(..own.len()).is_some_and(|n| n.eq_ignore_ascii_case(own)))
+    })
 }
 
 fn strip(headers: &mut HeaderMap, fixed: &[&'static str]) {
@@ -170,6 +184,9 @@ mod tests {
         assert_eq!(upgrade(&head(&[("connection", "upgrade")])), None);
         assert_eq!(upgrade(&head(&[("upgrade", "websocket")])), None);
         assert_eq!(upgrade(&head(&[("connection", "upgrades"), ("upgrade", "websocket")])), None);
+        for http in ["h2c", "H2C", "websocket, h2c", "HTTP/2.0", "h2"] {
+            assert_eq!(upgrade(&head(&[("connection", "upgrade"), ("upgrade", http)])), None, "{http}");
+        }
         let two = head(&[("connection", "upgrade"), ("upgrade", "a"), ("upgrade", "b")]);
         assert_eq!(upgrade(&two), None);
     }

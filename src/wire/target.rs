@@ -5,9 +5,11 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::{Method, Uri, Version};
 use smallvec::SmallVec;
+
+use super::hop;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +33,13 @@ pub struct Resource<'a> {
     pub query: Option<&'a str>,
 }
 
-/// Why a request is refused: 400 and the connection closed, but for `Connect`.
+/// Why a request is refused: 400 and the connection closed, but for `Method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// CONNECT: 405.
-    #[error("CONNECT is not for a reverse proxy")]
-    Connect,
+    /// CONNECT, which no reverse proxy serves, and TRACE, whose answer would show the cookies that the proxy put in
+    /// (RFC 9110, 9.3.8): 405.
+    #[error("that method is not served")]
+    Method,
     /// HTTP/0.9 or unknown.
     #[error("unsupported HTTP version")]
     Version,
@@ -73,8 +76,8 @@ pub fn check<'a>(
     if version == Version::HTTP_09 {
         return Err(Fault::Version);
     }
-    if method == Method::CONNECT {
-        return Err(Fault::Connect);
+    if method == Method::CONNECT || method == Method::TRACE {
+        return Err(Fault::Method);
     }
     check_body(version, headers)?;
     let authority = authority(version, uri, headers)?;
@@ -192,7 +195,8 @@ fn check_body(version: Version, headers: &HeaderMap) -> Result<(), Fault> {
         }
         has_body = digits.iter().any(|&digit| digit != b'0');
     }
-    if has_body && headers.contains_key(UPGRADE) { Err(Fault::UpgradeBody) } else { Ok(()) }
+    // An Upgrade that is no offer to us is not passed on either, so that its body is a body.
+    if has_body && hop::upgrade(headers).is_some() { Err(Fault::UpgradeBody) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ fn s4_3_long_lived_cookies_stay_and_tokens_only_where_the_config_says_so() {
         let app_b = sets("appb", &["SID=bb; Path=/; Max-Age=86400", "theme=dark; Path=/"]);
         let toml = scripted("appa", "session.cookies = \"prefix\"")
             + &scripted("appb", "session.cookies = \"prefix\"\nsession.persistent = true");
-        let world = World::scripted(&toml, &[&app_a, &app_b]);
+        let world = World::with_scripts(&toml, &[&app_a, &app_b]);
         let mut browser = world.browser();
         browser.get("/appa/").await;
         browser.get("/appb/").await;
@@ -267,7 +267,7 @@ fn t13_an_answer_with_our_cookie_is_nobody_elses() {
                 if asked.cookie("SID").is_some() { Says::cookies(&[]) } else { Says::cookies(&["SID=aa"]) };
             says.header("cache-control", public)
         });
-        let world = World::scripted(&scripted("appa", ""), &[&app]);
+        let world = World::with_scripts(&scripted("appa", ""), &[&app]);
         let mut browser = world.browser();
         let answer = browser.get("/appa/logo.png").await;
         assert!(names(&answer).contains(&"bridge".to_owned()));
@@ -322,7 +322,7 @@ fn t27_one_apps_cookies_never_touch_another_apps() {
         let a = sets("appa", &["SID=aaaa; Path=/", "theme=dark; Path=/; Max-Age=86400"]);
         let evil: &'static [&'static str] = Box::leak(fields.to_vec().into_boxed_slice());
         let b = sets("appb", evil);
-        let world = World::scripted(&(scripted("appa", "") + &scripted("appb", "")), &[&a, &b]);
+        let world = World::with_scripts(&(scripted("appa", "") + &scripted("appb", "")), &[&a, &b]);
         let mut browser = world.browser();
         browser.get("/appa/").await;
         let own = browser.cookie("bridge").unwrap().to_owned();
@@ -360,7 +360,7 @@ fn resolved(path: &str) -> String {
 fn t28_a_path_goes_where_it_leads_or_nowhere() {
     run(async {
         let (a, b) = (sets("appa", &["SID=aa"]), sets("appb", &["SID=bb"]));
-        let world = World::scripted(&(scripted("appa", "") + &scripted("appb", "")), &[&a, &b]);
+        let world = World::with_scripts(&(scripted("appa", "") + &scripted("appb", "")), &[&a, &b]);
         let paths = [
             "/appa/x",
             "/appb/x",
@@ -440,7 +440,7 @@ fn mode_prefix_keeps_two_apps_of_one_name_apart_in_the_browser() {
         let (a, b) =
             (sets("appa", &["SID=aa; Path=/"]), sets("appb", &["SID=bb; Path=/; Secure; Max-Age=99"]));
         let mode = "session.cookies = \"prefix\"";
-        let world = World::scripted(&(scripted("appa", mode) + &scripted("appb", mode)), &[&a, &b]);
+        let world = World::with_scripts(&(scripted("appa", mode) + &scripted("appb", mode)), &[&a, &b]);
         let mut browser = world.browser();
         let answer = browser.get("/appa/").await;
         assert!(
@@ -503,7 +503,7 @@ fn exceptions_say_what_is_done_with_a_cookie_by_its_name() {
         );
         let more = "session.exceptions = { \"XSRF-*\" = \"pass\", \"legacy_*\" = \"drop\", hidden = \"vault\", \
                     own = \"as-is\", mine = \"prefix\" }";
-        let world = World::scripted(&scripted("appa", more), &[&app]);
+        let world = World::with_scripts(&scripted("appa", more), &[&app]);
         let mut browser = world.browser();
         browser.plant("legacy_b", "1", "/");
         let answer = browser.get("/appa/").await;
@@ -530,7 +530,7 @@ fn the_policy_of_an_app_is_put_on_cookies_that_pass() {
     run(async {
         let app = sets("appa", &["SID=aa", "theme=dark; SameSite=None; Secure; Path=/"]);
         let more = "session.set_cookie = { secure = true, http_only = true, same_site = \"Strict\" }";
-        let world = World::scripted(&scripted("appa", more), &[&app]);
+        let world = World::with_scripts(&scripted("appa", more), &[&app]);
         let answer = world.browser().get("/appa/").await;
         let theme = answer.set_cookies().into_iter().find(|field| field.starts_with("theme=")).unwrap();
         let mut parts: Vec<&str> = theme.split("; ").collect();
@@ -552,7 +552,7 @@ fn an_app_that_does_not_see_its_prefix_is_mapped_both_ways() {
                 .header("location", "http://other.example/x"),
             _ => Says::cookies(&[]),
         });
-        let world = World::scripted(
+        let world = World::with_scripts(
             &scripted("appa", "strip_path = true").replace("\"/appa/\"", "\"/pub/app/\""),
             &[&app],
         );
@@ -589,7 +589,7 @@ fn case_insensitive_apps_share_nothing_by_accident() {
         let (a, b) =
             (sets("appa", &["SID=aa", "theme=dark; Path=/appa"]), sets("appb", &["SID=bb", "theme=light"]));
         let more = "case_insensitive = true";
-        let world = World::scripted(&(scripted("appa", more) + &scripted("appb", more)), &[&a, &b]);
+        let world = World::with_scripts(&(scripted("appa", more) + &scripted("appb", more)), &[&a, &b]);
         let mut browser = world.browser();
         browser.get("/AppA/x").await;
         browser.get("/APPB/x").await;
@@ -609,7 +609,7 @@ fn the_host_decides_between_apps_of_one_path() {
         let toml = scripted("appa", "hosts = [\"a.example\"]").replace("\"/appa/\"", "\"/\"")
             + &scripted("appb", "hosts = [\"b.example\", \"B2.example\"]").replace("\"/appb/\"", "\"/\"")
             + &scripted("any", "hosts = [\"a.example\"]").replace("\"/any/\"", "\"/any/\"");
-        let world = World::scripted(&toml, &[&a, &b, &any]);
+        let world = World::with_scripts(&toml, &[&a, &b, &any]);
         let mut browser = world.browser();
         for (host, path, script) in [
             ("a.example", "/x", &a),

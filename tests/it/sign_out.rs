@@ -71,7 +71,7 @@ fn a_sign_out_seen_by_its_word_ends_everything_together() {
                 browser.get(&format!("/AppB/get{page}")).await.json()["data"]["k"].is_null(),
                 "{profile}"
             );
-            assert_eq!(world.metric("session_ends", &["app_logout"]), 1, "{profile}");
+            assert_eq!(world.counter("session_ends", &["app_logout"]), 1, "{profile}");
         });
     }
 }
@@ -172,7 +172,7 @@ fn the_bridges_own_sign_out_is_for_its_own_pages_only() {
         let page = browser.visit("/.bridge/logout?done&appA=confirmed&appB=confirmed&appC=%3Cb%3E").await;
         assert!(page.text().contains("<td>appA</td>") && !page.text().contains("appC"));
         assert_eq!((logouts(&world, "AppA"), logouts(&world, "AppB")), (1, 1));
-        assert_eq!(world.metric("session_ends", &["user_logout"]), 1);
+        assert_eq!(world.counter("session_ends", &["user_logout"]), 1);
         assert_eq!(browser.get("/.bridge/status").await.json()["state"], "none");
     });
 }
@@ -281,7 +281,7 @@ fn a_remembered_sign_in_is_deleted_in_the_browser_whatever_the_apps_do() {
             + &remembering_app("silent", "")
             + &remembering_app("slow", &out("slow"))
             + &remembering_app("quick", "sign_out.detect = [\"GET /quick/bye\"]");
-        let world = World::scripted(&toml, &[&asked, &silent, &slow, &quick]);
+        let world = World::with_scripts(&toml, &[&asked, &silent, &slow, &quick]);
         let mut browser = world.browser();
         for name in ["asked", "silent", "slow", "quick", "slow"] {
             browser.get(&format!("/{name}/")).await;
@@ -310,7 +310,7 @@ fn the_bridges_own_sign_out_deletes_remembered_sign_ins_and_does_not_wait_for_ev
         let (slow, silent) = (remembering("slow", 2.5, true), remembering("silent", 0.0, false));
         let toml =
             remembering_app("slow", "sign_out.request = \"GET /slow/out\"") + &remembering_app("silent", "");
-        let world = World::scripted(&toml, &[&slow, &silent]);
+        let world = World::with_scripts(&toml, &[&slow, &silent]);
         let mut browser = world.browser();
         for name in ["slow", "silent"] {
             browser.get(&format!("/{name}/")).await;
@@ -341,7 +341,7 @@ fn a_deletion_has_the_attributes_that_browsers_ask_for() {
         });
         let toml = "server.public_scheme = \"https\"\n".to_owned()
             + &remembering_app("appa", "strip_path = true").replace("\"/appa/\"", "\"/public/\"");
-        let world = World::scripted(&toml, &[&app]);
+        let world = World::with_scripts(&toml, &[&app]);
         let mut browser = world.browser();
         browser.get("/public/app/x").await;
         browser.get("/public/app/x").await;
@@ -397,7 +397,7 @@ fn what_the_sign_out_sets_again_of_the_old_session_is_dropped() {
             _ if asked.cookie("SID").is_some() => Says::cookies(&[]),
             _ => Says::cookies(&["SID=0123456789abcdef; Path=/", "auth=secret; Path=/; HttpOnly"]),
         });
-        let world = World::scripted(&remembering_app("appa", ""), &[&app]);
+        let world = World::with_scripts(&remembering_app("appa", ""), &[&app]);
         let mut browser = world.browser();
         browser.get("/appa/").await;
         browser.get("/appa/").await;
@@ -418,7 +418,7 @@ fn apps_are_asked_at_the_same_time_and_one_that_hangs_holds_nobody_up() {
             .iter()
             .map(|name| remembering_app(name, &format!("sign_out.request = \"POST /{name}/out\"")))
             .collect();
-        let world = World::scripted(&toml, &scripts.iter().collect::<Vec<_>>());
+        let world = World::with_scripts(&toml, &scripts.iter().collect::<Vec<_>>());
         let mut browser = world.browser();
         for name in names {
             browser.get(&format!("/{name}/")).await;

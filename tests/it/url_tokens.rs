@@ -83,7 +83,7 @@ fn u1_an_unknown_pair_is_cut_and_believed_by_nobody() {
         let answer = browser.visit(&link("builderCFID=999&builderCFTOKEN=87654321")).await;
         is_clean(&answer, CLEAN);
         assert!(!bridge_set(&answer));
-        assert_eq!(world.metric("url_tokens", &["appA", "refused"]), 1);
+        assert_eq!(world.counter("url_tokens", &["appA", "refused"]), 1);
         let answer = browser.get(&link("builderCFID=999&builderCFTOKEN=87654321")).await;
         assert_eq!(answer.status, 200, "no navigation: the page itself, without the pair");
         assert!(never_saw(&world, "AppA", "87654321"));
@@ -104,7 +104,7 @@ fn u2_a_pair_bound_to_somebody_else_is_cut() {
         let answer = thief.visit(&link(&format!("builderCFID={id}&builderCFTOKEN={token}"))).await;
         is_clean(&answer, CLEAN);
         assert!(!bridge_set(&answer));
-        assert_eq!(world.metric("url_tokens", &["refused"]), 1);
+        assert_eq!(world.counter("url_tokens", &["refused"]), 1);
         let theirs = thief.visit("/AppA/index.cfm?json").await.json()["session"].clone();
         assert_ne!(theirs, owner.get(INDEX).await.json()["session"]);
     });
@@ -123,7 +123,7 @@ fn u3_an_orphan_is_adopted_once() {
         assert!(!bridge_set(&late.visit(&link(&pair)).await), "a second use");
         assert_eq!(panel.visit("/AppA/index.cfm?json").await.json()["session"], "s1");
         assert_eq!(late.visit("/AppA/index.cfm?json").await.json()["session"], "s2");
-        assert_eq!(world.metric("url_tokens", &["adopted"]), 1);
+        assert_eq!(world.counter("url_tokens", &["adopted"]), 1);
     });
 }
 
@@ -226,7 +226,7 @@ fn u8_no_spelling_of_a_name_slips_past() {
         let pair = orphan(&world).await;
         let answer = world.browser().visit(&link(&format!("{pair}&builderCFID=1"))).await;
         assert!(!bridge_set(&answer));
-        assert_eq!(world.metric("url_tokens", &["adopted"]), 0);
+        assert_eq!(world.counter("url_tokens", &["adopted"]), 0);
         let before = world.seen("AppA").len();
         let many = (0..10_000).map(|n| format!("p{n}=1")).collect::<Vec<_>>().join("&");
         let answer = browser.get(&format!("{INDEX}?{}&{pair}", &many[..20_000])).await;
@@ -263,7 +263,7 @@ fn u9_odd_values_are_cut_and_never_in_a_header() {
             assert!(!seen.headers.contains_key("x-planted"));
             assert!(never_saw(&world, "AppA", "87654321"), "{odd}");
         }
-        assert!(world.metric("url_tokens", &["malformed"]) >= 7);
+        assert!(world.counter("url_tokens", &["malformed"]) >= 7);
     });
 }
 
@@ -298,7 +298,7 @@ async fn adopts_nothing(headers: &[(&'static str, &'static str)], method: Method
     let pair = orphan(&world).await;
     let mut victim = world.browser();
     let answer = victim.send(method, &link(&pair), headers, Bytes::new()).await;
-    assert_eq!(world.metric("url_tokens", &["adopted"]), 0, "{headers:?}");
+    assert_eq!(world.counter("url_tokens", &["adopted"]), 0, "{headers:?}");
     if answer.status == 200 {
         assert_ne!(answer.json()["session"], "s1", "{headers:?}");
     }
@@ -368,8 +368,8 @@ fn u14_a_live_session_is_kept() {
         is_clean(&answer, CLEAN);
         assert_eq!(browser.cookie("bridge"), Some(&*own));
         assert_eq!(browser.get(INDEX).await.json()["session"], "s1");
-        assert_eq!(world.metric("url_tokens", &["own"]), 1);
-        assert_eq!(world.metric("url_tokens", &["adopted"]), 0);
+        assert_eq!(world.counter("url_tokens", &["own"]), 1);
+        assert_eq!(world.counter("url_tokens", &["adopted"]), 0);
     });
 }
 
@@ -386,7 +386,7 @@ fn u15_the_whole_fixation_play_gives_the_attacker_nothing() {
         // The victim follows his link, from the same address and in time, and signs in.
         let mut victim = world.browser();
         victim.follow(&link(&pair)).await;
-        assert_eq!(world.metric("url_tokens", &["adopted"]), 1);
+        assert_eq!(world.counter("url_tokens", &["adopted"]), 1);
         assert_ne!(victim.cookie("bridge"), Some(&*his));
         victim.post("/AppA/login.cfm", "user=ann&password=x").await;
         assert_eq!(victim.get(INDEX).await.json()["user"], "ann");
@@ -748,7 +748,7 @@ fn s2_3_half_a_pair_is_none() {
             assert_eq!(page.json()["session"], "s1", "{half}");
             assert_eq!(world.seen("AppA").last().unwrap().path_and_query, "/AppA/index.cfm?json", "{half}");
         }
-        assert_eq!(world.metric("url_tokens", &["malformed"]), 3);
+        assert_eq!(world.counter("url_tokens", &["malformed"]), 3);
     });
 }
 
@@ -813,9 +813,9 @@ fn s4_4_a_thousand_guesses_adopt_nothing_and_are_soon_not_looked_at() {
             let query = format!("builderCFID={}&builderCFTOKEN={}", 100 + guess % 50, 10_000_000 + guess);
             assert!(!bridge_set(&world.browser().visit(&link(&query)).await));
         }
-        assert_eq!(world.metric("url_tokens", &["adopted"]), 0);
-        assert!(world.metric("url_tokens", &["refused"]) <= 6);
-        assert!(world.metric("url_tokens", &["rate_limited"]) >= 990);
+        assert_eq!(world.counter("url_tokens", &["adopted"]), 0);
+        assert!(world.counter("url_tokens", &["refused"]) <= 6);
+        assert!(world.counter("url_tokens", &["rate_limited"]) >= 990);
         assert!(
             !bridge_set(&world.browser().visit(&link(&pair)).await),
             "even the right pair, from there, now"
@@ -832,13 +832,13 @@ fn s4_5_the_uuid_shape_of_the_slides_is_taken() {
             Some(_) => Says::cookies(&[]),
             None => Says::cookies(&["CFID=1201", &format!("CFTOKEN={token}")]),
         });
-        let world = World::scripted(&app("appA", "acf-strict", "10m", BUILDER), &[&old]);
+        let world = World::with_scripts(&app("appA", "acf-strict", "10m", BUILDER), &[&old]);
         builder(&world).get("/AppA/builder.xml").await;
         let mut panel = world.browser();
         panel.follow(&format!("{INDEX}?builderCFID=1201&builderCFTOKEN={token}")).await;
         assert_eq!(old.last().cookie("CFTOKEN").as_deref(), Some(token));
         let near = format!("{INDEX}?builderCFID=1201&builderCFTOKEN={}", &token[..51]);
         assert_eq!(world.browser().visit(&near).await.status, 303);
-        assert_eq!(world.metric("url_tokens", &["malformed"]), 1, "a character short");
+        assert_eq!(world.counter("url_tokens", &["malformed"]), 1, "a character short");
     });
 }

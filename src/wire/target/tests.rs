@@ -58,7 +58,8 @@ fn faults_of_targets() {
     let h1 = Version::HTTP_11;
     let host = [("host", "a.org")];
     for (method, uri, fault) in [
-        ("CONNECT", "a.org:443", Fault::Connect),
+        ("CONNECT", "a.org:443", Fault::Method),
+        ("TRACE", "/", Fault::Method),
         ("GET", "*", Fault::Target),
         ("GET", "!", Fault::Target),
         ("GET", "a.org:80", Fault::Target),
@@ -113,10 +114,12 @@ fn body_lengths() {
             Err(Fault::TransferEncoding)
         );
     }
-    let upgrade = ("upgrade", "websocket");
-    assert_eq!(get(&[upgrade, ("content-length", "0")]), Ok(()));
-    assert_eq!(get(&[upgrade, ("content-length", "5")]), Err(Fault::UpgradeBody));
-    assert_eq!(get(&[upgrade, chunked]), Err(Fault::UpgradeBody));
+    let (named, upgrade) = (("connection", "upgrade"), ("upgrade", "websocket"));
+    assert_eq!(get(&[named, upgrade, ("content-length", "0")]), Ok(()));
+    assert_eq!(get(&[named, upgrade, ("content-length", "5")]), Err(Fault::UpgradeBody));
+    assert_eq!(get(&[named, upgrade, chunked]), Err(Fault::UpgradeBody));
+    assert_eq!(get(&[upgrade, chunked]), Ok(()), "Connection does not name it: it is ignored");
+    assert_eq!(get(&[named, ("upgrade", "h2c"), ("content-length", "5")]), Ok(()));
 }
 
 #[test]

@@ -16,9 +16,14 @@ use sessionbridge::telemetry::access::AccessLog;
 use sessionbridge::time::Timestamp;
 
 mod browser;
+pub(crate) mod live;
+pub(crate) mod plain;
+mod raw;
+pub(crate) mod scripted;
 pub(crate) mod stage;
 
 pub(crate) use browser::{Answer, Browser};
+pub(crate) use raw::{Act, Heard, Stage, replies};
 
 /// When every world begins: 2026-01-01T00:00:00Z.
 pub(crate) const START: Timestamp = Timestamp::from_secs(1_767_225_600);
@@ -94,6 +99,11 @@ impl World {
         Browser::new(self.front.clone(), "apps.example.org")
     }
 
+    /// Connections to the apps, as the proxy makes them.
+    pub(crate) fn dialer(&self) -> Dialer {
+        dialer(&self.apps)
+    }
+
     /// The metrics as they are scraped.
     pub(crate) fn metrics(&self) -> String {
         self.core.metrics().encode()
@@ -143,7 +153,7 @@ pub(crate) fn pair_apps(profile: &str) -> [SimOptions; 2] {
 /// The file extension of a profile's pages.
 pub(crate) fn extension(profile: &str) -> String {
     let profile: Profile = profile.parse().unwrap();
-    profile.extension().to_string()
+    profile.extension().trim_start_matches('.').to_owned()
 }
 
 /// The engine that a profile stands for, and what of the config it needs besides.

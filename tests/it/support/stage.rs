@@ -153,12 +153,12 @@ impl World {
     }
 
     /// A world of scripted apps alone.
-    pub(crate) fn scripted(toml: &str, scripts: &[&Script]) -> Self {
+    pub(crate) fn with_scripts(toml: &str, scripts: &[&Script]) -> Self {
         Self::staged(toml, [], scripts, AccessLog::off())
     }
 
     /// The sum of the samples of the metric `sessionbridge_NAME` whose labels hold all of `words`.
-    pub(crate) fn metric(&self, name: &str, words: &[&str]) -> u64 {
+    pub(crate) fn counter(&self, name: &str, words: &[&str]) -> u64 {
         let metrics = self.metrics();
         let of_name = |line: &&str| {
             let bare = line.split(['{', ' ']).next().unwrap_or_default();
