@@ -161,7 +161,7 @@ fn s0_5_an_engine_that_is_not_built_in_is_described_in_the_config() {
             session.timeout = "15m"
             heartbeat.path = "/shop/keepalive"
         "#;
-        let world = World::scripted(toml, &[&shop]);
+        let world = World::with_scripts(toml, &[&shop]);
         let mut browser = world.browser();
         browser.get("/shop/").await;
         browser.get("/shop/a;shopsession=ff/b?sid=ff&x=1").await;
@@ -296,7 +296,7 @@ fn s0_10_refresh_and_link_are_cleaned_as_well() {
                 .header("location", "/AppA/d.cfm?CFID=12&CFTOKEN=87654321#top")
                 .status(201)
         });
-        let world = World::scripted(&app("appA", "acf-strict", "10m", ""), &[&app_a]);
+        let world = World::with_scripts(&app("appA", "acf-strict", "10m", ""), &[&app_a]);
         let answer = world.browser().get("/AppA/index.cfm").await;
         holds_none(&answer, &["87654321".to_owned()]);
         assert_eq!(answer.header("refresh"), Some("5; url=http://apps.example.org/AppA/next.cfm?x=1"));
@@ -450,7 +450,7 @@ fn s0_27_errors_of_apps_pass_and_ours_are_told_apart() {
             Says::cookies(&[]).status(500).body(b"<h1>Half a page</h1>\0\xff Variable SESSION is undefined")
         });
         let toml = app("appA", "acf-strict", "60s", "") + &app("appB", "servlet", "60s", "");
-        let world = World::scripted(&toml, &[&failing]);
+        let world = World::with_scripts(&toml, &[&failing]);
         let answer = world.browser().get("/AppA/index.cfm").await;
         assert_eq!(answer.status, 500);
         assert_eq!(answer.body, &b"<h1>Half a page</h1>\0\xff Variable SESSION is undefined"[..]);
@@ -523,7 +523,7 @@ fn s1_5_the_idle_end_is_exact_and_everything_is_gone_after_it() {
         pass(301.0).await;
         assert_eq!(world.bridges(), (0, 0));
         assert!(world.metrics().contains("sessionbridge_bridges{state=\"bound\"} 0"));
-        assert_eq!(world.metric("session_ends", &["idle"]), 1);
+        assert_eq!(world.counter("session_ends", &["idle"]), 1);
         assert_eq!(world.app("AppA").with(|sim| sim.counts().logouts), 1, "the app was signed out of");
         let answer = browser.get("/AppA/get.cfm").await;
         assert!(answer.json()["data"]["k"].is_null());
@@ -545,7 +545,7 @@ fn s2_6_absolute_urls_of_an_app_point_to_the_proxy() {
             _ => Says::cookies(&[]).status(302).header("location", "https://elsewhere.example/AppA/x"),
         });
         let toml = app("appA", "acf-strict", "60s", "host_header = \"inner.example\"");
-        let world = World::scripted(&toml, &[&upstream]);
+        let world = World::with_scripts(&toml, &[&upstream]);
         let mut browser = world.browser();
         let ours = Some("http://apps.example.org/AppA/x");
         assert_eq!(browser.get("/AppA/own").await.header("location"), ours);
@@ -610,8 +610,8 @@ fn s4_7_heartbeats_are_capped_and_counted() {
         assert!(seconds.values().all(|count| *count <= 5), "{seconds:?}");
         let live = world.app("AppA").with(|sim| sim.live_sessions(world.seen_now()));
         assert_eq!(live, 40, "and they are enough");
-        assert_eq!(world.metric("heartbeats", &["appA", "alive"]), world.beats("AppA").len() as u64);
-        assert_eq!(world.metric("heartbeats_armed", &[]), 40, "{}", world.metrics());
+        assert_eq!(world.counter("heartbeats", &["appA", "alive"]), world.beats("AppA").len() as u64);
+        assert_eq!(world.counter("heartbeats_armed", &[]), 40, "{}", world.metrics());
         world.app("AppA").with(|sim| sim.set_fault("ping", Fault::Slow(Duration::from_secs(3))));
         let before = world.beats("AppA").len();
         pass(6.0).await;
@@ -686,14 +686,14 @@ fn s4_10_beginnings_and_ends_are_counted_as_the_app_counts_them() {
             browser.own_post("/.bridge/logout").await;
         }
         pass(250.0).await;
-        let ends = |word| world.metric("session_ends", &[word]);
+        let ends = |word| world.counter("session_ends", &[word]);
         assert_eq!((ends("user_logout"), ends("idle")), (2, 4));
         assert_eq!(counts().logouts, 6, "each end was told to the app");
         let registry = world.core.registry();
         let stories = registry.latest_ended(100);
         assert_eq!(stories.len(), 6);
         assert_eq!(stories.iter().filter(|story| story.end.as_str() == "idle").count(), 4);
-        assert_eq!(world.metric("logout_propagations", &["appA", "ok"]), 6);
+        assert_eq!(world.counter("logout_propagations", &["appA", "ok"]), 6);
     });
 }
 

@@ -205,7 +205,7 @@ fn a_late_answer_loses_the_cookies_that_would_pass_as_well() {
             _ if asked.cookie("SID").is_some() => Says::cookies(&[]),
             _ => Says::cookies(&["SID=aaaa"]),
         });
-        let world = World::scripted(&remembering_app("appa", ""), &[&app]);
+        let world = World::with_scripts(&remembering_app("appa", ""), &[&app]);
         let mut browser = world.browser();
         browser.get("/appa/").await;
         browser.get("/appa/").await;
