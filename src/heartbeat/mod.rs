@@ -51,7 +51,7 @@ impl std::fmt::Debug for Heartbeat {
 }
 
 impl Heartbeat {
-    /// Those of one thread. `armed` counts the entries of all threads.
+    /// Those of one thread. `armed` counts those that all threads have entered.
     #[must_use]
     pub fn new(
         routes: Rc<dyn Fn() -> Rc<RouteMap>>,
@@ -103,7 +103,7 @@ impl Heartbeat {
     }
 
     fn insert(&self, due: Timestamp, entry: Entry) {
-        self.armed.fetch_add(1, Ordering::Relaxed);
+        self.armed.fetch_add(usize::from(is_beat(&entry)), Ordering::Relaxed);
         self.wheel.borrow_mut().insert(due, entry);
     }
 
@@ -112,7 +112,8 @@ impl Heartbeat {
         let now = self.clock.now();
         let mut due = Vec::new();
         self.wheel.borrow_mut().advance(now, |entry, at| due.push((entry, at)));
-        self.armed.fetch_sub(due.len(), Ordering::Relaxed);
+        let beats = due.iter().filter(|(entry, _)| is_beat(entry)).count();
+        self.armed.fetch_sub(beats, Ordering::Relaxed);
         for (entry, at) in due {
             match entry.watch {
                 Watch::End => self.ended(entry, now),
@@ -206,6 +207,11 @@ impl Heartbeat {
             next
         })
     }
+}
+
+/// True for an entry that stands for heartbeats, which are what is counted; the others watch for an end.
+const fn is_beat(entry: &Entry) -> bool {
+    matches!(entry.watch, Watch::Beat(_))
 }
 
 /// The pace of an app's heartbeats for one session.

@@ -196,6 +196,30 @@ fn a_late_answer_brings_nothing_back() {
 }
 
 #[test]
+fn a_late_answer_loses_the_cookies_that_would_pass_as_well() {
+    run(async {
+        let app = Script::new("appa", |asked: &Asked| match asked.path() {
+            "/appa/slow" => {
+                Says::cookies(&["SID=ffff; Path=/", "remember=ann; Path=/; Max-Age=86400"]).after(5.0)
+            }
+            _ if asked.cookie("SID").is_some() => Says::cookies(&[]),
+            _ => Says::cookies(&["SID=aaaa"]),
+        });
+        let world = World::with_scripts(&remembering_app("appa", ""), &[&app]);
+        let mut browser = world.browser();
+        browser.get("/appa/").await;
+        browser.get("/appa/").await;
+        let mut tab = browser.clone();
+        let late = tokio::task::spawn_local(async move { tab.get("/appa/slow").await });
+        pass(1.0).await;
+        browser.own_post("/.bridge/logout").await;
+        let late = late.await.unwrap();
+        assert_eq!((late.status.as_u16(), late.set_cookies().len()), (200, 0), "{:?}", late.set_cookies());
+        assert_eq!(world.bridges(), (0, 0));
+    });
+}
+
+#[test]
 fn a_late_answer_brings_nothing_back_into_an_app_that_was_left_alone() {
     run(async {
         let world = two("aspnet", "sign_out.mode = \"alone\"", "");

@@ -529,6 +529,24 @@ fn case_2_without_cookies_ends_after_one_round() {
     });
 }
 
+#[test]
+fn t9_the_way_back_is_what_was_asked_here_whatever_the_url_says() {
+    run(async {
+        let world = two_hosts();
+        let mut browser = world.browser();
+        browser.at("a.example").visit("/AppA/index.cfm?json").await;
+        let there = step(&mut browser, "http://b.example/AppB/index.cfm?json&AID=101&ATOKEN=12345678").await;
+        assert!(there.starts_with("http://a.example/.bridge/join?id="), "{there}");
+        let back = step(&mut browser, &format!("{there}&to=//evil.example&origin=http://evil.example")).await;
+        assert!(back.starts_with("http://b.example/.bridge/join/back?id="), "{back}");
+        let end = step(&mut browser, &format!("{back}&target=//evil.example/&to=http://evil.example")).await;
+        assert_eq!(end, "http://b.example/AppB/index.cfm?json");
+        for odd in ["/.bridge/join?id=//evil.example", "/.bridge/join/back?id=x&ticket=y", "/.bridge/join"] {
+            assert_eq!(browser.visit(odd).await.status, 404, "{odd}");
+        }
+    });
+}
+
 /// Follows one redirect at a time, and says where the next leads.
 async fn step(browser: &mut Browser, url: &str) -> String {
     let (host, path) = url.split_once("://").unwrap().1.split_once('/').unwrap();
