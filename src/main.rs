@@ -23,7 +23,10 @@ const DEFAULTS: [&str; 2] = ["config.toml", "/etc/sessionbridge/config.toml"];
     version,
     about,
     arg_required_else_help = true,
-    after_help = "Try it in a minute: sessionbridge demo"
+    disable_help_subcommand = true,
+    after_help = "The config is ./config.toml, else /etc/sessionbridge/config.toml; config.toml.example explains every key.\n\
+                  Exit codes: 0 done, 1 failed while running, 2 wrong command line, 78 the config is wrong.\n\
+                  Try it in a minute: sessionbridge demo"
 )]
 struct Cli {
     #[command(subcommand)]

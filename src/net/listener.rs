@@ -103,10 +103,10 @@ impl std::fmt::Display for ListenAddr {
 
 impl Bound {
     /// Binds `addr` for `threads` threads (at least one). TCP gets a socket per thread (`SO_REUSEPORT`), so that the
-    /// kernel spreads connections; a unix socket is shared, and a stale file in its place is removed if nobody answers.
+    /// kernel spreads connections, but shares its port with no other process; a unix socket is shared, and a stale file in its place is removed if nobody answers.
     ///
     /// # Errors
-    /// Whatever the system says; `AddrInUse` for a unix socket that answers; `Unsupported` for memory.
+    /// Whatever the system says; `AddrInUse` for a port that is taken and a unix socket that answers; `Unsupported` for memory.
     pub fn bind(addr: &ListenAddr, threads: usize) -> io::Result<Self> {
         let threads = threads.max(1);
         match addr {
@@ -127,6 +127,7 @@ impl Bound {
     }
 
     fn bind_tcp(addr: SocketAddr, threads: usize) -> io::Result<Self> {
+        refuse_sharing(addr)?;
         let first = tcp_socket(addr)?;
         let addr = first.local_addr()?;
         let mut listeners = vec![Listener::new(Source::IdleTcp(first))];
@@ -157,6 +158,18 @@ fn tcp_socket(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// `SO_REUSEPORT` lets a forgotten second process of the same user take half of the connections in silence: an address
+/// that anybody listens at is taken, which shows where one binds without it.
+fn refuse_sharing(addr: SocketAddr) -> io::Result<()> {
+    if addr.port() == 0 {
+        return Ok(());
+    }
+    let probe = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections of a process that is gone, in TIME_WAIT, are nobody's.
+    probe.set_reuse_address(true)?;
+    probe.bind(&addr.into())
 }
 
 /// Removes what a process that is gone left behind, never a socket that answers and never another kind of file.
@@ -306,6 +319,15 @@ mod tests {
         let client = tokio::net::TcpStream::connect(addr).await.unwrap();
         let (_, peer) = only.accept().await;
         assert_eq!(peer, Peer::Ip(client.local_addr().unwrap()));
+    }
+
+    #[test]
+    fn a_port_that_is_bound_is_shared_with_nobody() {
+        let first = Bound::bind(&"127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert_eq!(Bound::bind(first.local_addr(), 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let addr = first.local_addr().clone();
+        drop(first);
+        Bound::bind(&addr, 2).unwrap();
     }
 
     #[tokio::test]
