@@ -2,6 +2,8 @@
 //!
 //! Ports are chosen by the system and learned from the log; every wait is for a condition, with a deadline.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,5 +1,7 @@
 //! Every snippet of the README does what it says: configs load, commands run.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -37,8 +39,11 @@ fn every_command_of_the_binary_works() {
             continue; // tests/cli.rs runs the smallest config.
         }
         let arguments = rest.split(' ').map(|word| word.trim_matches('"'));
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_sessionbridge")).args(arguments).current_dir(&folder).output().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_sessionbridge"))
+            .args(arguments)
+            .current_dir(&folder)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
         tried += 1;
     }

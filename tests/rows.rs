@@ -1,5 +1,7 @@
 //! `tests/rows.md` states what must work, a line each, with the tests that prove it; here the table is held to its word.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::fs;
 use std::path::Path;
 

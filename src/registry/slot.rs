@@ -142,7 +142,6 @@ impl Slot {
     }
 
     /// Resolves when the session changes in a way that someone waits for. Ask for it before looking.
-    #[must_use]
     pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
     }

@@ -2,6 +2,9 @@
 //!
 //! Time passes only when everything waits, so an hour takes a millisecond and nothing is flaky.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::too_many_lines, reason = "a story is told in one piece")]
+
 mod support;
 
 /// What operators see and may do, and what they never see.

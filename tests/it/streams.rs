@@ -73,7 +73,7 @@ fn f7_t29_a_sign_out_closes_what_is_open() {
                     let mut found = None;
                     registry.each(|slot| {
                         let mine = slot.with(|session| session.streams == 2);
-                        found = mine.then(|| std::sync::Arc::clone(slot)).or(found.take());
+                        found = mine.then(|| std::sync::Arc::clone(slot)).or_else(|| found.take());
                         true
                     });
                     let now = sessionbridge::time::Timestamp::from_millis(before);

@@ -205,7 +205,7 @@ impl Browser {
         for field in headers.get_all(SET_COOKIE).iter().filter(|_| self.keeps_cookies) {
             let Some(set) = SetCookie::parse(field.as_bytes()) else { continue };
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let path = set.path().map_or_else(|| jar::default_path(asked.as_bytes()), |path| path);
+            let path = set.path().unwrap_or_else(|| jar::default_path(asked.as_bytes()));
             let (name, path) = (text(set.name()), text(path));
             let lifetime = set.lifetime(1_767_225_600);
             self.jar.retain(|kept| kept.name != name || kept.path != path || kept.host != self.host);
