@@ -234,7 +234,7 @@ impl World {
             Ok(near)
         }));
         tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer, drain.clone()));
-        Self { core, apps, front, drainer, drain }
+        Self { core, apps, front, _drainer: drainer }
     }
 
     /// The number of a metric: `name` with all its labels, as it is scraped.

@@ -149,7 +149,7 @@ impl World {
         let scripts: Vec<Script> = scripts.iter().map(|script| (*script).clone()).collect();
         let dialer = dialer(&apps, scripts);
         tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer, drain.clone()));
-        Self { core, apps, front, drainer, drain }
+        Self { core, apps, front, _drainer: drainer }
     }
 
     /// A world of scripted apps alone.
