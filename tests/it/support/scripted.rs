@@ -233,7 +233,7 @@ impl World {
             tokio::task::spawn_local(server::serve_stream(handle, far, IpAddr::V4(Ipv4Addr::LOCALHOST)));
             Ok(near)
         }));
-        tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer, drain.clone()));
+        tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer, drain));
         Self { core, apps, front, _drainer: drainer }
     }
 
