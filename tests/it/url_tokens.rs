@@ -685,7 +685,7 @@ fn u16_no_token_is_in_anything_that_the_proxy_writes() {
     secrets.sort();
     secrets.dedup();
     secrets.retain(|secret| secret.len() > 6);
-    assert!(secrets.len() > 5, "{secrets:?}");
+    assert!(secrets.len() >= 4, "{secrets:?}");
     for secret in secrets {
         for text in &said {
             assert!(!text.contains(&secret), "{secret} in {text}");
