@@ -95,7 +95,7 @@ fn s4_2_cookies_of_before_are_expired_in_every_variant() {
         let world = one("", "");
         let mut browser = world.browser();
         for (name, path) in
-            [("CFID", "/"), ("CFTOKEN", "/"), ("cfid", "/AppA"), ("CFTOKEN", "/AppA/"), ("theme", "/")]
+            [("CFID", "/"), ("cftoken", "/"), ("CFID", "/AppA"), ("cftoken", "/AppA/"), ("theme", "/")]
         {
             browser.plant(name, "17", path);
         }

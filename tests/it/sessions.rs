@@ -4,8 +4,8 @@ use sessionbridge::demo::sim::{Fault, Profile, SimOptions};
 use sessionbridge::telemetry::access::AccessLog;
 use std::time::Duration;
 
-use super::support::stage::{Asked, Says, Script, app, cookie_of};
-use super::support::{Answer, Browser, World, extension, pass, run};
+use super::support::stage::{Asked, Says, Script, app, cookie_of, extension};
+use super::support::{Answer, Browser, World, pass, run};
 
 fn sim(profile: &str, name: &str, seconds: u64) -> SimOptions {
     SimOptions::new(profile.parse().unwrap(), name).timeout_ms(seconds * 1000)

@@ -2,8 +2,8 @@ use bytes::Bytes;
 use http::Method;
 use sessionbridge::demo::sim::{Fault, Profile, SimOptions};
 
-use super::support::stage::{Asked, Says, Script, app};
-use super::support::{Answer, Browser, World, extension, pass, run};
+use super::support::stage::{Asked, Says, Script, app, extension};
+use super::support::{Answer, Browser, World, pass, run};
 use std::time::Duration;
 
 fn asks(name: &str, page: &str) -> String {
@@ -13,8 +13,8 @@ fn asks(name: &str, page: &str) -> String {
 /// Two apps of a profile with timeouts of a minute; `more` are further lines of AppA's table, `top` of the file.
 fn two(profile: &str, more: &str, top: &str) -> World {
     let page = extension(profile);
-    let a = app("appA", profile, "1m", &format!("{}{more}", asks("AppA", &page)));
-    let b = app("appB", profile, "1m", &asks("AppB", &page));
+    let a = app("appA", profile, "1m", &format!("{}{more}", asks("AppA", page)));
+    let b = app("appB", profile, "1m", &asks("AppB", page));
     let profile: Profile = profile.parse().unwrap();
     let options = |name| SimOptions::new(profile, name).timeout_ms(60_000);
     World::new(&format!("{a}{b}{top}"), [options("AppA"), options("AppB")])
@@ -49,7 +49,7 @@ fn a_sign_out_seen_by_its_word_ends_everything_together() {
         run(async move {
             let page = extension(profile);
             let world = two(profile, "", "");
-            let mut browser = signed_in(&world, &page).await;
+            let mut browser = signed_in(&world, page).await;
             if profile == "aspnet" {
                 browser.post("/AppA/login.aspx", "user=ann&password=x").await;
             }

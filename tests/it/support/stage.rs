@@ -15,12 +15,12 @@ use hyper_util::rt::TokioIo;
 use sessionbridge::app::{core::Core, worker};
 use sessionbridge::clock::Clock;
 use sessionbridge::config;
-use sessionbridge::demo::sim::SimOptions;
 use sessionbridge::demo::sim::server::{self, SimHandle};
+use sessionbridge::demo::sim::{Profile, SimOptions};
 use sessionbridge::net::{Dialer, Drainer, memory};
 use sessionbridge::telemetry::access::AccessLog;
 
-use super::{START, World, engine, extension};
+use super::{START, World, engine};
 
 /// A request as a scripted app got it.
 #[derive(Clone)]
@@ -28,7 +28,6 @@ pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
 }
 
 impl Asked {
@@ -113,9 +112,10 @@ impl Script {
             let script = self.clone();
             async move {
                 let (parts, body) = request.into_parts();
-                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                // Read to its end, as a server does before it answers.
+                let _ = body.collect().await;
                 let target = parts.uri.to_string();
-                let asked = Asked { method: parts.method, target, headers: parts.headers, body };
+                let asked = Asked { method: parts.method, target, headers: parts.headers };
                 let says = (script.answer)(&asked);
                 script.asked.borrow_mut().push(asked);
                 tokio::time::sleep(says.delay).await;
@@ -195,6 +195,11 @@ pub(crate) fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).map_or("", |value| value.to_str().unwrap())
+}
+
+/// The file extension of a profile's pages, with its dot; some have none.
+pub(crate) fn extension(profile: &str) -> &'static str {
+    profile.parse::<Profile>().unwrap().extension()
 }
 
 /// The table of an app at `/Name/`, whose name begins with a small letter in the config. `more` are further lines of it.
