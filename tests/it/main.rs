@@ -4,6 +4,8 @@
 
 mod support;
 
+/// Noise from both sides, floods.
+mod attack;
 /// What two servers could read in two ways is refused, or made plain.
 mod framing;
 /// A person moves between apps whose sessions would die without the bridge.
