@@ -1,17 +1,34 @@
-//! The operators' view.
+//! The operators' view: health, metrics, the sessions and their stories, and the end of one.
+//!
+//! Invariants: nothing that this module returns or logs is enough to impersonate anybody: no token, no cookie value, no
+//! bridge id; and no lock is held over a whole scan of the sessions.
 
 use std::sync::Arc;
 
 use crate::balance::Balancer;
 use crate::clock::Clock;
+use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
+use crate::net::upstream::Dialer;
 use crate::registry::Registry;
 use crate::route::RouteMap;
 use crate::secret::Secret;
+use crate::sign_out::SignOut;
 use crate::telemetry::health::Health;
 use crate::telemetry::labels::AppState;
 use crate::telemetry::metrics::Metrics;
+use crate::time::Timestamp;
+
+mod api;
+mod client;
+mod error;
+mod gate;
+mod kill;
+mod page;
+mod scan;
+mod server;
+mod view;
 
 /// What it shows.
 #[derive(Clone, Debug)]
@@ -45,15 +62,32 @@ impl Admin {
         Self { parts }
     }
 
-    /// Serves it at `listener` until `drain`.
-    pub async fn serve(&self, listener: Listener, mut drain: Drain) {
-        let _ = (&self.parts, listener);
-        drain.requested().await;
+    /// Serves it at `listener` until `drain`: then what was asked is answered, for a moment at the most. Must run in a
+    /// `LocalSet`.
+    pub async fn serve(&self, listener: Listener, drain: Drain) {
+        self.serve_over(Dialer::Sockets, listener, drain).await;
+    }
+
+    /// As [`Admin::serve`]; apps are reached by `dialer` when a session is signed out of them.
+    pub async fn serve_over(&self, dialer: Dialer, listener: Listener, drain: Drain) {
+        let sign_out = SignOut {
+            client: Client::new(dialer, ClientOptions::default()),
+            balancer: Arc::clone(&self.parts.balancer),
+            clock: self.parts.clock,
+            shard: std::rc::Rc::new(self.parts.metrics.shard()),
+        };
+        let (desk, kills) = kill::Desk::new();
+        let ending = tokio::task::spawn_local(kill::run(kills, Arc::clone(&self.parts.routes), sign_out));
+        server::serve(listener, api::router(self.parts.clone(), desk), drain).await;
+        ending.abort();
     }
 }
 
-/// How many app sessions of each app are in each state: (app's index, state, count).
+/// How many app sessions of each app are in each state: (app's index, state, count). One that timed out in its app
+/// without anybody noticing counts as live: only a clock would know.
 #[must_use]
-pub fn app_states(_registry: &Registry, _routes: &RouteMap) -> Vec<(usize, AppState, u64)> {
-    Vec::new()
+pub fn app_states(registry: &Registry, routes: &RouteMap) -> Vec<(usize, AppState, u64)> {
+    let counts = scan::census(registry, routes, Timestamp::ZERO);
+    let apps = counts.into_iter().enumerate();
+    apps.flat_map(|(app, states)| states.into_iter().map(move |(state, count)| (app, state, count))).collect()
 }

@@ -9,7 +9,7 @@ use super::rules::{AppRules, Scope};
 use super::session::{Phase, Session};
 use super::sign_out::Asked;
 use super::timeline::What;
-use super::vault::Vault;
+use super::vault::{Role, Vault};
 use crate::time::Timestamp;
 
 /// A person's own answer from an app, as far as the session goes.
@@ -72,10 +72,18 @@ pub fn apply(session: &mut Session, rules: &AppRules, answer: &Answer<'_>) -> Ef
     effect
 }
 
-/// The edits of a sign-out's own answer that begin a new session: values of the old one that it sets again are dropped.
+/// The edits of a sign-out's own answer that begin a new session: values of the old one that it sets again are dropped. A
+/// token is new where any part of it is: Lucee's CFTOKEN is `0` in each.
 pub fn fresh<'a>(edits: &'a [Edit<'a>], old: &'a Vault) -> impl Iterator<Item = Edit<'a>> {
-    edits.iter().copied().filter(|edit| {
+    let is_new = |edit: &Edit<'_>| {
         edit.value.is_some_and(|value| !value.is_empty() && !old.iter().any(|held| held.value == value))
+    };
+    edits.iter().copied().filter(move |edit| match edit.role {
+        Role::Token { token, .. } => {
+            let part = |other: &&Edit<'_>| matches!(other.role, Role::Token { token: of, .. } if of == token);
+            edit.value.is_some() && edits.iter().filter(part).any(is_new)
+        }
+        Role::Plain => is_new(edit),
     })
 }
 

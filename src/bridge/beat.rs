@@ -106,7 +106,9 @@ impl Pace<'_> {
         if app.beat.stopped || !app.has_token() {
             return Next::Stop;
         }
-        if self.rules.limit.is_some_and(|limit| now.since(app.activity) >= limit) {
+        // One page may be all that a person asks of an app: it is what makes the session.
+        let active = app.activity.max(app.created);
+        if self.rules.limit.is_some_and(|limit| now.since(active) >= limit) {
             return Next::Stop;
         }
         if app.beat.in_flight {

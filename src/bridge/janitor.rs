@@ -9,7 +9,7 @@ use super::rules::AppRules;
 use crate::wire::set_cookie::{Flags, deletion};
 
 /// Set-Cookie fields in one answer, at most.
-const MOST: usize = 24;
+const MOST: usize = 36;
 
 /// Deletions of the cookies `names` in every variant of path and domain under which the app of `rules` on `host` can have
 /// got them.
@@ -25,9 +25,10 @@ pub fn deletions<'a>(
     paths.dedup();
     let domains: Vec<Option<&str>> = std::iter::once(None).chain(domains(host).map(Some)).collect();
     let flags = Flags { secure: https, ..Flags::default() };
-    names
-        .flat_map(|name| paths.iter().map(move |path| (name, *path)))
-        .flat_map(|(name, path)| domains.iter().map(move |domain| (name, path, *domain)))
+    // The host's own first, of every name: what finds no room is still there, and found, at the next request.
+    let names: Vec<&[u8]> = names.collect();
+    let each = domains.iter().flat_map(|domain| names.iter().map(move |name| (*name, *domain)));
+    each.flat_map(|(name, domain)| paths.iter().map(move |path| (name, *path, domain)))
         .take(MOST)
         .filter_map(|(name, path, domain)| {
             let field = deletion(name, path.as_bytes(), domain.map(str::as_bytes), flags);

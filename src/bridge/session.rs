@@ -294,6 +294,16 @@ impl Session {
         idle.max(by_presence).min(self.hard_end(clocks))
     }
 
+    /// True where it ends sooner than the scheduler looks, which then wants another entry for it.
+    pub fn ends_sooner(&mut self, clocks: &Clocks) -> bool {
+        let ends = self.ends_at(clocks);
+        let sooner = !self.has_ended() && ends < self.watched;
+        if sooner {
+            self.watched = ends;
+        }
+        sooner
+    }
+
     /// Why it is over by the clocks at `now`, if it is.
     #[must_use]
     pub fn expired(&self, clocks: &Clocks, now: Timestamp) -> Option<End> {

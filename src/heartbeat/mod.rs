@@ -14,12 +14,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::bridge::beat::{Next, Pace, Verdict};
 use crate::bridge::rules::AppIx;
+use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;
 use crate::ping::Pinger;
 use crate::registry::agenda::{Entry, Watch};
 use crate::registry::{Registry, Slot};
 use crate::route::{Route, RouteMap};
 use crate::sign_out::SignOut;
+use crate::telemetry::labels::EndReason;
 use crate::time::Timestamp;
 
 pub mod pressure;
@@ -49,7 +51,7 @@ impl std::fmt::Debug for Heartbeat {
 }
 
 impl Heartbeat {
-    /// Those of one thread. `armed` counts the entries of all threads.
+    /// Those of one thread. `armed` counts those that all threads have entered.
     #[must_use]
     pub fn new(
         routes: Rc<dyn Fn() -> Rc<RouteMap>>,
@@ -87,7 +89,10 @@ impl Heartbeat {
     fn place(&self, entry: Entry) {
         let now = self.clock.now();
         let due = match entry.watch {
-            Watch::End => entry.slot.with(|session| session.ends_at(self.registry.clocks())),
+            Watch::End => entry.slot.with(|session| {
+                session.watched = self.ends_at(session);
+                session.watched
+            }),
             Watch::Beat(app) => match self.next(&entry.slot, app, now) {
                 Next::Now => now,
                 Next::Later(at) => at,
@@ -98,7 +103,7 @@ impl Heartbeat {
     }
 
     fn insert(&self, due: Timestamp, entry: Entry) {
-        self.armed.fetch_add(1, Ordering::Relaxed);
+        self.armed.fetch_add(usize::from(is_beat(&entry)), Ordering::Relaxed);
         self.wheel.borrow_mut().insert(due, entry);
     }
 
@@ -107,7 +112,8 @@ impl Heartbeat {
         let now = self.clock.now();
         let mut due = Vec::new();
         self.wheel.borrow_mut().advance(now, |entry, at| due.push((entry, at)));
-        self.armed.fetch_sub(due.len(), Ordering::Relaxed);
+        let beats = due.iter().filter(|(entry, _)| is_beat(entry)).count();
+        self.armed.fetch_sub(beats, Ordering::Relaxed);
         for (entry, at) in due {
             match entry.watch {
                 Watch::End => self.ended(entry, now),
@@ -116,45 +122,46 @@ impl Heartbeat {
         }
     }
 
-    /// A session's time may have come.
+    /// A session's time may have come. Of several entries for one session, the one that was placed last goes on.
     fn ended(self: &Rc<Self>, entry: Entry, now: Timestamp) {
-        let clocks = self.registry.clocks();
         let (over, ends) = entry.slot.with(|session| {
-            let ends = session.ends_at(clocks);
-            session.watched = if session.has_ended() { Timestamp::FAR } else { ends };
-            (
-                session.expired(clocks, now).or_else(|| self.faded(session, now)),
-                (!session.has_ended()).then_some(ends),
-            )
+            if session.has_ended() || session.watched > now {
+                return (None, None);
+            }
+            let ends = self.ends_at(session);
+            if ends > now {
+                session.watched = ends;
+                return (None, Some(ends));
+            }
+            let over = match session.phase() {
+                Phase::Pending => Some(End::Evicted),
+                _ => session.expired(self.registry.clocks(), now),
+            };
+            (over, None)
         });
-        match (over, ends) {
-            (_, None) => {}
-            (None, Some(ends)) => self.insert(ends, entry),
-            (Some(end), _) => {
-                if let Some(farewell) = self.registry.end(&entry.slot, end, now) {
-                    self.pinger.shard.session_end(crate::telemetry::labels::EndReason::from(end));
-                    let (this, routes) = (Rc::clone(self), (self.routes)());
-                    if end.signs_apps_out() {
-                        tokio::task::spawn_local(async move {
-                            this.sign_out.all(&routes, &farewell, None).await;
-                        });
-                    }
-                }
+        if let Some(ends) = ends {
+            self.insert(ends, entry);
+        } else if let Some(farewell) = over.and_then(|end| self.registry.end(&entry.slot, end, now)) {
+            self.pinger.shard.session_end(EndReason::from(farewell.end));
+            let (this, routes) = (Rc::clone(self), (self.routes)());
+            if farewell.end.signs_apps_out() {
+                tokio::task::spawn_local(async move {
+                    this.sign_out.all(&routes, &farewell, None).await;
+                });
             }
         }
     }
 
-    /// A pending session lives as long as its app's own timeout at the most.
-    fn faded(
-        &self,
-        session: &crate::bridge::session::Session,
-        now: Timestamp,
-    ) -> Option<crate::bridge::session::End> {
-        use crate::bridge::session::{End, Phase};
+    /// When a session ends if nothing more happens. A pending one lives as long as its apps' own timeouts at the most.
+    fn ends_at(&self, session: &Session) -> Timestamp {
+        let ends = session.ends_at(self.registry.clocks());
+        if session.phase() != Phase::Pending {
+            return ends;
+        }
         let routes = (self.routes)();
-        let longest = session.apps().iter().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
-        let longest = longest.map(|rules| rules.timeout).max().unwrap_or_default();
-        (session.phase() == Phase::Pending && now.since(session.created) >= longest).then_some(End::Evicted)
+        let rules = session.apps().iter().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
+        let longest = rules.map(|rules| rules.timeout).max();
+        longest.map_or(ends, |longest| ends.min(session.created.plus(longest)))
     }
 
     /// A heartbeat may be due.
@@ -200,6 +207,11 @@ impl Heartbeat {
             next
         })
     }
+}
+
+/// True for an entry that stands for heartbeats, which are what is counted; the others watch for an end.
+const fn is_beat(entry: &Entry) -> bool {
+    matches!(entry.watch, Watch::Beat(_))
 }
 
 /// The pace of an app's heartbeats for one session.

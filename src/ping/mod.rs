@@ -10,7 +10,7 @@ use http::header::{CONTENT_ENCODING, LOCATION};
 
 use crate::balance::Balancer;
 use crate::bridge::answer::{self, Judged};
-use crate::bridge::app_session::{Learned, Sent};
+use crate::bridge::app_session::{AppSession, Learned, Sent};
 use crate::bridge::beat::{self, CanarySeen, Evidence, Verdict};
 use crate::bridge::rules::BeatRules;
 use crate::bridge::session::Session;
@@ -21,6 +21,7 @@ use crate::own::{self, Ask, Person, Prepared};
 use crate::registry::{Registry, Slot};
 use crate::route::Route;
 use crate::telemetry::metrics::Shard;
+use crate::time::Timestamp;
 use crate::wire::target::split_authority;
 
 pub mod reading;
@@ -45,6 +46,15 @@ struct Sending {
     prepared: Prepared,
     sent: Sent,
     canary: u64,
+    /// When the app session began: one that came after it is another, whatever its revision.
+    begun: Timestamp,
+}
+
+impl Sending {
+    /// True where the app session is still the one that it was sent for.
+    fn is_for(&self, app: Option<&AppSession>) -> bool {
+        app.is_some_and(|app| app.created == self.begun)
+    }
 }
 
 impl Pinger {
@@ -58,7 +68,7 @@ impl Pinger {
         let answer = tokio::time::timeout(rules.timeout, self.exchange(rules, &sending)).await;
         let verdict = match answer.ok().flatten() {
             Some(heard) => self.judge(route, rules, slot, &sending, &heard),
-            None => self.record(route, slot, Verdict::Unreachable, None),
+            None => self.unreachable(route, slot, &sending),
         };
         landing.landed = true;
         let label = crate::telemetry::labels::Verdict::from(verdict);
@@ -80,7 +90,7 @@ impl Pinger {
         let prepared = own::prepare(route, &self.balancer, &person, &ask, now)?;
         app.beat.in_flight = true;
         app.beat.at = now;
-        Some(Sending { prepared, sent: app.sent(now, false), canary: app.beat.canary })
+        Some(Sending { prepared, sent: app.sent(now, false), canary: app.beat.canary, begun: app.created })
     }
 
     /// Sends it and reads what is needed of the answer; the rest is left.
@@ -116,6 +126,9 @@ impl Pinger {
         let canary = self.canary(rules, sending.canary, &parts.headers, text);
         slot.with(|session| {
             let app = session.app(route.rules.app);
+            if !sending.is_for(app) {
+                return Verdict::Alive;
+            }
             let authority = own::authority_of(&sending.prepared.chosen.upstream);
             let public = app.and_then(|app| app.public.clone());
             let vault = app.map(|app| app.vault().clone());
@@ -162,10 +175,15 @@ impl Pinger {
         }
     }
 
-    fn record(&self, route: &Route, slot: &Slot, verdict: Verdict, canary: Option<u64>) -> Verdict {
-        let judged = Judged { verdict, canary, now: self.clock.now() };
-        slot.with(|session| answer::beat(session, &route.rules, &judged));
-        verdict
+    /// Records that there was no answer.
+    fn unreachable(&self, route: &Route, slot: &Slot, sending: &Sending) -> Verdict {
+        let judged = Judged { verdict: Verdict::Unreachable, canary: None, now: self.clock.now() };
+        slot.with(|session| {
+            if sending.is_for(session.app(route.rules.app)) {
+                answer::beat(session, &route.rules, &judged);
+            }
+        });
+        Verdict::Unreachable
     }
 }
 
@@ -201,7 +219,7 @@ fn context<'a>(
     authority: &'a str,
     public: Option<&'a crate::bridge::app_session::Public>,
     vault: Option<&'a crate::bridge::vault::Vault>,
-    now: crate::time::Timestamp,
+    now: Timestamp,
 ) -> ToClient<'a> {
     let public_authority = public.map_or("", |public| &public.authority);
     ToClient {

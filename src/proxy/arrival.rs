@@ -122,6 +122,7 @@ impl Proxy {
                 self.shard.url_tokens(app, UrlTokenResult::Adopted, 1);
                 note.events.push("adopted_from_url");
                 note.token = TokenCame::Url;
+                note.bridge = visit.slot.as_ref().map(|slot| slot.handle);
             }
             Err(_) => {
                 self.shared.adoptions.count(inbound.address(), inbound.now);

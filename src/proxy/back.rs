@@ -19,6 +19,7 @@ use crate::bridge::bridge_cookie;
 use crate::bridge::janitor;
 use crate::bridge::rules::{AppIx, Disposition};
 use crate::bridge::timeline::What;
+use crate::bridge::to_app::Shown;
 use crate::bridge::to_client::{self, FromApp, PathToken, SetCookies, ToClient};
 use crate::own;
 use crate::registry::Slot;
@@ -46,14 +47,7 @@ impl Exchange<'_> {
         answer: &mut http::response::Parts,
     ) -> Result<Returned, Error> {
         let now = proxy.now();
-        let accepted =
-            hop::upgrade(&answer.headers).filter(|_| answer.status == StatusCode::SWITCHING_PROTOCOLS);
-        hop::strip_response(&mut answer.headers);
-        if let Some(protocol) = accepted {
-            // Browsers fail a handshake without them (RFC 6455, 4.1).
-            answer.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            answer.headers.insert(UPGRADE, protocol);
-        }
+        strip(answer);
         let mut taken = to_client::take_set_cookies(&mut answer.headers);
         to_client::drop_own(&self.route.rules, &mut taken, self.map.own_cookies());
         let authority = own::authority_of(&departed.chosen.upstream);
@@ -196,16 +190,22 @@ impl Exchange<'_> {
         if effect.arm {
             proxy.agenda.put(&slot, Watch::Beat(self.app()));
         }
-        let adopted = departed.adopting && effect.learned.first && !departed.seen.shown.is_empty();
+        let tried = departed.adopting && effect.learned.first && !departed.seen.shown.is_empty();
+        let adopted = tried && slot.with(|session| holds(session.app(self.app()), &departed.seen.shown));
         if adopted {
             slot.with(|session| {
                 session.timeline.note(self.inbound.now, Some(self.app()), What::AdoptedCookie)
             });
+        } else if tried {
+            // The app gave another token for the one that was shown: a guess, for all anybody knows.
+            proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
         }
-        if (effect.renew || adopted) && visit.gives.is_none() {
+        // A button clicked twice: the answer to the first click, with the id that it brought, may never have been read.
+        let once_more = visit.replaced && self.form && !slot.with(|session| session.has_ended());
+        if (effect.renew || adopted || once_more) && visit.gives.is_none() {
             proxy.renew(&slot, visit, self.inbound);
         }
-        returned.fields.extend(self.janitor(proxy, departed, adopted));
+        returned.fields.extend(self.janitor(proxy, departed, tried));
         Ok(())
     }
 
@@ -264,6 +264,17 @@ pub(super) fn give(map: &RouteMap, inbound: &Inbound, visit: &Visit, headers: &m
     }
 }
 
+/// Takes away what concerns only the connection to the app; an upgraded one says to the browser what it has become.
+fn strip(answer: &mut http::response::Parts) {
+    let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
+    let protocol = if switches { hop::upgrade(&answer.headers) } else { None };
+    hop::strip_response(&mut answer.headers);
+    if let Some(protocol) = protocol {
+        answer.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        answer.headers.insert(UPGRADE, protocol);
+    }
+}
+
 /// The head of an answer, as far as the session goes.
 struct Heard<'a> {
     taken: &'a SetCookies,
@@ -285,6 +296,16 @@ impl<'a> Heard<'a> {
         }
         from_app
     }
+}
+
+/// True where the vault has every token part that the browser showed.
+fn holds(app: Option<&AppSession>, shown: &[Shown]) -> bool {
+    let held = |part: &Shown| {
+        app.is_some_and(|app| {
+            app.vault().iter().any(|cookie| cookie.role == part.role && *cookie.value == *part.value)
+        })
+    };
+    shown.iter().all(held)
 }
 
 impl Proxy {

@@ -129,6 +129,8 @@ impl Proxy {
         let first = self.take_turn(&visit, route).await;
         let departed = exchange.depart(self, &visit, parts.headers, note)?;
         let answered = self.exchange(&exchange, &mut visit, departed, body, note).await;
+        // The answer may have made one: the log names it from its first line on.
+        note.bridge = visit.slot.as_ref().map(|slot| slot.handle).or(note.bridge);
         drop(first);
         Ok(self.release(answered?, &visit, route, upgraded))
     }

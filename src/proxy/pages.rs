@@ -91,7 +91,9 @@ impl Proxy {
         let Some(slot) = &visit.slot else { return json_reply(&self.status_of(map, None, self.now())) };
         let apps: Vec<_> = slot.with(|session| {
             session.extend(self.now());
-            session.apps().iter().filter(|app| app.has_token()).map(|app| app.app).collect()
+            // What a heartbeat found dead gets no other: it would only prove that something lives in its place.
+            let alive = session.apps().iter().filter(|app| app.has_token() && !app.beat.stopped);
+            alive.map(|app| app.app).collect()
         });
         let asked = apps.iter().filter_map(|app| map.route(*app)).map(|route| async move {
             let verdict = self.pinger.ping(route, slot).await;
@@ -166,7 +168,7 @@ fn apps(map: &RouteMap, session: &Session, now: Timestamp) -> Value {
     let mut apps = Map::new();
     for route in map.routes() {
         let Some(rules) = &route.rules.session else { continue };
-        let app = session.app(route.rules.app).filter(|app| app.has_token());
+        let app = session.app(route.rules.app).filter(|app| app.has_token() || app.beat.stopped);
         let told = match app {
             None => json!({"state": "none"}),
             Some(app) => {

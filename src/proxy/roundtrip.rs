@@ -20,7 +20,6 @@ use crate::bridge::rules::Scope;
 use crate::bridge::session::{End, Farewell};
 use crate::net::body::Body;
 use crate::net::client::Answer;
-use crate::sign_out::PATIENCE;
 
 /// An answer that may be released.
 pub(super) struct Answered {
@@ -132,10 +131,9 @@ impl Proxy {
 
     /// Asks the apps to sign out before the person is answered, and goes on behind where they take their time.
     async fn sign_out_before(&self, exchange: &Exchange<'_>, farewell: Farewell) -> Vec<HeaderValue> {
-        let (sign_out, map, app) = (self.sign_out.clone(), Rc::clone(exchange.map), exchange.route.rules.app);
-        let asked = tokio::task::spawn_local(async move { sign_out.all(&map, &farewell, Some(app)).await });
-        let told = tokio::time::timeout(PATIENCE, asked).await;
-        told.ok().and_then(Result::ok).into_iter().flatten().flat_map(|told| told.deletions).collect()
+        let app = exchange.route.rules.app;
+        let told = self.sign_out.in_time(exchange.map, farewell, Some(app)).await;
+        told.into_iter().flat_map(|told| told.deletions).collect()
     }
 
     /// Signs out everywhere at the person's own wish; tells how each app took it, as far as they answered in time.
@@ -148,15 +146,7 @@ impl Proxy {
             return Vec::new();
         };
         self.count_end(End::UserLogout);
-        let (sign_out, routes) = (self.sign_out.clone(), Rc::clone(map));
-        let apps: Vec<_> = farewell.apps.iter().filter(|app| app.has_token()).map(|app| app.app).collect();
-        let asked = tokio::task::spawn_local(async move { sign_out.all(&routes, &farewell, None).await });
-        let told = tokio::time::timeout(PATIENCE, asked).await.ok().and_then(Result::ok);
-        told.unwrap_or_else(|| {
-            let late =
-                |app| crate::sign_out::Told { app, confirmed: false, asked: true, deletions: Vec::new() };
-            apps.into_iter().map(late).collect()
-        })
+        self.sign_out.in_time(map, farewell, None).await
     }
 }
 

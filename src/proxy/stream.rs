@@ -68,9 +68,13 @@ impl Drop for Open {
         self.shard.stream_closed(self.app.index(), self.kind);
         let Some(slot) = &self.slot else { return };
         let now = self.clock.now();
-        slot.with(|session| session.stream_closed(&self.clocks, now));
-        // The session may end sooner now than it was watched for.
-        self.agenda.put(slot, Watch::End);
+        let sooner = slot.with(|session| {
+            session.stream_closed(&self.clocks, now);
+            session.ends_sooner(&self.clocks)
+        });
+        if sooner {
+            self.agenda.put(slot, Watch::End);
+        }
     }
 }
 

@@ -33,8 +33,13 @@ pub(super) struct Visit {
     pub slot: Option<Arc<Slot>>,
     /// Who shows its cookie.
     pub visitor: Visitor,
-    /// True where `SameSite` may have kept the cookie away: none is set in answer to this.
+    /// True where `SameSite` may have kept the cookie away, or where it was sent before a newer one came: none is set in
+    /// answer to this.
     pub kept_away: bool,
+    /// True where the id that was shown has been replaced: its answer may be the one that the browser keeps.
+    pub replaced: bool,
+    /// Which of the session's hosts this is, as the registry counts them.
+    pub line: u8,
     /// True where the browser's cookie opens nothing any more: it is deleted unless another takes its place.
     pub stale: bool,
     /// An id that the browser is to be given with the answer.
@@ -91,7 +96,15 @@ impl Proxy {
         };
         let name = map.bridge.cookie_name(inbound.client.https);
         let shown = inbound.cookies.as_ref().and_then(|line| bridge_cookie::read_line(line.as_bytes(), name));
-        let mut visit = Visit { slot: None, visitor, kept_away: false, stale: false, gives: None };
+        let mut visit = Visit {
+            slot: None,
+            visitor,
+            kept_away: false,
+            replaced: false,
+            line: 0,
+            stale: false,
+            gives: None,
+        };
         match shown.map(|id| self.shared.registry.open(&id, visitor, inbound.now)) {
             None => {
                 visit.kept_away = bridge_cookie::kept_away(
@@ -103,7 +116,9 @@ impl Proxy {
                 );
             }
             Some(Opened::Nothing) => visit.stale = true,
-            Some(Opened::Session { slot, bound }) => {
+            Some(Opened::Overtaken) => visit.kept_away = true,
+            Some(Opened::Session { slot, bound, replaced, line }) => {
+                (visit.replaced, visit.line) = (replaced, line);
                 note.bridge = Some(slot.handle);
                 if bound {
                     self.arm(&slot, map);
@@ -145,20 +160,13 @@ impl Proxy {
 
     /// Gives the browser another id of its session: after a sign-in, an id that someone else may know is worthless.
     pub(super) fn renew(&self, slot: &Arc<Slot>, visit: &mut Visit, inbound: &Inbound) {
-        visit.gives = Some(self.shared.registry.renew(slot, random::bytes(), visit.visitor, inbound.now));
+        visit.gives =
+            Some(self.shared.registry.renew(slot, random::bytes(), (visit.visitor, visit.line), inbound.now));
     }
 
     /// Watches a session for its end.
     pub(super) fn watch_end(&self, slot: &Arc<Slot>) {
-        let ends = slot.with(|session| {
-            let ends = session.ends_at(self.shared.registry.clocks());
-            let sooner = ends < session.watched;
-            if sooner {
-                session.watched = ends;
-            }
-            sooner
-        });
-        if ends {
+        if slot.with(|session| session.ends_sooner(self.shared.registry.clocks())) {
             self.agenda.put(slot, Watch::End);
         }
     }

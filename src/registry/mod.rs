@@ -33,6 +33,9 @@ use ended::Graveyard;
 use options::Options;
 use slot::Held;
 
+/// Ids of one session, those that have been replaced included; the oldest makes room.
+const MOST_IDS: usize = 8;
+
 type Hasher = foldhash::fast::RandomState;
 
 /// All live bridge sessions.
@@ -55,12 +58,19 @@ pub struct Registry {
 pub enum Opened {
     /// Nothing: unknown, or no longer good.
     Nothing,
+    /// Nothing any more: another id took its place a moment ago, and this very browser has shown that one already. Its
+    /// answer must leave the cookie alone, which it would overwrite.
+    Overtaken,
     /// A session. `bound`: its cookie has just come back for the first time.
     Session {
         /// It.
         slot: Arc<Slot>,
         /// True the first time.
         bound: bool,
+        /// True where the id is one that has been replaced, within its grace.
+        replaced: bool,
+        /// Which host's id it is, for [`Registry::renew`].
+        line: u8,
     },
     /// One whose time has come: it has ended now, and its apps want to be signed out.
     Over(Arc<Slot>, Box<Farewell>),
@@ -120,24 +130,25 @@ impl Registry {
     pub fn open(&self, id: &BridgeId, visitor: Visitor, now: Timestamp) -> Opened {
         let key = id.key();
         let Some(slot) = self.table.get(&key).map(|slot| Arc::clone(&slot)) else { return Opened::Nothing };
-        let (good, expired, gone) = slot.with_kept(|kept| {
-            let good = !kept.session.has_ended() && is_good(&kept.ids, key, visitor, now);
-            let expired = if good { kept.session.expired(&self.clocks, now) } else { None };
-            let gone = if good && expired.is_none() { returned(&mut kept.ids, key) } else { None };
-            (good, expired, gone)
+        let (found, expired) = slot.with_kept(|kept| {
+            let found =
+                if kept.session.has_ended() { Found::Bad } else { find(&kept.ids, key, visitor, now) };
+            let expired = if found.opens() { kept.session.expired(&self.clocks, now) } else { None };
+            if found.opens() && expired.is_none() {
+                returned(&mut kept.ids, key);
+            }
+            (found, expired)
         });
-        if let Some(gone) = gone {
-            self.table.remove(&gone);
-        }
-        match expired {
-            _ if !good => Opened::Nothing,
-            Some(end) => match self.end(&slot, end, now) {
+        match (found, expired) {
+            (Found::Bad, _) => Opened::Nothing,
+            (Found::Overtaken, _) => Opened::Overtaken,
+            (Found::Good { .. }, Some(end)) => match self.end(&slot, end, now) {
                 Some(farewell) => Opened::Over(slot, Box::new(farewell)),
                 None => Opened::Nothing,
             },
-            None => {
+            (Found::Good { replaced, line }, None) => {
                 let bound = self.bind(&slot, now);
-                Opened::Session { slot, bound }
+                Opened::Session { slot, bound, replaced, line }
             }
         }
     }
@@ -179,23 +190,41 @@ impl Registry {
         first
     }
 
-    /// Gives the session another id; `random` are 16 bytes of the system's CSPRNG. Those that it had stay good for
-    /// `visitor` until the new one has come back, [`GRACE`] at the most.
+    /// Gives the session another id on the host of `line`; `random` are 16 bytes of the system's CSPRNG. Those that it had
+    /// there stay good for `visitor` until the new one has come back, [`GRACE`] at the most. Its ids on other hosts, where
+    /// nothing can be set now, are good for `visitor` only from here on.
     #[must_use]
-    pub fn renew(&self, slot: &Arc<Slot>, random: [u8; 16], visitor: Visitor, now: Timestamp) -> BridgeId {
+    pub fn renew(
+        &self,
+        slot: &Arc<Slot>,
+        random: [u8; 16],
+        (visitor, line): (Visitor, u8),
+        now: Timestamp,
+    ) -> BridgeId {
         let id = BridgeId::new(random);
         let (mut dropped, key) = (Vec::new(), id.key());
         slot.with_kept(|kept| {
-            let instead_of = kept.ids.iter().find(|held| held.replaced.is_none()).map(|held| held.key);
             kept.ids.retain(|held| {
-                let keep = held.replaced.is_none();
+                let keep = held.replaced.is_none_or(|(since, _)| now.since(since) < GRACE);
                 if !keep {
                     dropped.push(held.key);
                 }
-                held.replaced = Some((now, visitor));
                 keep
             });
-            kept.ids.push(Held { key, seen: false, replaced: None, instead_of });
+            while kept.ids.len() >= MOST_IDS {
+                let oldest = kept.ids.iter().position(|held| held.replaced.is_some()).unwrap_or(0);
+                dropped.push(kept.ids.remove(oldest).key);
+            }
+            let instead_of = kept.ids.iter().find(|held| held.line == line && held.replaced.is_none());
+            let instead_of = instead_of.map(|held| held.key);
+            for held in &mut kept.ids {
+                if held.line == line {
+                    held.replaced.get_or_insert((now, visitor));
+                } else {
+                    held.only.get_or_insert(visitor);
+                }
+            }
+            kept.ids.push(Held::new(key, line, instead_of));
             kept.session.timeline.note(now, None, crate::bridge::timeline::What::Renewed);
         });
         for key in dropped {
@@ -210,7 +239,8 @@ impl Registry {
     pub fn second_id(&self, slot: &Arc<Slot>, random: [u8; 16]) -> BridgeId {
         let id = BridgeId::new(random);
         slot.with_kept(|kept| {
-            kept.ids.push(Held { key: id.key(), seen: false, replaced: None, instead_of: None });
+            let line = kept.ids.iter().map(|held| held.line).max().map_or(0, |last| last.saturating_add(1));
+            kept.ids.push(Held::new(id.key(), line, None));
         });
         self.table.insert(id.key(), Arc::clone(slot));
         id
@@ -269,7 +299,12 @@ impl Registry {
             if session.phase() != Phase::Pending {
                 return Err(Refusal::Bound);
             }
-            let issued = session.app(app).map(|app| app.renewed).ok_or(Refusal::Unknown)?;
+            let held = session.app(app).ok_or(Refusal::Unknown)?;
+            if held.adopted {
+                // Whoever took it over is pending as well until its own cookie comes back; a token is taken once.
+                return Err(Refusal::Bound);
+            }
+            let issued = held.renewed;
             if !(Orphan { issued, address: session.address }).may_go_to(address, now) {
                 return Err(Refusal::Stale);
             }
@@ -322,20 +357,39 @@ impl Registry {
     }
 }
 
-/// True where `key` opens its session for `visitor`.
-fn is_good(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> bool {
-    ids.iter()
-        .find(|held| held.key == key)
-        .is_some_and(|held| held.replaced.is_none_or(|(since, by)| by == visitor && now.since(since) < GRACE))
+/// What an id is to its session.
+#[derive(Clone, Copy)]
+enum Found {
+    Bad,
+    Overtaken,
+    Good { replaced: bool, line: u8 },
 }
 
-/// The browser has shown `key`: the id in whose place it came is over.
-fn returned(ids: &mut smallvec::SmallVec<[Held; 1]>, key: Key) -> Option<Key> {
-    let held = ids.iter_mut().find(|held| held.key == key && !held.seen)?;
+impl Found {
+    const fn opens(self) -> bool {
+        matches!(self, Self::Good { .. })
+    }
+}
+
+fn find(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> Found {
+    match ids.iter().find(|held| held.key == key) {
+        Some(held) if held.opens(visitor, now) => {
+            Found::Good { replaced: held.replaced.is_some(), line: held.line }
+        }
+        Some(held) if held.in_grace(visitor, now) => Found::Overtaken,
+        _ => Found::Bad,
+    }
+}
+
+/// The browser has shown `key`: the id in whose place it came is over, and those before that.
+fn returned(ids: &mut [Held], key: Key) {
+    let Some(held) = ids.iter_mut().find(|held| held.key == key && !held.seen) else { return };
     held.seen = true;
-    let before = held.instead_of.take()?;
-    ids.retain(|held| held.key != before);
-    Some(before)
+    let mut before = held.instead_of.take();
+    while let Some(held) = before.and_then(|key| ids.iter_mut().find(|held| held.key == key)) {
+        held.over = true;
+        before = held.instead_of.take();
+    }
 }
 
 /// Takes the oldest one that is still pending.

@@ -36,6 +36,30 @@ pub(super) struct Held {
     pub(super) replaced: Option<(Timestamp, Visitor)>,
     /// The id in whose place it came.
     pub(super) instead_of: Option<Key>,
+    /// The id that came in its place has come back: this one opens nothing any more.
+    pub(super) over: bool,
+    /// Which host's it is: each host of one browser has ids of its own.
+    pub(super) line: u8,
+    /// There was a sign-in on another host: from then on it is good for this visitor only.
+    pub(super) only: Option<Visitor>,
+}
+
+impl Held {
+    pub(super) const fn new(key: Key, line: u8, instead_of: Option<Key>) -> Self {
+        Self { key, seen: false, replaced: None, instead_of, over: false, line, only: None }
+    }
+
+    /// True where it is as good as on the first day, or within its grace for `visitor`.
+    pub(super) fn opens(&self, visitor: Visitor, now: Timestamp) -> bool {
+        !self.over
+            && self.only.is_none_or(|only| only == visitor)
+            && (self.replaced.is_none() || self.in_grace(visitor, now))
+    }
+
+    /// True where it was `visitor`'s a moment ago.
+    pub(super) fn in_grace(&self, visitor: Visitor, now: Timestamp) -> bool {
+        self.replaced.is_some_and(|(since, by)| by == visitor && now.since(since) < GRACE)
+    }
 }
 
 /// The session and its ids.
@@ -74,8 +98,8 @@ pub const FLIGHT: Duration = Duration::from_secs(2);
 
 impl Slot {
     pub(super) fn new(session: Session, key: Key) -> Self {
-        let held = Held { key, seen: false, replaced: None, instead_of: None };
-        let kept = Kept { session, ids: SmallVec::from_elem(held, 1), flights: SmallVec::new() };
+        let kept =
+            Kept { session, ids: SmallVec::from_elem(Held::new(key, 0, None), 1), flights: SmallVec::new() };
         Self { handle: kept.session.handle, kept: Mutex::new(kept), changed: Notify::new() }
     }
 

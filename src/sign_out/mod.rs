@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use http::header::SET_COOKIE;
 use http::{HeaderValue, Method};
+use tokio::time::Instant;
 
 use crate::balance::Balancer;
 use crate::bridge::app_session::AppSession;
@@ -56,31 +57,63 @@ pub struct Told {
 impl SignOut {
     /// Signs out of every app of `farewell` but `but` (where the sign-out was seen). Never longer than the deadline.
     pub async fn all(&self, routes: &RouteMap, farewell: &Farewell, but: Option<AppIx>) -> Vec<Told> {
-        let told = farewell.apps.iter().map(|app| async move {
-            let route = routes.route(app.app)?;
-            let person = Person {
-                traits: farewell.traits.as_deref(),
-                address: farewell.address,
-                passed: farewell.passed.sent(app.app),
-                app,
-            };
-            let mut told = match (&route.rules.sign_out.request, Some(app.app) == but) {
-                (Some((method, target)), false) if app.has_token() || !person.passed.is_empty() => {
-                    self.one(route, &person, method, target).await
-                }
-                _ => Told {
-                    app: app.app,
-                    confirmed: Some(app.app) == but,
-                    asked: false,
-                    deletions: Vec::new(),
-                },
-            };
-            if !told.confirmed {
-                told.deletions.extend(forget(farewell, app.app));
-            }
-            Some(told)
-        });
+        let told = farewell.apps.iter().map(|app| self.app(routes, farewell, app, but));
         join_all(told).await.into_iter().flatten().collect()
+    }
+
+    /// As [`SignOut::all`], for somebody who waits for it: an app that takes longer than [`PATIENCE`] is signed out of
+    /// behind, and counts as one that has not answered. Must run in a `LocalSet`.
+    pub async fn in_time(&self, routes: &Rc<RouteMap>, farewell: Farewell, but: Option<AppIx>) -> Vec<Told> {
+        let (until, farewell) = (Instant::now() + PATIENCE, Rc::new(farewell));
+        let asked: Vec<_> = (0..farewell.apps.len())
+            .map(|at| {
+                let (this, routes, farewell) = (self.clone(), Rc::clone(routes), Rc::clone(&farewell));
+                tokio::task::spawn_local(async move {
+                    this.app(&routes, &farewell, farewell.apps.get(at)?, but).await
+                })
+            })
+            .collect();
+        let mut told = Vec::with_capacity(asked.len());
+        for (app, asked) in farewell.apps.iter().zip(asked) {
+            match tokio::time::timeout_at(until, asked).await {
+                Ok(answered) => told.extend(answered.ok().flatten()),
+                Err(_) => told.push(Told {
+                    app: app.app,
+                    confirmed: false,
+                    asked: true,
+                    deletions: forget(&farewell, app).collect(),
+                }),
+            }
+        }
+        told
+    }
+
+    /// Signs out of one app of `farewell`, where it is to be asked. `None` for an app that is not configured any more.
+    async fn app(
+        &self,
+        routes: &RouteMap,
+        farewell: &Farewell,
+        app: &AppSession,
+        but: Option<AppIx>,
+    ) -> Option<Told> {
+        let route = routes.route(app.app)?;
+        let person = Person {
+            traits: farewell.traits.as_deref(),
+            address: farewell.address,
+            passed: farewell.passed.sent(app.app),
+            app,
+        };
+        let seen_here = Some(app.app) == but;
+        let mut told = match (&route.rules.sign_out.request, seen_here) {
+            (Some((method, target)), false) if app.has_token() || !person.passed.is_empty() => {
+                self.one(route, &person, method, target).await
+            }
+            _ => Told { app: app.app, confirmed: seen_here, asked: false, deletions: Vec::new() },
+        };
+        if !told.confirmed {
+            told.deletions.extend(forget(farewell, app));
+        }
+        Some(told)
     }
 
     /// Signs out of one app.
@@ -129,10 +162,12 @@ fn relayed(
     to_client::read(&context, &fields, &[]).relayed.into_iter().collect()
 }
 
-/// Deletes what the app made `HttpOnly` and did not delete itself: a remembered sign-in would come back by itself.
-fn forget(farewell: &Farewell, app: AppIx) -> impl Iterator<Item = HeaderValue> {
-    farewell.passed.http_only_of(app).filter_map(|cookie| {
-        let flags = crate::wire::set_cookie::Flags { http_only: true, ..Default::default() };
+/// Deletes what the app made `HttpOnly` and did not delete itself: a remembered sign-in would come back by itself. `Secure`
+/// where it may be: without it no browser deletes a cookie whose name begins with `__Secure-` or `__Host-`.
+fn forget(farewell: &Farewell, app: &AppSession) -> impl Iterator<Item = HeaderValue> {
+    let secure = app.public.as_ref().is_some_and(|public| public.https);
+    let flags = crate::wire::set_cookie::Flags { secure, http_only: true, ..Default::default() };
+    farewell.passed.http_only_of(app.app).filter_map(move |cookie| {
         HeaderValue::from_bytes(&crate::wire::set_cookie::deletion(&cookie.name, &cookie.path, None, flags))
             .ok()
     })

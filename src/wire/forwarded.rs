@@ -4,9 +4,11 @@
 //! Invariant: a forwarding header counts only as far as an unbroken chain of trusted peers vouches for it,
 //! and an app never sees one that a stranger wrote.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
+use bytes::BytesMut;
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 use smallvec::SmallVec;
@@ -106,34 +108,55 @@ pub fn set(headers: &mut HeaderMap, client: &Client, authority: &str) {
     let authority = client.host.as_deref().unwrap_or(authority);
     let proto = if client.https { "https" } else { "http" };
     let port = client.port.or_else(|| split_authority(authority).and_then(|(_, port)| port));
-    let mut chain = client.address.to_string();
-    let mut forwarded = format!("for={}", node(client.address));
-    if !authority.is_empty() {
-        let quoted = authority.contains([':', '[']);
-        let _ = if quoted {
-            write!(forwarded, ";host=\"{authority}\"")
-        } else {
-            write!(forwarded, ";host={authority}")
-        };
-    }
-    let _ = write!(forwarded, ";proto={proto}");
-    for hop in &client.via {
-        let _ = write!(chain, ", {hop}");
-        let _ = write!(forwarded, ", for={}", node(*hop));
-    }
+    let mut text = Shared::default();
+    let address = text.add(|out| write!(out, "{}", client.address));
+    let chain = if client.via.is_empty() { address.clone() } else { text.add(|out| chain(out, client)) };
+    let named = text.add(|out| out.write_str(authority));
+    let forwarded = text.add(|out| {
+        node(out, client.address)?;
+        match authority {
+            "" => {}
+            _ if authority.contains([':', '[']) => write!(out, ";host=\"{authority}\"")?,
+            _ => write!(out, ";host={authority}")?,
+        }
+        write!(out, ";proto={proto}")?;
+        client.via.iter().try_for_each(|hop| {
+            out.write_str(", ")?;
+            node(out, *hop)
+        })
+    });
     headers.insert(PROTO, HeaderValue::from_static(proto));
     headers.insert(PORT, HeaderValue::from(port.unwrap_or(if client.https { 443 } else { 80 })));
-    for (name, value) in [
-        (FOR, chain),
-        (REAL_IP, client.address.to_string()),
-        (HOST, authority.to_owned()),
-        (FORWARDED, forwarded),
-    ] {
-        headers.remove(&name);
-        if let Some(value) = HeaderValue::try_from(value).ok().filter(|value| !value.is_empty()) {
-            headers.insert(name, value);
-        }
+    let text = text.0.freeze();
+    for (name, span) in [(FOR, chain), (REAL_IP, address), (HOST, named), (FORWARDED, forwarded)] {
+        match HeaderValue::from_maybe_shared(text.slice(span)) {
+            Ok(value) if !value.is_empty() => headers.insert(name, value),
+            _ => headers.remove(name),
+        };
     }
+}
+
+/// Several field values in one allocation.
+struct Shared(BytesMut);
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self(BytesMut::with_capacity(192))
+    }
+}
+
+impl Shared {
+    /// Where what `write` writes lies. Writing to memory does not fail.
+    fn add(&mut self, write: impl FnOnce(&mut BytesMut) -> fmt::Result) -> Range<usize> {
+        let from = self.0.len();
+        let _ = write(&mut self.0);
+        from..self.0.len()
+    }
+}
+
+fn chain(out: &mut BytesMut, client: &Client) -> fmt::Result {
+    write!(out, "{}", client.address)?;
+    client.via.iter().try_for_each(|hop| write!(out, ", {hop}"))
 }
 
 /// Whether two addresses count as one place: the same IPv4 address, or the same /64 of IPv6.
@@ -263,10 +286,10 @@ fn address(text: &str) -> Option<IpAddr> {
     host.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
 }
 
-fn node(address: IpAddr) -> String {
+fn node(out: &mut BytesMut, address: IpAddr) -> fmt::Result {
     match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
+        IpAddr::V4(address) => write!(out, "for={address}"),
+        IpAddr::V6(address) => write!(out, "for=\"[{address}]\""),
     }
 }
 

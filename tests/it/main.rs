@@ -6,9 +6,34 @@ mod support;
 
 /// Noise from both sides, floods.
 mod attack;
+/// What operators see and may do, and what they never see.
+mod admin;
 /// What two servers could read in two ways is refused, or made plain.
 mod framing;
 /// A person moves between apps whose sessions would die without the bridge.
 mod parallel;
 /// Statuses, reason words, what passes byte for byte, streams.
 mod surface;
+
+/// Tokens that arrive in URLs: the checks of the security page, and the Builder workflow.
+mod url_tokens;
+
+/// Sign-outs: seen in an app, asked of the bridge; and what a sign-in does to the bridge cookie.
+mod sign_out;
+
+/// Heartbeats: what they carry, when they go out, what their answers mean.
+mod heartbeat;
+
+/// The three clocks of a bridge session.
+mod clocks;
+
+/// WebSockets and event streams.
+mod streams;
+
+/// Cookies: the vault and the other modes, what browsers bring, what apps must not reach.
+mod cookies;
+
+/// Tokens that change while requests are on their way; jars that others have filled.
+mod rotation;
+/// Sessions as people have them: one per app and person, for as long as the person is there.
+mod sessions;

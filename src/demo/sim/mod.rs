@@ -14,6 +14,7 @@ mod container;
 mod engine;
 mod ids;
 mod log;
+mod look;
 mod pages;
 mod profile;
 pub mod server;
@@ -43,6 +44,7 @@ use self::{
 pub use self::{
     container::Container,
     log::Seen,
+    look::{Look, Skin},
     profile::{Profile, SimOptions, UnknownProfile},
     sessions::{Counts, End},
     visit::Live,
@@ -193,15 +195,7 @@ impl Sim {
 
     /// The sessions in the table, unordered by age; [`Self::sweep`] first to be exact.
     pub fn sessions(&self) -> Vec<SessionView> {
-        let view = |(_, session): (&String, &sessions::Session)| SessionView {
-            label: session.label.clone(),
-            started: session.started,
-            expires: session.expires,
-            hits: session.hits,
-            user: session.user.clone(),
-            data: session.data.clone(),
-        };
-        self.sessions.iter().map(view).collect()
+        self.sessions.iter().map(|(_, session)| session.view()).collect()
     }
 
     /// The engine is started anew: every session in its memory is lost.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     ids,
+    look::Look,
     sessions::End,
     visit::{Engine, Live, Reply, Visit, with_query},
 };
@@ -153,6 +154,9 @@ fn said(visit: &Visit<'_>, facts: Value) -> Reply {
 }
 
 fn page(visit: &Visit<'_>, body: &str) -> Reply {
+    if let Some(skin) = visit.options.skin {
+        return Reply::html(StatusCode::OK, skin(&Look::of(visit)));
+    }
     let name = escape(&visit.options.name);
     let head = format!("<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{name}</title>");
     Reply::html(StatusCode::OK, format!("{head}\n<h1>{name}</h1>\n{body}\n</html>\n"))

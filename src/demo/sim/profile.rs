@@ -4,7 +4,7 @@
 
 use std::{fmt, str::FromStr};
 
-use super::container::Container;
+use super::{container::Container, look::Skin};
 
 /// One session engine, in one of its modes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -146,6 +146,8 @@ pub struct SimOptions {
     pub container: Option<Container>,
     /// How many requests the log keeps; older ones go first.
     pub log_limit: usize,
+    /// Writes the HTML pages in the place of the plain ones; JSON stays as it is.
+    pub skin: Option<Skin>,
 }
 
 impl SimOptions {
@@ -172,6 +174,7 @@ impl SimOptions {
             cookie_path: None,
             container: None,
             log_limit: 50_000,
+            skin: None,
         }
     }
 

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::SessionView;
+
 /// Why a session ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -52,6 +54,19 @@ pub(super) struct Session {
     pub(super) binding: Option<String>,
     /// The page that form login came between (servlet).
     pub(super) wanted: Option<String>,
+}
+
+impl Session {
+    pub(super) fn view(&self) -> SessionView {
+        SessionView {
+            label: self.label.clone(),
+            started: self.started,
+            expires: self.expires,
+            hits: self.hits,
+            user: self.user.clone(),
+            data: self.data.clone(),
+        }
+    }
 }
 
 /// Sessions by the engine's key, in the engine's own spelling.

@@ -16,10 +16,14 @@ use sessionbridge::telemetry::access::AccessLog;
 use sessionbridge::time::Timestamp;
 
 mod browser;
-mod stage;
+pub(crate) mod live;
+pub(crate) mod plain;
+mod raw;
+pub(crate) mod scripted;
+pub(crate) mod stage;
 
 pub(crate) use browser::{Answer, Browser};
-pub(crate) use stage::{Act, Heard, Reply, Stage, Wire, replies};
+pub(crate) use raw::{Act, Heard, Stage, replies};
 
 /// When every world begins: 2026-01-01T00:00:00Z.
 pub(crate) const START: Timestamp = Timestamp::from_secs(1_767_225_600);
@@ -95,6 +99,11 @@ impl World {
         Browser::new(self.front.clone(), "apps.example.org")
     }
 
+    /// Connections to the apps, as the proxy makes them.
+    pub(crate) fn dialer(&self) -> Dialer {
+        dialer(&self.apps)
+    }
+
     /// The metrics as they are scraped.
     pub(crate) fn metrics(&self) -> String {
         self.core.metrics().encode()
@@ -112,9 +121,9 @@ path = "/AppA/"
 upstreams = ["http://appa"]
 session.engine = "{engine}"
 session.timeout = "10s"
-heartbeat.path = "/AppA/ping.{page}"
+heartbeat.path = "/AppA/ping{page}"
 heartbeat.canary = {{ header = "X-Session-Started" }}
-sign_out.request = "GET /AppA/logout.{page}"
+sign_out.request = "GET /AppA/logout{page}"
 {extra}
 
 [apps.appB]
@@ -122,9 +131,9 @@ path = "/AppB/"
 upstreams = ["http://appb"]
 session.engine = "{engine}"
 session.timeout = "5m"
-heartbeat.path = "/AppB/ping.{page}"
+heartbeat.path = "/AppB/ping{page}"
 heartbeat.canary = {{ header = "X-Session-Started" }}
-sign_out.request = "GET /AppB/logout.{page}"
+sign_out.request = "GET /AppB/logout{page}"
 {extra}
 
 {more}

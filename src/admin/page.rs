@@ -1,0 +1,216 @@
+//! The page for people: apps and the latest sessions in one dense table each, anew every few seconds, without a script.
+//!
+//! Invariant: whatever is put into the page is escaped where it is put in, and the page may load and run nothing.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest;
+use axum::response::{Html, IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use http::header::CONTENT_SECURITY_POLICY;
+
+use super::api::Desktop;
+use super::scan;
+use super::view::{self, AppView, At, SessionView};
+use crate::time::Timestamp;
+
+/// How many sessions are shown; the API has them all.
+const SHOWN: usize = 200;
+
+const STYLE: &str = "body{font:14px/1.45 system-ui,sans-serif;margin:1.5rem;color:#1c2330;background:#fff}\
+h1{font-size:1.25rem;margin:0 0 .25rem}h2{font-size:1rem;margin:1.5rem 0 .4rem}p{margin:.2rem 0;color:#5b6472}\
+div{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
+th,td{text-align:left;padding:.22rem .9rem .22rem 0;border-bottom:1px solid #e3e6ea;vertical-align:top;white-space:nowrap}\
+th{font-weight:600;color:#5b6472;position:sticky;top:0;background:#fff}td.n,th.n{text-align:right}\
+code{font:13px ui-monospace,monospace}span{display:inline-block;margin-right:.9rem}\
+.bad{color:#b3261e;font-weight:600}.dim{color:#8a93a0}tbody tr:hover{background:#f4f6f9}\
+@media(prefers-color-scheme:dark){body,th{background:#14181f;color:#e6e9ee}p,th{color:#9aa4b2}\
+th,td{border-color:#333b48}.bad{color:#ff8a80}.dim{color:#7d8794}tbody tr:hover{background:#1d232d}}";
+
+/// The one thing that the page may have is its style, by its hash.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+});
+
+/// Apps, and the sessions with the latest activity.
+pub(super) fn overview(desktop: &Desktop) -> Response {
+    let (parts, now) = (&desktop.parts, desktop.now());
+    let counts = scan::census(&parts.registry, &parts.routes, now);
+    let apps = parts.routes.routes().iter().zip(&counts).map(|(route, states)| view::app(route, states));
+    let apps = apps.fold(String::new(), |rows, app| rows + &app_row(&app));
+    let slots = scan::latest(&parts.registry, SHOWN);
+    let views = slots.iter().filter_map(|slot| desktop.view(slot));
+    let sessions = views.fold(String::new(), |rows, view| rows + &session_row(&view, now));
+    let all = parts.registry.counts();
+    let body = format!(
+        "<h1>sessionbridge</h1><p>{bound} bound, {pending} pending. {ready}. {at}</p>\
+         <h2>Apps</h2><div><table><thead><tr><th>App<th>Path<th>Hosts<th>Engine<th class=n>Servers<th class=n>Timeout\
+         <th>Heartbeat<th>Sessions</thead><tbody>{apps}</tbody></table></div>\
+         <h2>Sessions</h2>{hint}<div><table><thead><tr><th>Id<th>State<th>Browser<th>Net<th class=n>Begun<th class=n>Active\
+         <th class=n>Left<th class=n>Requests<th>Open<th>Apps</thead><tbody>{sessions}</tbody></table></div>",
+        bound = all.bound,
+        pending = all.pending,
+        ready = capitalised(parts.health.readiness().as_str()),
+        at = At(now),
+        hint = hint(all.bound + all.pending),
+    );
+    page(&body)
+}
+
+fn page(body: &str) -> Response {
+    let html = format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <meta name=color-scheme content=\"light dark\"><meta http-equiv=refresh content=5>\
+         <title>sessionbridge</title><style>{STYLE}</style><main>{body}</main></html>"
+    );
+    let mut response = Html(html).into_response();
+    if let Ok(policy) = HeaderValue::from_str(&POLICY) {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+fn hint(sessions: usize) -> String {
+    match sessions {
+        0 => "<p>None yet: open one of the apps through the bridge.</p>".to_owned(),
+        1..=SHOWN => String::new(),
+        _ => {
+            format!("<p>The {SHOWN} with the latest activity; all are at <code>/api/v1/sessions</code>.</p>")
+        }
+    }
+}
+
+fn app_row(app: &AppView<'_>) -> String {
+    let states = app.sessions.iter().filter(|(_, count)| **count > 0).fold(
+        String::new(),
+        |mut all, (state, count)| {
+            let _ = write!(all, "<span{}>{count} {}</span>", class(state), escape(state));
+            all
+        },
+    );
+    let hosts = if app.hosts.is_empty() { "any".to_owned() } else { app.hosts.join(", ") };
+    let heartbeat = app.heartbeat.map_or_else(|| "<span class=dim>none</span>".to_owned(), escape);
+    format!(
+        "<tr><td><b>{}</b><td><code>{}</code><td>{}<td>{}<td class=n>{}<td class=n>{}<td>{heartbeat}<td>{}",
+        escape(app.name),
+        escape(app.mount),
+        escape(&hosts),
+        escape(app.engine.unwrap_or("no session here")),
+        app.upstreams,
+        app.timeout.map(seconds).unwrap_or_default(),
+        if states.is_empty() { "<span class=dim>none</span>" } else { &states },
+    )
+}
+
+fn session_row(view: &SessionView<'_>, now: Timestamp) -> String {
+    let apps = view.apps.iter().fold(String::new(), |mut all, (name, app)| {
+        let beats = match (app.heartbeats.verdict, app.heartbeats.count) {
+            (Some(verdict), count) => format!(" <span class=dim>{count} heartbeats, last {verdict}</span>"),
+            (None, _) => String::new(),
+        };
+        let _ = write!(all, "<span{}>{} {}</span>{beats}", class(app.state), escape(name), escape(app.state));
+        all
+    });
+    let left = view.expires_at.map(|at| ago(at.0, now)).unwrap_or_default();
+    format!(
+        "<tr><td><code>{}</code><td>{}<td>{}<td>{}<td class=n>{}<td class=n>{}<td class=n>{left}<td class=n>{}<td>{}<td>{apps}",
+        escape(view.id.get(..8).unwrap_or_default()),
+        escape(view.state),
+        escape(view.user_agent.unwrap_or("unknown")),
+        escape(view.address.as_deref().unwrap_or_default()),
+        ago(now, view.created.0),
+        ago(now, view.last_activity.0),
+        view.hits,
+        if view.present { "yes" } else { "" },
+    )
+}
+
+/// The class of a state: what is wrong stands out, what is over steps back. The word says it too.
+fn class(state: &str) -> &'static str {
+    match state {
+        "live" => "",
+        "none" => " class=dim",
+        _ => " class=bad",
+    }
+}
+
+fn ago(later: Timestamp, earlier: Timestamp) -> String {
+    seconds(later.since(earlier).as_secs_f64())
+}
+
+/// A span as people say it: its two largest units.
+fn seconds(span: f64) -> String {
+    let whole = std::time::Duration::try_from_secs_f64(span).unwrap_or_default().as_secs();
+    match (whole / 86_400, whole / 3600 % 24, whole / 60 % 60, whole % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, ..) => format!("{d} d {h} h"),
+    }
+}
+
+/// `text` as HTML shows it, also within quotes.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_inert() {
+        let app = AppView {
+            name: "<script>alert(1)</script>",
+            mount: "/\"onload=x/",
+            hosts: vec!["<b>"],
+            upstreams: 1,
+            engine: None,
+            timeout: Some(1200.0),
+            heartbeat: Some("/'<img>"),
+            sessions: [("live", 2)].into(),
+        };
+        let row = app_row(&app);
+        assert!(
+            row.contains("&lt;script&gt;")
+                && row.contains("&quot;onload")
+                && row.contains("&#39;&lt;img&gt;")
+        );
+        assert!(!row.contains("<script") && !row.contains("<img") && !row.contains("<td><b><b>"));
+        assert!(row.contains("2 live") && row.contains("20 min 0 s"));
+    }
+
+    #[test]
+    fn spans_are_said_in_two_units() {
+        let said = [59.9, 61.0, 3_600.0, 90_000.0, -1.0, f64::NAN].map(seconds);
+        assert_eq!(said, ["59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h", "0 s", "0 s"]);
+    }
+
+    #[test]
+    fn the_policy_names_the_style_and_nothing_else() {
+        assert!(POLICY.starts_with("default-src 'none'; style-src 'sha256-"));
+        assert!(!POLICY.contains("unsafe"));
+    }
+}

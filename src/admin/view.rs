@@ -1,0 +1,284 @@
+//! Sessions and apps as operators see them: the shapes of the API's answers.
+//!
+//! Invariant: only what stands in these shapes leaves; none of them has a place for a token, a cookie, a URL or a text of
+//! a request.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use super::client;
+use super::scan::States;
+use crate::bridge::app_session::AppSession;
+use crate::bridge::beat::Verdict;
+use crate::bridge::rules::{Clocks, Engine};
+use crate::bridge::session::{Phase, Session};
+use crate::bridge::timeline::{Event, Timeline};
+use crate::registry::Ended;
+use crate::route::{Route, RouteMap};
+use crate::telemetry::labels::AppState;
+use crate::time::Timestamp;
+
+/// A point in time, as RFC 3339 with milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct At(pub(super) Timestamp);
+
+impl At {
+    /// `None` for "never" and for what is too far away to have a date.
+    pub(super) fn known(at: Timestamp) -> Option<Self> {
+        (!at.is_zero() && at != Timestamp::FAR).then_some(Self(at))
+    }
+}
+
+impl std::fmt::Display for At {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let millis = i64::try_from(self.0.millis()).unwrap_or(i64::MAX);
+        match jiff::Timestamp::from_millisecond(millis) {
+            Ok(at) => write!(f, "{at:.3}"),
+            Err(_) => f.write_str("never"),
+        }
+    }
+}
+
+impl Serialize for At {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One bridge session.
+#[derive(Debug, Serialize)]
+pub(super) struct SessionView<'a> {
+    /// 16 hexadecimal digits.
+    pub(super) id: String,
+    /// `bound`, `pending` or `ended`.
+    pub(super) state: &'static str,
+    pub(super) created: At,
+    pub(super) last_activity: At,
+    /// When it ends if nothing more happens.
+    pub(super) expires_at: Option<At>,
+    pub(super) hard_end: At,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ended_at: Option<At>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) reason: Option<&'static str>,
+    /// Requests of the person.
+    pub(super) hits: u32,
+    /// True while a page is provably open.
+    pub(super) present: bool,
+    /// The browser's family.
+    pub(super) user_agent: Option<&'static str>,
+    /// The net that it last came from.
+    pub(super) address: Option<String>,
+    pub(super) apps: BTreeMap<&'a str, AppSessionView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) timeline: Option<Vec<EventView<'a>>>,
+}
+
+/// One app's part of a bridge session.
+#[derive(Debug, Serialize)]
+pub(super) struct AppSessionView {
+    /// A state of [`AppState`], or `none` where there is no token or its time is over.
+    pub(super) state: &'static str,
+    pub(super) hits: u32,
+    pub(super) created: At,
+    pub(super) last_activity: Option<At>,
+    /// The app's last request, of anyone.
+    pub(super) last_request: Option<At>,
+    pub(super) heartbeats: BeatView,
+    /// When the app forgets it if nobody asks for anything.
+    pub(super) expires_at: Option<At>,
+}
+
+/// The heartbeats of one app session.
+#[derive(Debug, Serialize)]
+pub(super) struct BeatView {
+    pub(super) count: u32,
+    pub(super) last_at: Option<At>,
+    pub(super) verdict: Option<&'static str>,
+    /// True where a dead token waits for the person's next request.
+    pub(super) stopped: bool,
+}
+
+/// One event of a session's story.
+#[derive(Debug, Serialize)]
+pub(super) struct EventView<'a> {
+    pub(super) at: At,
+    pub(super) app: Option<&'a str>,
+    pub(super) event: &'static str,
+    pub(super) detail: Option<&'static str>,
+}
+
+/// One app.
+#[derive(Debug, Serialize)]
+pub(super) struct AppView<'a> {
+    pub(super) name: &'a str,
+    /// Where it stands in the public URL space.
+    pub(super) mount: &'a str,
+    /// Empty: any.
+    pub(super) hosts: Vec<&'a str>,
+    /// How many servers it has.
+    pub(super) upstreams: usize,
+    pub(super) engine: Option<&'static str>,
+    /// Seconds after which it forgets a session that nobody uses.
+    pub(super) timeout: Option<f64>,
+    /// The page that heartbeats ask for, without its query.
+    pub(super) heartbeat: Option<&'a str>,
+    /// How many sessions of it are in each state; every state has a number.
+    pub(super) sessions: BTreeMap<&'static str, u64>,
+}
+
+/// A live session. `None` where it has ended meanwhile.
+pub(super) fn live<'a>(
+    session: &Session,
+    routes: &'a RouteMap,
+    clocks: &Clocks,
+    now: Timestamp,
+) -> Option<SessionView<'a>> {
+    let state = match session.phase() {
+        Phase::Pending => "pending",
+        Phase::Bound => "bound",
+        Phase::Ended(_) => return None,
+    };
+    let apps = session.apps().iter().filter_map(|app| {
+        let route = routes.route(app.app)?;
+        Some((&*route.rules.name, app_session(app, route, now)))
+    });
+    let agent = session.traits.as_ref().and_then(|traits| traits.user_agent.as_ref());
+    Some(SessionView {
+        id: session.handle.to_string(),
+        state,
+        created: At(session.created),
+        last_activity: At(session.last_activity),
+        expires_at: Some(At(session.ends_at(clocks))),
+        hard_end: At(session.hard_end(clocks)),
+        ended_at: None,
+        reason: None,
+        hits: session.hits,
+        present: session.is_present(clocks, now),
+        user_agent: agent.map(|agent| client::family(agent.as_bytes())),
+        address: session.address.map(client::net),
+        apps: apps.collect(),
+        timeline: None,
+    })
+}
+
+/// A session that has ended.
+pub(super) fn ended<'a>(ended: &Ended, clocks: &Clocks) -> SessionView<'a> {
+    SessionView {
+        id: ended.handle.to_string(),
+        state: "ended",
+        created: At(ended.created),
+        last_activity: At(ended.last_activity),
+        expires_at: None,
+        hard_end: At(ended.created.plus(clocks.max_lifetime)),
+        ended_at: Some(At(ended.at)),
+        reason: Some(ended.end.as_str()),
+        hits: ended.hits,
+        present: false,
+        user_agent: None,
+        address: None,
+        apps: BTreeMap::new(),
+        timeline: None,
+    }
+}
+
+/// The events of a session, oldest first.
+pub(super) fn timeline<'a>(timeline: &Timeline, routes: &'a RouteMap) -> Vec<EventView<'a>> {
+    let event = |event: &Event| EventView {
+        at: At(event.at),
+        app: event.app.and_then(|app| routes.route(app)).map(|route| &*route.rules.name),
+        event: event.what.as_str(),
+        detail: event.what.detail(),
+    };
+    timeline.iter().map(event).collect()
+}
+
+/// An app, with the states that its sessions are in.
+pub(super) fn app<'a>(route: &'a Route, states: &States) -> AppView<'a> {
+    let session = route.rules.session.as_ref();
+    let all =
+        [AppState::Live, AppState::Reborn, AppState::Replaced, AppState::SignedOut, AppState::Unreachable];
+    let count = |state: AppState| (state.as_str(), states.get(&state).copied().unwrap_or(0));
+    AppView {
+        name: &route.rules.name,
+        mount: route.rules.mount.prefix(),
+        hosts: route.hosts.iter().map(|host| &**host).collect(),
+        upstreams: route.upstreams.len(),
+        engine: session.map(|session| engine(session.engine)),
+        timeout: session.map(|session| session.timeout.as_secs_f64()),
+        heartbeat: route.rules.beat.as_ref().and_then(|beat| beat.path.split('?').next()),
+        sessions: all.map(count).into(),
+    }
+}
+
+/// The state of an app session at `now`, as far as anybody knows. `None` where there is no token, or its app has
+/// forgotten it for lack of use.
+pub(super) fn state(app: &AppSession, route: &Route, now: Timestamp) -> Option<AppState> {
+    match app.beat.verdict {
+        Some(Verdict::Reborn) => return Some(AppState::Reborn),
+        Some(Verdict::Replaced) => return Some(AppState::Replaced),
+        Some(Verdict::SignedOut) => return Some(AppState::SignedOut),
+        Some(Verdict::Alive | Verdict::Unreachable) | None => {}
+    }
+    if ends(app, route).is_none_or(|ends| ends <= now) {
+        return None;
+    }
+    Some(match app.beat.verdict {
+        Some(Verdict::Unreachable) => AppState::Unreachable,
+        _ => AppState::Live,
+    })
+}
+
+/// An engine by its name in the config.
+const fn engine(engine: Engine) -> &'static str {
+    match engine {
+        Engine::ColdFusion => "coldfusion",
+        Engine::Lucee => "lucee",
+        Engine::OpenBd => "openbd",
+        Engine::BoxLang => "boxlang",
+        Engine::Servlet => "servlet",
+        Engine::Php => "php",
+        Engine::AspNet => "aspnet",
+        Engine::AspNetCore => "aspnetcore",
+        Engine::Django => "django",
+        Engine::Express => "express",
+        Engine::Rails => "rails",
+        Engine::Custom => "custom",
+    }
+}
+
+/// When the app forgets a session that nobody uses any more; `None` where there is no token.
+fn ends(app: &AppSession, route: &Route) -> Option<Timestamp> {
+    let timeout = route.rules.session.as_ref()?.timeout;
+    app.has_token().then(|| app.last_request.max(app.renewed).plus(timeout))
+}
+
+fn app_session(app: &AppSession, route: &Route, now: Timestamp) -> AppSessionView {
+    AppSessionView {
+        state: state(app, route, now).map_or("none", AppState::as_str),
+        hits: app.hits,
+        created: At(app.created),
+        last_activity: At::known(app.activity),
+        last_request: At::known(app.last_request),
+        heartbeats: BeatView {
+            count: app.beat.count,
+            last_at: At::known(app.beat.at),
+            verdict: app.beat.verdict.map(Verdict::as_str),
+            stopped: app.beat.stopped,
+        },
+        expires_at: ends(app, route).and_then(At::known),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_milliseconds_and_never_is_no_time() {
+        assert_eq!(At(Timestamp::from_millis(1_767_225_600_007)).to_string(), "2026-01-01T00:00:00.007Z");
+        assert_eq!((At::known(Timestamp::ZERO), At::known(Timestamp::FAR)), (None, None));
+        assert_eq!(At(Timestamp::FAR).to_string(), "never");
+    }
+}
