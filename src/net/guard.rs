@@ -56,7 +56,7 @@ impl Guarded {
     fn is_replaced(&mut self, written: &[u8]) -> bool {
         if self.instead.is_none()
             && let (Some(word), Some(phase)) = (&self.last_word, &self.phase)
-            && phase.is_reading_head()
+            && phase.is_silent()
             && let Some(status) = refuse::automatic(written)
         {
             self.instead = Some((word.of(status), written.len()));

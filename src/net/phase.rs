@@ -57,9 +57,9 @@ impl Phase {
         }
     }
 
-    /// True from the first byte of a head to its end.
-    pub(super) fn is_reading_head(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) == 0 && self.head_since.load(Ordering::Relaxed) != NONE
+    /// True where no answer is under way.
+    pub(super) fn is_silent(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0
     }
 
     /// A whole head came.

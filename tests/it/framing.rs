@@ -95,7 +95,6 @@ fn rule_b_one_length_or_one_chunked() {
         for both in [
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
             "Transfer-Encoding: chunked\r\ntransfer-encoding: identity",
-            "Content-Length: 5\r\nContent-Length: 5",
             "Content-Length: 5\r\ncontent-length: 6",
             "Transfer-Encoding : chunked",
             "Content-Length : 5",
@@ -129,6 +128,18 @@ fn rule_b_a_length_beside_chunked_counts_for_nothing_and_ends_the_connection() {
                 assert!(heard.target() == "/" && heard.unclean.is_empty(), "{both:?}: {heard:?}");
             }
         }
+    });
+}
+
+#[test]
+fn rule_b_one_length_said_twice_reaches_the_app_once() {
+    run(async {
+        let stage = Stage::plain("", named);
+        let twice = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello";
+        assert_eq!(stage.one(twice).await.status, 200);
+        let heard = stage.heard().remove(0);
+        assert_eq!((heard.one("content-length"), &*heard.body), (Some("5"), &b"hello"[..]));
+        assert!(heard.unclean.is_empty(), "{:?}", heard.unclean);
     });
 }
 

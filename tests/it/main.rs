@@ -7,6 +7,8 @@
 
 mod support;
 
+/// Noise from both sides, floods.
+mod attack;
 /// What operators see and may do, and what they never see.
 mod admin;
 /// What two servers could read in two ways is refused, or made plain.

@@ -29,9 +29,17 @@ fn client() -> (Client, UnboundedReceiver<DuplexStream>) {
 
 /// Sends in the background, so that the test can play the app.
 fn send(client: &Client, method: Method, body: Body) -> JoinHandle<Result<Answer, SendError>> {
+    send_with(client, method, body, HeaderMap::new())
+}
+
+fn send_with(
+    client: &Client,
+    method: Method,
+    body: Body,
+    mut headers: HeaderMap,
+) -> JoinHandle<Result<Answer, SendError>> {
     let client = client.clone();
     spawn_local(async move {
-        let mut headers = HeaderMap::new();
         headers.insert("host", "app.example".parse().unwrap());
         let target = PathAndQuery::from_static("/a?b=c");
         let head = AppRequest { method: &method, target: &target, headers: &headers };
@@ -421,7 +429,13 @@ async fn refused(answer: &str) -> (SendError, usize) {
 async fn a_101_hands_the_connection_over() {
     local(async {
         let (client, mut app) = client();
-        let sent = send(&client, Method::GET, Body::empty());
+        let unasked = send(&client, Method::GET, Body::empty());
+        let mut io = app.recv().await.unwrap();
+        answered(&mut io, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
+            .await;
+        assert!(matches!(unasked.await.unwrap(), Err(SendError::Unasked)));
+        let asked = HeaderMap::from_iter([(http::header::UPGRADE, "x".parse().unwrap())]);
+        let sent = send_with(&client, Method::GET, Body::empty(), asked);
         let mut io = app.recv().await.unwrap();
         answered(&mut io, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhi")
             .await;
