@@ -7,10 +7,10 @@
 
 mod support;
 
-/// Noise from both sides, floods.
-mod attack;
 /// What operators see and may do, and what they never see.
 mod admin;
+/// Noise from both sides, floods.
+mod attack;
 /// What two servers could read in two ways is refused, or made plain.
 mod framing;
 /// A person moves between apps whose sessions would die without the bridge.

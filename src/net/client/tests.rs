@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -434,7 +435,7 @@ async fn a_101_hands_the_connection_over() {
         answered(&mut io, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n")
             .await;
         assert!(matches!(unasked.await.unwrap(), Err(SendError::Unasked)));
-        let asked = HeaderMap::from_iter([(http::header::UPGRADE, "x".parse().unwrap())]);
+        let asked = HeaderMap::from_iter([(UPGRADE, "x".parse().unwrap())]);
         let sent = send_with(&client, Method::GET, Body::empty(), asked);
         let mut io = app.recv().await.unwrap();
         answered(&mut io, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhi")

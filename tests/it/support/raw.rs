@@ -85,7 +85,7 @@ pub(crate) struct Stage {
     pub(crate) core: Core,
     front: MemoryDialer,
     heard: Rc<RefCell<Vec<Heard>>>,
-    pub(crate) drainer: Drainer,
+    _drainer: Drainer,
     _drain: Drain,
 }
 
@@ -100,7 +100,6 @@ pub(crate) struct Wire {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
-    pub(crate) line: String,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
     /// False where the connection ended before the message did.
@@ -151,7 +150,7 @@ impl Stage {
         let (drainer, drain) = Drainer::new();
         let dialer = dialer(apps, Rc::clone(&heard));
         tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer, drain.clone()));
-        Self { core, front, heard, drainer, _drain: drain }
+        Self { core, front, heard, _drainer: drainer, _drain: drain }
     }
 
     /// One app `a` at `/`, without sessions.
@@ -213,10 +212,6 @@ impl Wire {
         let bytes = self.hear().await;
         replies(&bytes, false)
     }
-
-    pub(crate) fn stream(self) -> DuplexStream {
-        self.stream
-    }
 }
 
 /// Takes a byte stream apart into answers. `heads`: they answer HEAD, so that none has a body.
@@ -236,7 +231,7 @@ fn reply(bytes: &[u8], heads: bool) -> (Reply, &[u8]) {
     };
     let (line, fields) = head(&bytes[..end]);
     let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    let mut reply = Reply { status, line, fields, whole: true, ..Reply::default() };
+    let mut reply = Reply { status, fields, whole: true, ..Reply::default() };
     let rest = &bytes[end + 4..];
     let bodyless = heads || status < 200 || status == 204 || status == 304;
     let used = if bodyless {
