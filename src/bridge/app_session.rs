@@ -1,7 +1,7 @@
 //! One app's part of a bridge session: its vault, and which answers may change it.
 //!
 //! Answers of requests that overlap may each bring a token, in any order. Every token that is applied is a generation,
-//! and remembers the one that it replaced ([`super::lineage`]).
+//! and remembers the one that it replaced (`lineage.rs`).
 //!
 //! Invariants: the parts of a token are of one generation; whatever the order in which rival answers arrive, the same
 //! one stays.
