@@ -83,11 +83,10 @@ impl Admin {
     }
 }
 
-/// How many app sessions of each app are in each state: (app's index, state, count). One that timed out in its app
-/// without anybody noticing counts as live: only a clock would know.
+/// How many app sessions of each app are in each state: (app's index, state, count).
 #[must_use]
-pub fn app_states(registry: &Registry, routes: &RouteMap) -> Vec<(usize, AppState, u64)> {
-    let counts = scan::census(registry, routes, Timestamp::ZERO);
+pub fn app_states(registry: &Registry, routes: &RouteMap, now: Timestamp) -> Vec<(usize, AppState, u64)> {
+    let counts = scan::census(registry, routes, now);
     let apps = counts.into_iter().enumerate();
     apps.flat_map(|(app, states)| states.into_iter().map(move |(state, count)| (app, state, count))).collect()
 }

@@ -52,7 +52,7 @@ impl Core {
         };
         let metrics = Metrics::new(build, names, listeners);
         let armed = Arc::new(AtomicUsize::new(0));
-        observe(&metrics, &registry, &routes, &armed, &access);
+        observe(&metrics, (&registry, &routes), &armed, &access, clock);
         let request_prefix = u64::from_le_bytes(random::bytes());
         let serve = ServeOptions {
             connections: Connections::new(config.max_connections),
@@ -138,10 +138,10 @@ fn last_word(request_prefix: u64) -> LastWord {
 /// The gauges that are read at a scrape.
 fn observe(
     metrics: &Metrics,
-    registry: &Arc<Registry>,
-    routes: &Arc<RouteMap>,
+    (registry, routes): (&Arc<Registry>, &Arc<RouteMap>),
     armed: &Arc<AtomicUsize>,
     access: &AccessLog,
+    clock: Clock,
 ) {
     let (registry, routes, armed, access) =
         (Arc::clone(registry), Arc::clone(routes), Arc::clone(armed), access.clone());
@@ -150,7 +150,7 @@ fn observe(
         gauges.sessions(counts.bound as u64, counts.pending as u64);
         gauges.heartbeats(armed.load(Ordering::Relaxed) as u64, 0);
         gauges.log_lines_dropped(access.dropped());
-        for (app, state, count) in crate::admin::app_states(&registry, &routes) {
+        for (app, state, count) in crate::admin::app_states(&registry, &routes, clock.now()) {
             gauges.app_sessions(app, state, count);
         }
     });

@@ -211,10 +211,7 @@ impl Registry {
                 }
                 keep
             });
-            while kept.ids.len() >= MOST_IDS {
-                let oldest = kept.ids.iter().position(|held| held.replaced.is_some()).unwrap_or(0);
-                dropped.push(kept.ids.remove(oldest).key);
-            }
+            make_room(&mut kept.ids, &mut dropped);
             let instead_of = kept.ids.iter().find(|held| held.line == line && held.replaced.is_none());
             let instead_of = instead_of.map(|held| held.key);
             for held in &mut kept.ids {
@@ -238,10 +235,15 @@ impl Registry {
     #[must_use]
     pub fn second_id(&self, slot: &Arc<Slot>, random: [u8; 16]) -> BridgeId {
         let id = BridgeId::new(random);
+        let mut dropped = Vec::new();
         slot.with_kept(|kept| {
+            make_room(&mut kept.ids, &mut dropped);
             let line = kept.ids.iter().map(|held| held.line).max().map_or(0, |last| last.saturating_add(1));
             kept.ids.push(Held::new(id.key(), line, None));
         });
+        for key in dropped {
+            self.table.remove(&key);
+        }
         self.table.insert(id.key(), Arc::clone(slot));
         id
     }
@@ -354,6 +356,15 @@ impl Registry {
     #[must_use]
     pub fn latest_ended(&self, most: usize) -> Vec<Ended> {
         self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).latest(most)
+    }
+}
+
+/// Takes ids out where there are too many: replaced ones first, then those that never came back, then the oldest.
+fn make_room(ids: &mut smallvec::SmallVec<[Held; 1]>, dropped: &mut Vec<Key>) {
+    while ids.len() >= MOST_IDS {
+        let replaced = ids.iter().position(|held| held.replaced.is_some());
+        let goes = replaced.or_else(|| ids.iter().position(|held| !held.seen)).unwrap_or(0);
+        dropped.push(ids.remove(goes).key);
     }
 }
 
