@@ -2,7 +2,7 @@
 //!
 //! 0 done, 1 failed while running, 2 wrong command line, 78 the config is wrong.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,7 +23,6 @@ const DEFAULTS: [&str; 2] = ["config.toml", "/etc/sessionbridge/config.toml"];
     version,
     about,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "The config is ./config.toml, else /etc/sessionbridge/config.toml; config.toml.example explains every key.\n\
                   Exit codes: 0 done, 1 failed while running, 2 wrong command line, 78 the config is wrong.\n\
                   Try it in a minute: sessionbridge demo"
@@ -77,7 +76,7 @@ fn run(given: Option<PathBuf>) -> ExitCode {
     };
     let log = sessionbridge::app::log_options(&config);
     if let Err(error) = sessionbridge::telemetry::log::init(&log) {
-        eprintln!("error: {error}");
+        say(&format!("error: {error}\n"));
         return ExitCode::from(EX_CONFIG);
     }
     report(serve(config, &path))
@@ -138,7 +137,7 @@ fn check(given: Option<PathBuf>) -> ExitCode {
         Err(code) => return code,
     };
     let (text, usable) = config::check(&path, std::io::stderr().is_terminal());
-    eprint!("{text}");
+    say(&text);
     if usable { ExitCode::SUCCESS } else { ExitCode::from(EX_CONFIG) }
 }
 
@@ -149,11 +148,11 @@ fn explain(url: &str, given: Option<PathBuf>) -> ExitCode {
     };
     match config::explain(&config, url) {
         Ok(text) => {
-            print!("{text}");
+            tell(&text);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("error: {error}");
+            say(&format!("error: {error}\n"));
             ExitCode::from(2)
         }
     }
@@ -166,12 +165,12 @@ fn load(given: Option<PathBuf>) -> Result<(Config, PathBuf), ExitCode> {
     match config::load(&path) {
         Ok((config, warnings)) => {
             for warning in warnings {
-                eprintln!("{}", warning.render(colour));
+                say(&format!("{}\n", warning.render(colour)));
             }
             Ok((config, path))
         }
         Err(report) => {
-            eprint!("{}", report.render(colour));
+            say(&report.render(colour));
             Err(ExitCode::from(EX_CONFIG))
         }
     }
@@ -183,11 +182,13 @@ fn find(given: Option<PathBuf>) -> Result<PathBuf, ExitCode> {
     }
     let found = DEFAULTS.iter().map(PathBuf::from).find(|path| path.exists());
     found.ok_or_else(|| {
-        eprintln!(
+        let text = format!(
             "error: no config: neither ./{} nor {} exists\n\
              help: copy config.toml.example, or name a file; `sessionbridge demo` needs none",
             DEFAULTS[0], DEFAULTS[1]
         );
+        say(&text);
+        say("\n");
         ExitCode::from(EX_CONFIG)
     })
 }
@@ -200,6 +201,16 @@ fn report(result: Result<(), Box<dyn std::error::Error>>) -> ExitCode {
         text.push_str(&format!(": {cause}"));
         source = cause.source();
     }
-    eprintln!("error: {text}");
+    say(&format!("error: {text}\n"));
     ExitCode::FAILURE
+}
+
+/// To standard output. Whoever has closed it does not want to know, and that is no failure of ours.
+fn tell(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// To standard error, likewise.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }

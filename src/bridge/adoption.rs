@@ -10,6 +10,8 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 
 use super::rules::Adopt;
+use super::to_app::Seen;
+use super::vault::Role;
 use crate::time::Timestamp;
 use crate::wire::fetch::{Dest, Fetch, Mode, Site};
 use crate::wire::{forwarded, location};
@@ -57,6 +59,22 @@ fn referer_is_own(headers: &HeaderMap, own_host: &str) -> bool {
     let authority = referer.to_str().ok().and_then(location::split).and_then(|parts| parts.authority);
     let host = authority.and_then(crate::wire::target::split_authority).map(|(host, _)| host);
     host.is_some_and(|host| host.eq_ignore_ascii_case(own_host))
+}
+
+impl Seen {
+    /// The values of each token that was shown, in the order of its parts, whatever the browser's order.
+    #[must_use]
+    pub fn tokens_shown(&self) -> Vec<Vec<&[u8]>> {
+        let mut parts: Vec<(u8, u8, &[u8])> = Vec::with_capacity(self.shown.len());
+        for shown in &self.shown {
+            if let Role::Token { token, part } = shown.role {
+                parts.push((token, part, &shown.value));
+            }
+        }
+        parts.sort_unstable();
+        let tokens = parts.chunk_by(|one, next| one.0 == next.0);
+        tokens.map(|token| token.iter().map(|(_, _, value)| *value).collect()).collect()
+    }
 }
 
 #[cfg(test)]

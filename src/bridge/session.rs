@@ -211,7 +211,11 @@ impl Session {
     }
 
     /// Takes over an app session of another bridge session of the same browser, unless it has a live one of its own.
-    pub fn give_app(&mut self, session: AppSession) -> bool {
+    pub fn give_app(&mut self, mut session: AppSession) -> bool {
+        // What was in flight there is counted off there.
+        session.in_flight = 0;
+        session.beat.in_flight = false;
+        session.beat.armed = false;
         if self.has_ended() || self.app(session.app).is_some_and(AppSession::has_token) {
             return false;
         }

@@ -178,9 +178,9 @@ impl Heartbeat {
                     self.pinger.shard.heartbeat_lag(late);
                     let (this, routes) = (Rc::clone(self), Rc::clone(&routes));
                     tokio::task::spawn_local(async move {
-                        let Some(route) = routes.route(app) else { return };
-                        let verdict = this.pinger.ping(route, &entry.slot).await;
-                        this.pressure.done(ticket, verdict != Some(Verdict::Unreachable), this.clock.now());
+                        let verdict = this.pinger.ping(&routes, app, &entry.slot).await;
+                        let answered = verdict.map(|verdict| verdict != Verdict::Unreachable);
+                        this.pressure.done(ticket, answered, this.clock.now());
                         this.place(entry);
                         this.put_back.notify_one();
                     });

@@ -72,11 +72,12 @@ impl Pressure {
         Ok(Ticket(app))
     }
 
-    /// The heartbeat has its answer, or has none.
-    pub fn done(&self, ticket: Ticket, answered: bool, now: Timestamp) {
+    /// The heartbeat has its answer, or has none; `None`: it was not sent, and says nothing about the app.
+    pub fn done(&self, ticket: Ticket, answered: Option<bool>, now: Timestamp) {
         let Some(state) = self.0.get(ticket.0.index()) else { return };
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.in_flight = state.in_flight.saturating_sub(1);
+        let Some(answered) = answered else { return };
         if answered {
             state.failures = 0;
             state.backs_off_until = Timestamp::ZERO;
@@ -115,7 +116,7 @@ mod tests {
         let first = pressure.admit(AppIx(0), &rules, now).unwrap();
         let _second = pressure.admit(AppIx(0), &rules, now).unwrap();
         assert_eq!(pressure.admit(AppIx(0), &rules, now).unwrap_err(), CROWDED);
-        pressure.done(first, true, now);
+        pressure.done(first, Some(true), now);
         assert!(pressure.admit(AppIx(0), &rules, now).is_ok());
     }
 
@@ -124,7 +125,7 @@ mod tests {
         let (pressure, rules, now) = (Pressure::new(1), rules(100, Some(3)), Timestamp::from_secs(100));
         for _ in 0..3 {
             let ticket = pressure.admit(AppIx(0), &rules, now).unwrap();
-            pressure.done(ticket, true, now);
+            pressure.done(ticket, Some(true), now);
         }
         let wait = pressure.admit(AppIx(0), &rules, now).unwrap_err();
         assert!(pressure.admit(AppIx(0), &rules, now.plus(wait)).is_ok());
@@ -147,7 +148,7 @@ mod tests {
             if pauses.len() > 1 {
                 assert!(pressure.admit(AppIx(0), &rules, now).is_err(), "one at a time");
             }
-            pressure.done(ticket, false, now);
+            pressure.done(ticket, Some(false), now);
         }
         assert!(pauses.windows(2).all(|pair| pair[1] + Duration::from_secs(1) >= pair[0]));
         assert!(pauses.last().unwrap() >= &Duration::from_secs(30));
@@ -157,7 +158,7 @@ mod tests {
                 Err(wait) => now = now.plus(wait),
             }
         };
-        pressure.done(ticket, true, now);
+        pressure.done(ticket, Some(true), now);
         let _one = pressure.admit(AppIx(0), &rules, now).unwrap();
         assert!(pressure.admit(AppIx(0), &rules, now).is_ok(), "back at full pace");
     }

@@ -12,14 +12,14 @@ use crate::balance::Balancer;
 use crate::bridge::answer::{self, Judged};
 use crate::bridge::app_session::{AppSession, Learned, Sent};
 use crate::bridge::beat::{self, CanarySeen, Evidence, Verdict};
-use crate::bridge::rules::BeatRules;
+use crate::bridge::rules::{AppIx, BeatRules};
 use crate::bridge::session::Session;
 use crate::bridge::to_client::{self, ToClient};
 use crate::clock::Clock;
 use crate::net::client::{Answer, Client};
 use crate::own::{self, Ask, Person, Prepared};
 use crate::registry::{Registry, Slot};
-use crate::route::Route;
+use crate::route::{Route, RouteMap};
 use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
 use crate::wire::target::split_authority;
@@ -60,14 +60,15 @@ impl Sending {
 impl Pinger {
     /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
     /// where there is nothing to keep alive, or one is on its way already.
-    pub async fn ping(&self, route: &Route, slot: &Slot) -> Option<Verdict> {
+    pub async fn ping(&self, routes: &RouteMap, app: AppIx, slot: &Slot) -> Option<Verdict> {
+        let route = routes.route(app)?;
         let rules = route.rules.beat.as_ref()?;
         let sending = slot.with(|session| self.prepare(route, rules, session))?;
         let mut landing = Landing { slot, route, landed: false };
         let began = self.clock.now();
         let answer = tokio::time::timeout(rules.timeout, self.exchange(rules, &sending)).await;
         let verdict = match answer.ok().flatten() {
-            Some(heard) => self.judge(route, rules, slot, &sending, &heard),
+            Some(heard) => self.judge(routes, route, slot, (&sending, &heard)),
             None => self.unreachable(route, slot, &sending),
         };
         landing.landed = true;
@@ -110,15 +111,16 @@ impl Pinger {
     /// Judges an answer, applies its cookies under the fence, and records the verdict.
     fn judge(
         &self,
+        routes: &RouteMap,
         route: &Route,
-        rules: &BeatRules,
         slot: &Slot,
-        sending: &Sending,
-        heard: &Heard,
+        (sending, heard): (&Sending, &Heard),
     ) -> Verdict {
+        let Some(rules) = &route.rules.beat else { return Verdict::Unreachable };
         let Heard { parts, text } = heard;
         let mut headers = parts.headers.clone();
-        let fields = to_client::take_set_cookies(&mut headers);
+        let mut fields = to_client::take_set_cookies(&mut headers);
+        to_client::drop_own(&route.rules, &mut fields, routes.own_cookies());
         let status = parts.status.as_u16();
         let allowed = reading::alive_status(&rules.alive, status);
         let location = parts.headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -140,13 +142,13 @@ impl Pinger {
             let learned = session.app_mut(route.rules.app).map_or_else(Learned::default, |app| {
                 app.learn_from_beat(sending.sent, &from_app.edits, self.clock.now())
             });
-            for field in from_app.relayed {
-                session.passed.wait(route.rules.app, field);
-            }
             if learned.stale {
                 // The session has changed meanwhile: this answer is about a token that is no longer held.
                 answer::overtaken(session, &route.rules);
                 return Verdict::Alive;
+            }
+            for field in from_app.relayed {
+                session.passed.wait(route.rules.app, field);
             }
             let evidence = Evidence {
                 status: Some(status),

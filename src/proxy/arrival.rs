@@ -10,6 +10,7 @@ use http::{HeaderMap, Response};
 use super::Proxy;
 use super::error::Error;
 use super::inbound::Inbound;
+use super::join;
 use super::note::{Note, TokenCame};
 use super::visit::{Known, Visit};
 use crate::bridge::adoption;
@@ -63,7 +64,9 @@ impl Proxy {
             }
             let owner = map.route(token.app);
             if let Some(owner) = owner.filter(|owner| is_elsewhere(owner, inbound)) {
-                if inbound.navigation && inbound.method == http::Method::GET {
+                let short =
+                    inbound.uri.path_and_query().is_some_and(|target| target.as_str().len() <= join::LONGEST);
+                if short && inbound.navigation && inbound.method == http::Method::GET {
                     self.shard.url_tokens(app, UrlTokenResult::Joined, 1);
                     return Ok(Some(self.join_start(map, arrived, owner)));
                 }

@@ -29,12 +29,15 @@ use crate::wire::hop;
 use crate::wire::target::split_authority;
 
 /// An answer that has been read.
+#[derive(Default)]
 pub(super) struct Returned {
     pub(super) effect: Effect,
     /// Set-Cookie fields for the browser.
     pub(super) fields: Vec<HeaderValue>,
     /// After a sign-out: what its own answer set anew.
     pub(super) fresh: Option<AppSession>,
+    /// True where `fields` hold any that are not this answer's own: no shared cache may keep it then.
+    pub(super) ours: bool,
 }
 
 impl Exchange<'_> {
@@ -72,7 +75,7 @@ impl Exchange<'_> {
         let said = Heard { taken: &taken, riding: riding.as_ref(), context: &context, status };
         let slot = visit.slot.clone().filter(|_| !self.standing.skip_session);
         let mut returned = match slot {
-            Some(slot) => self.learn(&slot, departed, &said, now),
+            Some(slot) => self.learn(proxy, &slot, departed, &said),
             None => self.learn_first(proxy, visit, departed, &said)?,
         };
         self.follow(proxy, visit, departed, &mut returned)?;
@@ -80,29 +83,35 @@ impl Exchange<'_> {
     }
 
     /// The answer of a request that has a session.
-    fn learn(
-        &self,
-        slot: &Slot,
-        departed: &Departed,
-        heard: &Heard<'_>,
-        now: crate::time::Timestamp,
-    ) -> Returned {
+    fn learn(&self, proxy: &Proxy, slot: &Slot, departed: &Departed, heard: &Heard<'_>) -> Returned {
+        let now = heard.context.now;
         slot.with(|session| {
+            let begun = session.app(self.app()).map(|app| app.created);
+            if departed.begun.is_some() && departed.begun != begun {
+                // The app session that it was sent for was signed out meanwhile: nothing brings that back.
+                return Returned::default();
+            }
             let vault = session.app(self.app()).map(|app| app.vault().clone());
             let from_app = heard.read(vault.as_ref(), departed);
             let effect =
                 answer::apply(session, &self.route.rules, &self.said(&from_app, departed, heard.status, now));
             if session.has_ended() {
                 // A sign-out has overtaken this answer: what it sets is lost, in the browser too.
-                return Returned { effect, fields: Vec::new(), fresh: None };
+                return Returned { effect, ..Returned::default() };
+            }
+            if let Some(app) = session.app_mut(self.app()) {
+                app.public.get_or_insert_with(|| proxy.interned.borrow_mut().public(self.inbound));
+                app.upstream.get_or_insert(departed.chosen.place);
             }
             let fresh = effect.signed_out.and_then(|_| self.fresh(&from_app, vault.as_ref(), departed, now));
             let mut fields: Vec<HeaderValue> = from_app.relayed.into_iter().collect();
             for (cookie, deleted) in from_app.http_only {
                 session.passed.http_only(cookie, deleted);
             }
-            fields.extend(session.passed.take_waiting(self.app()));
-            Returned { effect, fields, fresh }
+            let waiting = session.passed.take_waiting(self.app());
+            let ours = !waiting.is_empty();
+            fields.extend(waiting);
+            Returned { effect, fields, fresh, ours }
         })
     }
 
@@ -118,17 +127,13 @@ impl Exchange<'_> {
         let brings = from_app.edits.iter().any(|edit| edit.value.is_some()) && heard.status < 500;
         if !brings || visit.kept_away || self.standing.skip_session || visit.slot.is_some() {
             let fields = from_app.relayed.into_iter().collect();
-            return Ok(Returned { effect: Effect::default(), fields, fresh: None });
+            return Ok(Returned { fields, ..Returned::default() });
         }
         let slot = proxy.found(self.inbound, visit, &self.known)?;
-        let returned = self.learn(&slot, departed, heard, proxy.now());
+        let returned = self.learn(proxy, &slot, departed, heard);
         slot.with(|session| {
             session.passed.browser_sent(self.app(), &departed.seen.passed);
             session.touch(self.app(), self.standing.activity, self.inbound.now);
-            if let Some(app) = session.app_mut(self.app()) {
-                app.public = Some(proxy.interned.borrow_mut().public(self.inbound));
-                app.upstream = Some(departed.chosen.place);
-            }
         });
         Ok(returned)
     }
@@ -181,7 +186,9 @@ impl Exchange<'_> {
     ) -> Result<(), Error> {
         let effect = &returned.effect;
         let Some(slot) = visit.slot.clone() else {
-            returned.fields.extend(self.janitor(proxy, departed, false));
+            let janitor = self.janitor(proxy, departed, false);
+            returned.ours |= !janitor.is_empty();
+            returned.fields.extend(janitor);
             return Ok(());
         };
         if effect.learned.first || effect.learned.changed || effect.learned.other_changed {
@@ -234,9 +241,12 @@ impl Exchange<'_> {
     }
 
     /// Puts the Set-Cookie fields into the answer: the app's, the janitor's, the proxy's own.
-    pub(super) fn finish(&self, visit: &Visit, headers: &mut HeaderMap, fields: Vec<HeaderValue>) {
-        for field in fields {
+    pub(super) fn finish(&self, visit: &Visit, headers: &mut HeaderMap, returned: Returned) {
+        for field in returned.fields {
             headers.append(SET_COOKIE, field);
+        }
+        if returned.ours {
+            keep_private(headers);
         }
         give(self.map, self.inbound, visit, headers);
     }
@@ -253,6 +263,11 @@ pub(super) fn give(map: &RouteMap, inbound: &Inbound, visit: &Visit, headers: &m
     };
     let Some(field) = field else { return };
     headers.append(SET_COOKIE, field);
+    keep_private(headers);
+}
+
+/// Such an answer is nobody else's: no shared cache may keep it.
+fn keep_private(headers: &mut HeaderMap) {
     let private = headers.get(CACHE_CONTROL).is_some_and(|value| {
         let value = value.as_bytes().to_ascii_lowercase();
         [&b"private"[..], b"no-store"]
@@ -314,14 +329,20 @@ impl Proxy {
         if !map.takes_over(app) {
             return;
         }
-        let values: Vec<Box<[u8]>> = slot.with(|session| {
+        let count = map
+            .route(app)
+            .and_then(|route| route.rules.session.as_ref())
+            .map_or(0, |rules| rules.tokens.len());
+        let tokens: Vec<Vec<Box<[u8]>>> = slot.with(|session| {
             let Some(app) = session.app(app) else { return Vec::new() };
-            let Some(deciding) = app.deciding() else { return Vec::new() };
-            let of = |part: u8| app.vault().part(deciding, part).map(|cookie| Box::from(cookie.value));
-            (0..u8::MAX).map_while(of).collect()
+            let of = |token: u8| {
+                let part = |part: u8| app.vault().part(token, part).map(|cookie| Box::from(cookie.value));
+                (0..u8::MAX).map_while(part).collect()
+            };
+            (0..u8::try_from(count).unwrap_or(u8::MAX)).map(of).collect()
         });
-        if !values.is_empty() {
-            self.shared.registry.own_token(app, values.iter().map(|value| &**value), slot);
+        for parts in tokens.iter().filter(|parts| !parts.is_empty()) {
+            self.shared.registry.own_token(app, parts.iter().map(|part| &**part), slot);
         }
     }
 }

@@ -58,6 +58,9 @@ pub enum Error {
     /// The app has no server.
     #[error("the app has no server")]
     NoUpstream,
+    /// The app's error page broke off while it was looked at.
+    #[error("the app broke its answer off")]
+    BrokenAnswer,
     /// The app did not answer.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -79,6 +82,7 @@ impl Error {
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::TableFull | Self::Overloaded | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
             Self::CrossSite => StatusCode::FORBIDDEN,
+            Self::BrokenAnswer => StatusCode::BAD_GATEWAY,
             Self::Send(error) => send_status(error),
         }
     }
@@ -99,6 +103,7 @@ impl Error {
             Self::BodyTooLarge => Reason::BodyTooLarge,
             Self::RateLimited | Self::TableFull | Self::Overloaded => Reason::RateLimited,
             Self::NoUpstream => Reason::NoUpstream,
+            Self::BrokenAnswer => Reason::UpstreamReset,
             Self::Send(error) => send_reason(error),
         }
     }

@@ -29,6 +29,7 @@ use crate::net::client::{Answer, AppRequest, Deadlines};
 use crate::own;
 use crate::registry::Slot;
 use crate::route::{Route, RouteMap};
+use crate::time::Timestamp;
 
 /// A request that is to go to an app.
 pub(super) struct Exchange<'a> {
@@ -49,6 +50,8 @@ pub(super) struct Departed {
     pub(super) head: AppHead,
     pub(super) seen: Seen,
     pub(super) sent: Sent,
+    /// When the app session began that it is sent for.
+    pub(super) begun: Option<Timestamp>,
     pub(super) chosen: Chosen,
     pub(super) in_flight: Option<InFlight>,
     pub(super) adopting: bool,
@@ -167,7 +170,8 @@ impl Exchange<'_> {
         let unsafe_method = !inbound.is_safe();
         let nothing = Sent { generation: 0, revision: 0, started: now, unsafe_method };
         let sent = session.map_or(nothing, |session| session.sent(now, unsafe_method));
-        Ok(Departed { head, seen, sent, chosen, in_flight: None, adopting })
+        let begun = session.map(|session| session.created);
+        Ok(Departed { head, seen, sent, begun, chosen, in_flight: None, adopting })
     }
 
     /// True within the window of `adopt_cookies`, for a browser that has no session with the app here.
@@ -189,9 +193,11 @@ impl Exchange<'_> {
         if !departed.adopting || departed.seen.shown.is_empty() {
             return Ok(departed);
         }
-        let owner =
-            proxy.shared.registry.owner(self.app(), departed.seen.shown.iter().map(|part| &*part.value));
-        if owner.is_some_and(|owner| !slot.is_some_and(|slot| Arc::ptr_eq(slot, &owner))) {
+        let bound = departed.seen.tokens_shown().iter().any(|parts| {
+            let owner = proxy.shared.registry.owner(self.app(), parts.iter().copied());
+            owner.is_some_and(|owner| !slot.is_some_and(|slot| Arc::ptr_eq(slot, &owner)))
+        });
+        if bound {
             proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
             let shown = std::mem::take(&mut departed.seen.shown);
             departed.seen.stray.extend(shown.into_iter().map(|part| part.name));

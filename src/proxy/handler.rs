@@ -23,7 +23,7 @@ use super::reply::{self, Form};
 use super::roundtrip::Answered;
 use super::stream;
 use super::visit::{Known, Visit};
-use crate::bridge::activity;
+use crate::bridge::activity::{self, Standing};
 use crate::bridge::rules::AppIx;
 use crate::bridge::url;
 use crate::net::body::{Body, End, Outcome};
@@ -59,6 +59,7 @@ impl Proxy {
                 reply::error(&error, form, note.app.as_ref().map(|(_, name)| &**name), &note.id)
             }
         };
+        response.headers_mut().extend(std::mem::take(&mut note.fields));
         if let Ok(id) = HeaderValue::from_str(&note.id) {
             response.headers_mut().insert(X_REQUEST_ID, id);
         }
@@ -126,12 +127,16 @@ impl Proxy {
         let upgrade = upgraded.as_ref().and_then(|_| hop::upgrade(&parts.headers));
         let exchange =
             Exchange { map: &map, route, inbound: &inbound, clean: &clean, known, standing, form, upgrade };
-        let first = self.take_turn(&visit, route).await;
+        let first = self.take_turn(&visit, route, standing).await;
         let departed = exchange.depart(self, &visit, parts.headers, note)?;
         let answered = self.exchange(&exchange, &mut visit, departed, body, note).await;
         // The answer may have made one: the log names it from its first line on.
         note.bridge = visit.slot.as_ref().map(|slot| slot.handle).or(note.bridge);
         drop(first);
+        if answered.is_err() {
+            // An id that was given is given all the same: the browser's old one may be over.
+            give(&map, &inbound, &visit, &mut note.fields);
+        }
         Ok(self.release(answered?, &visit, route, upgraded))
     }
 
@@ -182,9 +187,10 @@ impl Proxy {
 
     /// Waits until the first request of this session to the app has its answer, where this is not the first; what is
     /// returned lets the others go on when it is dropped.
-    async fn take_turn(&self, visit: &Visit, route: &Route) -> Option<First> {
-        let slot = visit.slot.as_ref().filter(|_| route.rules.session.is_some())?;
+    async fn take_turn(&self, visit: &Visit, route: &Route, standing: Standing) -> Option<First> {
+        let slot = visit.slot.as_ref().filter(|_| route.rules.session.is_some() && !standing.skip_session)?;
         let app = route.rules.app;
+        let until = tokio::time::Instant::now() + FLIGHT;
         loop {
             let changed = slot.changed();
             tokio::pin!(changed);
@@ -192,7 +198,7 @@ impl Proxy {
             match slot.depart(app, self.now()) {
                 Flight::Go { first } => return first.then(|| First { slot: Arc::clone(slot), app }),
                 Flight::Wait => {
-                    let _ = tokio::time::timeout(FLIGHT, changed).await;
+                    tokio::time::timeout_at(until, changed).await.ok()?;
                 }
             }
         }
@@ -257,6 +263,8 @@ impl Told {
         let app = note.app.as_ref().map(|(at, _)| *at);
         let reason = note.reason.unwrap_or(match end.outcome {
             Outcome::Complete => Reason::Ok,
+            // Nobody reads the body of an answer to HEAD.
+            Outcome::Aborted if self.method == Method::HEAD => Reason::Ok,
             Outcome::Aborted => Reason::ClientGone,
             Outcome::Failed(_) => Reason::UpstreamReset,
         });

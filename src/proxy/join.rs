@@ -27,6 +27,7 @@ use crate::bridge::bridge_cookie;
 use crate::bridge::rules::{BridgeRules, SameSite};
 use crate::bridge::session::End;
 use crate::bridge::timeline::What;
+use crate::bridge::url;
 use crate::net::body::Body;
 use crate::random;
 use crate::registry::Slot;
@@ -41,6 +42,8 @@ use crate::wire::target::split_authority;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Round trips under way at once; the oldest makes room.
 const MOST: usize = 10_000;
+/// Bytes of a target that is worth a round trip: they are kept meanwhile.
+pub(super) const LONGEST: usize = 2048;
 
 /// Round trips under way.
 #[derive(Debug, Default)]
@@ -88,7 +91,7 @@ impl Proxy {
             nonce: digest16(&nonce),
             begun: inbound.now,
             origin: inbound.absolute(""),
-            target: arrived.clean.to_text(),
+            target: without_tokens(arrived),
             elsewhere,
             ticket: None,
         };
@@ -114,9 +117,9 @@ impl Proxy {
         let ticket = random::bytes::<16>();
         let back = self.shared.joins.with(inbound.now, |joins| {
             let join = joins.iter_mut().find(|join| join.id == id && join.elsewhere == inbound.host)?;
-            let usable = inbound.navigation && join.ticket.is_none();
-            join.ticket =
-                visit.slot.as_ref().filter(|_| usable).map(|slot| (digest16(&ticket), Arc::clone(slot)));
+            if inbound.navigation && join.ticket.is_none() {
+                join.ticket = visit.slot.as_ref().map(|slot| (digest16(&ticket), Arc::clone(slot)));
+            }
             Some(join.origin.clone())
         });
         let back = back.ok_or(Error::NoPage)?;
@@ -169,22 +172,32 @@ impl Proxy {
         visit: &mut Visit,
         inbound: &Inbound,
     ) {
+        // A session that has ended there meanwhile is no reason to end the one that is here.
+        let Some(id) = self.shared.registry.second_id(slot, random::bytes()) else { return };
         if let Some(here) = visit.slot.take().filter(|here| !Arc::ptr_eq(here, slot)) {
             let left = self.shared.registry.end(&here, End::Joined, inbound.now);
             let apps = left.map(|farewell| farewell.apps).unwrap_or_default();
             slot.with(|session| {
-                for mut app in apps {
-                    app.beat.armed = false;
+                for app in apps {
                     session.give_app(app);
                 }
             });
         }
         slot.with(|session| session.timeline.note(inbound.now, None, What::Joined));
-        visit.gives = Some(self.shared.registry.second_id(slot, random::bytes()));
+        visit.gives = Some(id);
         visit.slot = Some(Arc::clone(slot));
         visit.stale = false;
         self.arm(slot, map);
     }
+}
+
+/// Where the browser goes in the end: without the tokens that sent it round, even where the app would be shown them, or it
+/// would be sent round again.
+fn without_tokens(arrived: &Arrived<'_>) -> String {
+    let target = arrived.clean.to_text();
+    let rules = &arrived.route.rules;
+    let cut = rules.session.as_ref().and_then(|session| url::clean_referer(session, rules, &target));
+    cut.unwrap_or(target)
 }
 
 fn text(bytes: &[u8; 16]) -> String {

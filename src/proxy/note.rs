@@ -59,6 +59,8 @@ pub(super) struct Note {
     pub reason: Option<Reason>,
     /// Words of what happened to the session.
     pub events: Vec<&'static str>,
+    /// Fields that the answer carries even where the request failed here.
+    pub fields: http::HeaderMap,
     /// The client's address.
     pub client: Option<std::net::IpAddr>,
 }

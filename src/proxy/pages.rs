@@ -42,7 +42,7 @@ impl Proxy {
         match name {
             "status" if get => Ok(self.status(map, visit, Form::wanted(headers))),
             "extend" if post => {
-                only_own_pages(inbound, headers)?;
+                no_foreign_page(inbound, headers)?;
                 Ok(self.extend(map, visit).await)
             }
             "logout" if get => Ok(logout_page(map, inbound)),
@@ -83,7 +83,7 @@ impl Proxy {
                 })
             })
         });
-        told.unwrap_or_else(|| json!({"now": rfc3339(now), "state": "none", "apps": {}}))
+        told.unwrap_or_else(|| json!({"now": rfc3339(now), "state": "none", "expires_at": null, "hard_end": null, "apps": {}}))
     }
 
     /// "I need more time": activity, and a heartbeat to every app at once.
@@ -96,7 +96,7 @@ impl Proxy {
             alive.map(|app| app.app).collect()
         });
         let asked = apps.iter().filter_map(|app| map.route(*app)).map(|route| async move {
-            let verdict = self.pinger.ping(route, slot).await;
+            let verdict = self.pinger.ping(map, route.rules.app, slot).await;
             (route.rules.name.to_string(), verdict)
         });
         let verdicts = futures_util::future::join_all(asked).await;
@@ -135,7 +135,8 @@ impl Proxy {
         let query = format!("?done{}{}", if results.is_empty() { "" } else { "&" }, results.join("&"));
         let mut response =
             reply::see_other(&inbound.absolute(&format!("{}/logout{query}", map.bridge.prefix)));
-        for field in told.into_iter().flat_map(|told| told.deletions) {
+        let here = told.into_iter().filter(|told| told.is_at(&inbound.authority));
+        for field in here.flat_map(|told| told.deletions) {
             response.headers_mut().append(SET_COOKIE, field);
         }
         response
@@ -151,6 +152,14 @@ impl Proxy {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));
         response.map(|_| Body::full(&PIXEL[..]))
     }
+}
+
+/// Refuses what is known to come from a page of another origin. More time is no harm where nobody says who asks.
+fn no_foreign_page(inbound: &Inbound, headers: &HeaderMap) -> Result<(), Error> {
+    if inbound.fetch.site.is_none() && !headers.contains_key(ORIGIN) {
+        return Ok(());
+    }
+    only_own_pages(inbound, headers)
 }
 
 /// Refuses what another site's page asks for: by Fetch Metadata, else by Origin; who sends neither is refused too.

@@ -16,6 +16,7 @@ use super::error::Error;
 use super::exchange::{Departed, Exchange};
 use super::note::Note;
 use super::visit::Visit;
+use crate::bridge::app_session::AppSession;
 use crate::bridge::rules::Scope;
 use crate::bridge::session::{End, Farewell};
 use crate::net::body::Body;
@@ -45,13 +46,20 @@ impl Proxy {
         loop {
             let answer = self.send_timed(exchange, &departed, body.take().unwrap_or_default(), note).await?;
             let Answer { mut parts, body: said, upgraded } = answer;
-            let (said, dead) =
-                if again && may_be_dead(&departed, &parts) { peek(said).await } else { (said, false) };
+            let (said, dead) = if again && may_be_dead(&departed, &parts) {
+                peek(said.stalling_after(self.shared.options.timeouts.body_stall)).await?
+            } else {
+                (said, false)
+            };
             if dead {
                 note.events.push("dead_session_dropped");
                 if let Some(slot) = &visit.slot {
                     slot.with(|session| {
-                        if let Some(app) = session.app_mut(exchange.route.rules.app) {
+                        let app = session.app_mut(exchange.route.rules.app);
+                        let same = |app: &&mut AppSession| {
+                            app.sent(exchange.inbound.now, false).generation == departed.sent.generation
+                        };
+                        if let Some(app) = app.filter(same) {
                             app.drop_token();
                         }
                     });
@@ -65,7 +73,7 @@ impl Proxy {
                         note.events.push("sign_out");
                         self.signed_out(exchange, visit, &mut returned, scope).await?;
                     }
-                    exchange.finish(visit, &mut parts.headers, returned.fields);
+                    exchange.finish(visit, &mut parts.headers, returned);
                     return Ok(Answered {
                         response: Response::from_parts(parts, said),
                         departed,
@@ -117,6 +125,7 @@ impl Proxy {
         if let Some(farewell) = self.shared.registry.end(&slot, End::AppLogout, now) {
             self.count_end(End::AppLogout);
             returned.fields.extend(self.sign_out_before(exchange, farewell).await);
+            returned.ours = true;
         }
         visit.slot = None;
         visit.gives = None;
@@ -133,7 +142,8 @@ impl Proxy {
     async fn sign_out_before(&self, exchange: &Exchange<'_>, farewell: Farewell) -> Vec<HeaderValue> {
         let app = exchange.route.rules.app;
         let told = self.sign_out.in_time(exchange.map, farewell, Some(app)).await;
-        told.into_iter().flat_map(|told| told.deletions).collect()
+        let here = told.into_iter().filter(|told| told.is_at(&exchange.inbound.authority));
+        here.flat_map(|told| told.deletions).collect()
     }
 
     /// Signs out everywhere at the person's own wish; tells how each app took it, as far as they answered in time.
@@ -167,7 +177,7 @@ const DEAD: [&[u8]; 4] = [
 ];
 
 /// Reads the beginning of a body; the body that is returned has it still.
-async fn peek(mut body: Body) -> (Body, bool) {
+async fn peek(mut body: Body) -> Result<(Body, bool), Error> {
     let (mut chunks, mut length) = (Vec::<Bytes>::new(), 0);
     while length < PEEKED {
         match body.frame().await {
@@ -178,12 +188,13 @@ async fn peek(mut body: Body) -> (Body, bool) {
                 }
                 Err(_) => break,
             },
-            Some(Err(_)) | None => break,
+            Some(Err(_)) => return Err(Error::BrokenAnswer),
+            None => break,
         }
     }
     let text = chunks.concat().to_ascii_lowercase();
     let dead = DEAD.iter().any(|word| memchr::memmem::find(&text, word).is_some());
-    (Body::prefixed(chunks, body), dead)
+    Ok((Body::prefixed(chunks, body), dead))
 }
 
 /// True for a redirect that, now that its token is cut, leads to the URL that was just asked for: cookieless ASP.NET sends

@@ -161,7 +161,7 @@ impl Proxy {
     /// Gives the browser another id of its session: after a sign-in, an id that someone else may know is worthless.
     pub(super) fn renew(&self, slot: &Arc<Slot>, visit: &mut Visit, inbound: &Inbound) {
         visit.gives =
-            Some(self.shared.registry.renew(slot, random::bytes(), (visit.visitor, visit.line), inbound.now));
+            self.shared.registry.renew(slot, random::bytes(), (visit.visitor, visit.line), inbound.now);
     }
 
     /// Watches a session for its end.

@@ -192,7 +192,7 @@ impl Registry {
 
     /// Gives the session another id on the host of `line`; `random` are 16 bytes of the system's CSPRNG. Those that it had
     /// there stay good for `visitor` until the new one has come back, [`GRACE`] at the most. Its ids on other hosts, where
-    /// nothing can be set now, are good for `visitor` only from here on.
+    /// nothing can be set now, are good for `visitor` only from here on. `None` for a session that has ended.
     #[must_use]
     pub fn renew(
         &self,
@@ -200,10 +200,13 @@ impl Registry {
         random: [u8; 16],
         (visitor, line): (Visitor, u8),
         now: Timestamp,
-    ) -> BridgeId {
+    ) -> Option<BridgeId> {
         let id = BridgeId::new(random);
         let (mut dropped, key) = (Vec::new(), id.key());
-        slot.with_kept(|kept| {
+        let lives = slot.with_kept(|kept| {
+            if kept.session.has_ended() {
+                return false;
+            }
             kept.ids.retain(|held| {
                 let keep = held.replaced.is_none_or(|(since, _)| now.since(since) < GRACE);
                 if !keep {
@@ -223,29 +226,35 @@ impl Registry {
             }
             kept.ids.push(Held::new(key, line, instead_of));
             kept.session.timeline.note(now, None, crate::bridge::timeline::What::Renewed);
+            // Under the lock: a session that ends takes out all the ids that it knows of.
+            self.table.insert(key, Arc::clone(slot));
+            true
         });
         for key in dropped {
             self.table.remove(&key);
         }
-        self.table.insert(key, Arc::clone(slot));
-        id
+        lives.then_some(id)
     }
 
-    /// Gives the session one more id, for another host of the same browser.
+    /// Gives the session one more id, for another host of the same browser. `None` for a session that has ended.
     #[must_use]
-    pub fn second_id(&self, slot: &Arc<Slot>, random: [u8; 16]) -> BridgeId {
+    pub fn second_id(&self, slot: &Arc<Slot>, random: [u8; 16]) -> Option<BridgeId> {
         let id = BridgeId::new(random);
         let mut dropped = Vec::new();
-        slot.with_kept(|kept| {
+        let lives = slot.with_kept(|kept| {
+            if kept.session.has_ended() {
+                return false;
+            }
             make_room(&mut kept.ids, &mut dropped);
             let line = kept.ids.iter().map(|held| held.line).max().map_or(0, |last| last.saturating_add(1));
             kept.ids.push(Held::new(id.key(), line, None));
+            self.table.insert(id.key(), Arc::clone(slot));
+            true
         });
         for key in dropped {
             self.table.remove(&key);
         }
-        self.table.insert(id.key(), Arc::clone(slot));
-        id
+        lives.then_some(id)
     }
 
     /// Ends a session: nobody finds it again, whoever waits for it is woken, its story is kept. `None` if it had ended.

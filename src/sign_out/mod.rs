@@ -12,16 +12,17 @@ use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
 use crate::balance::Balancer;
-use crate::bridge::app_session::AppSession;
+use crate::bridge::app_session::{AppSession, Public};
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::Farewell;
-use crate::bridge::to_client::{self, ToClient};
+use crate::bridge::to_client::{self, SetCookies, ToClient};
 use crate::clock::Clock;
 use crate::net::client::Client;
 use crate::own::{self, Ask, Person};
 use crate::route::{Route, RouteMap};
 use crate::telemetry::labels::SignOutResult;
 use crate::telemetry::metrics::Shard;
+use crate::wire::set_cookie::{Lifetime, SetCookie};
 
 /// How long an app may take over its sign-out.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -50,8 +51,18 @@ pub struct Told {
     pub confirmed: bool,
     /// False where the config names no sign-out request for it.
     pub asked: bool,
+    /// The public origin under which the person used it.
+    pub public: Option<Arc<Public>>,
     /// Set-Cookie fields for the browser: deletions of cookies that had passed, and what the app deleted itself.
     pub deletions: Vec<HeaderValue>,
+}
+
+impl Told {
+    /// True where its cookies are those of the public host `authority`: deletions reach only the host that they are sent by.
+    #[must_use]
+    pub fn is_at(&self, authority: &str) -> bool {
+        self.public.as_ref().is_none_or(|public| *public.authority == *authority)
+    }
 }
 
 impl SignOut {
@@ -81,6 +92,7 @@ impl SignOut {
                     app: app.app,
                     confirmed: false,
                     asked: true,
+                    public: app.public.clone(),
                     deletions: forget(&farewell, app).collect(),
                 }),
             }
@@ -106,9 +118,15 @@ impl SignOut {
         let seen_here = Some(app.app) == but;
         let mut told = match (&route.rules.sign_out.request, seen_here) {
             (Some((method, target)), false) if app.has_token() || !person.passed.is_empty() => {
-                self.one(route, &person, method, target).await
+                self.one((routes, route), &person, method, target).await
             }
-            _ => Told { app: app.app, confirmed: seen_here, asked: false, deletions: Vec::new() },
+            _ => Told {
+                app: app.app,
+                confirmed: seen_here,
+                asked: false,
+                public: app.public.clone(),
+                deletions: Vec::new(),
+            },
         };
         if !told.confirmed {
             told.deletions.extend(forget(farewell, app));
@@ -117,8 +135,16 @@ impl SignOut {
     }
 
     /// Signs out of one app.
-    async fn one(&self, route: &Route, person: &Person<'_>, method: &Method, target: &str) -> Told {
-        let mut told = Told { app: route.rules.app, confirmed: false, asked: true, deletions: Vec::new() };
+    async fn one(
+        &self,
+        (routes, route): (&RouteMap, &Route),
+        person: &Person<'_>,
+        method: &Method,
+        target: &str,
+    ) -> Told {
+        let public = person.app.public.clone();
+        let mut told =
+            Told { app: route.rules.app, confirmed: false, asked: true, public, deletions: Vec::new() };
         let ask = Ask { method, target, heartbeat: false };
         let Some(prepared) = own::prepare(route, &self.balancer, person, &ask, self.clock.now()) else {
             return told;
@@ -126,7 +152,10 @@ impl SignOut {
         let answer = own::send(&self.client, &prepared, DEADLINE).await;
         if let Ok(answer) = &answer {
             told.confirmed = answer.parts.status.as_u16() < 500;
-            told.deletions = relayed(route, person.app, &prepared, &answer.parts.headers, &self.clock);
+            told.deletions = {
+                let headers = (&answer.parts.headers, routes.own_cookies());
+                relayed(route, person.app, &prepared, headers, &self.clock)
+            };
         }
         let result = match &answer {
             Ok(_) if told.confirmed => SignOutResult::Ok,
@@ -143,10 +172,11 @@ fn relayed(
     route: &Route,
     app: &AppSession,
     prepared: &own::Prepared,
-    headers: &http::HeaderMap,
+    (headers, own): (&http::HeaderMap, &[Box<str>]),
     clock: &Clock,
 ) -> Vec<HeaderValue> {
-    let fields: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    let mut fields: SetCookies = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    to_client::drop_own(&route.rules, &mut fields, own);
     let authority = own::authority_of(&prepared.chosen.upstream);
     let public = app.public.as_deref().map_or("", |public| &public.authority);
     let context = ToClient {
@@ -159,7 +189,12 @@ fn relayed(
         https: app.public.as_ref().is_some_and(|public| public.https),
         now: clock.now(),
     };
-    to_client::read(&context, &fields, &[]).relayed.into_iter().collect()
+    let relayed = to_client::read(&context, &fields, &[]).relayed;
+    let now_s = i64::try_from(clock.now().secs()).unwrap_or(i64::MAX);
+    let deletes = |field: &HeaderValue| {
+        SetCookie::parse(field.as_bytes()).is_some_and(|set| set.lifetime(now_s) == Lifetime::Delete)
+    };
+    relayed.into_iter().filter(deletes).collect()
 }
 
 /// Deletes what the app made `HttpOnly` and did not delete itself: a remembered sign-in would come back by itself. `Secure`

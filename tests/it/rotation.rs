@@ -345,14 +345,14 @@ fn a_sign_in_on_one_host_leaves_the_other_hosts_id_good() {
         let visitor = Visitor { address: [192, 0, 2, 1].into(), agent: 1 };
         let at = |seconds| super::support::START.plus(std::time::Duration::from_secs(seconds));
         let (slot, here) = registry.create([1; 16], at(0)).unwrap();
-        let there = registry.second_id(&slot, [2; 16]);
+        let there = registry.second_id(&slot, [2; 16]).unwrap();
         let opens = |id, now| matches!(registry.open(id, visitor, now), Opened::Session { .. });
         assert!(opens(&here, at(1)) && opens(&there, at(1)));
-        let next = registry.renew(&slot, [3; 16], (visitor, 0), at(2));
+        let next = registry.renew(&slot, [3; 16], (visitor, 0), at(2)).unwrap();
         assert!(opens(&here, at(30)), "until the new one has come back");
         assert!(opens(&next, at(31)) && !opens(&here, at(32)));
         assert!(opens(&there, at(600)), "the other host's");
-        let lost = registry.renew(&slot, [4; 16], (visitor, 0), at(601));
+        let lost = registry.renew(&slot, [4; 16], (visitor, 0), at(601)).unwrap();
         assert!(!opens(&next, at(662)), "a minute is all, where the new one never comes back");
         assert!(opens(&lost, at(663)));
     });

@@ -74,6 +74,10 @@ impl Session {
 pub(super) struct Sessions {
     table: BTreeMap<String, Session>,
     labels: u64,
+    /// Keys that were touched since the last look at the clock.
+    touched: Vec<String>,
+    /// No session but those ends before this.
+    soonest: u64,
     pub(super) counts: Counts,
 }
 
@@ -83,7 +87,11 @@ impl Sessions {
     }
 
     pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Session> {
-        self.table.get_mut(key)
+        let session = self.table.get_mut(key);
+        if session.is_some() {
+            self.touched.push(key.to_owned());
+        }
+        session
     }
 
     pub(super) fn has(&self, key: &str) -> bool {
@@ -110,11 +118,13 @@ impl Sessions {
             binding: None,
             wanted: None,
         };
+        self.touched.push(key.to_owned());
         self.table.insert(key.to_owned(), session);
     }
 
     /// Puts a session that came from the client's cookie in the place of what is known of it.
     pub(super) fn restore(&mut self, key: &str, session: Session) {
+        self.touched.push(key.to_owned());
         if self.table.insert(key.to_owned(), session).is_none() {
             self.counts.starts += 1;
         }
@@ -138,6 +148,7 @@ impl Sessions {
     pub(super) fn rename(&mut self, old: &str, new: &str) {
         if let Some(session) = self.table.remove(old) {
             self.end(new, End::Replaced);
+            self.touched.push(new.to_owned());
             self.table.insert(new.to_owned(), session);
             self.counts.rotations += 1;
         }
@@ -145,7 +156,14 @@ impl Sessions {
 
     /// Ends every session whose time is over at `now`. A session of 10 s is dead 10 s after its last touch.
     pub(super) fn expire(&mut self, now: u64) {
+        for key in std::mem::take(&mut self.touched) {
+            self.soonest = self.soonest.min(self.table.get(&key).map_or(u64::MAX, |session| session.expires));
+        }
+        if self.soonest > now {
+            return;
+        }
         self.end_all(End::Timeout, |session| session.expires <= now);
+        self.soonest = self.table.values().map(|session| session.expires).min().unwrap_or(u64::MAX);
     }
 
     /// How many labels were given; the next session is `s` and one more.
