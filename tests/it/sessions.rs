@@ -411,6 +411,30 @@ fn s1_1_people_are_spread_over_the_nodes_and_each_stays() {
     });
 }
 
+/// A browser that has a bridge session already comes to an app of several nodes: it stays there from the first answer on.
+#[test]
+fn s1_1_a_second_app_is_sticky_from_its_first_answer_on() {
+    run(async {
+        let toml = app("appA", "servlet", "60s", "")
+            + &app("appB", "servlet", "60s", "")
+                .replace("[\"http://appb\"]", "[\"http://node1\", \"http://node2\"]");
+        let node = |name: &str| {
+            let mut options = sim("servlet", name, 60);
+            options.mount = "/AppB/".to_owned();
+            options
+        };
+        let world = World::new(&toml, [sim("servlet", "appA", 60), node("node1"), node("node2")]);
+        let mut browser = world.browser();
+        browser.get("/AppA/index.jsp").await;
+        browser.get("/AppA/index.jsp").await;
+        for _ in 0..6 {
+            assert_eq!(browser.get("/AppB/index.jsp").await.status, 200);
+            pass(50.0).await;
+        }
+        assert_eq!(world.starts("node1") + world.starts("node2"), 1);
+    });
+}
+
 #[test]
 fn s0_22_nine_steps_of_pages_remoting_and_scripts_are_one_session() {
     run(async {
