@@ -16,6 +16,7 @@ use super::api::Desktop;
 use super::scan;
 use super::view::{self, AppView, At, SessionView};
 use crate::time::Timestamp;
+use crate::wire::html::{capitalised, escape};
 
 /// How many sessions are shown; the API has them all.
 const SHOWN: usize = 200;
@@ -153,27 +154,6 @@ fn seconds(span: f64) -> String {
         (0, h, m, _) => format!("{h} h {m} min"),
         (d, h, ..) => format!("{d} d {h} h"),
     }
-}
-
-/// `text` as HTML shows it, also within quotes.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-fn capitalised(word: &str) -> String {
-    let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
 #[cfg(test)]

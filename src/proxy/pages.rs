@@ -21,6 +21,7 @@ use crate::registry::Slot;
 use crate::route::RouteMap;
 use crate::time::Timestamp;
 use crate::wire::fetch::Site;
+use crate::wire::html::escape;
 use crate::wire::query;
 
 /// One transparent pixel, 43 bytes.
@@ -211,7 +212,7 @@ pub(super) fn rfc3339(at: Timestamp) -> String {
 }
 
 fn status_page(status: &Value, now: Timestamp) -> Response<Body> {
-    let text = |value: &Value| value.as_str().map(reply::escape).unwrap_or_default();
+    let text = |value: &Value| value.as_str().map(escape).unwrap_or_default();
     let left = |value: &Value| {
         let at =
             value.as_str().and_then(|at| at.parse::<jiff::Timestamp>().ok()).map(|at| at.as_millisecond());
@@ -222,7 +223,7 @@ fn status_page(status: &Value, now: Timestamp) -> Response<Body> {
         status["apps"].as_object().into_iter().flatten().fold(String::new(), |rows, (name, app)| {
             let row = format!(
                 "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
-                reply::escape(name),
+                escape(name),
                 text(&app["state"]),
                 left(&app["expires_at"])
             );
@@ -247,7 +248,7 @@ fn logout_page(map: &RouteMap, inbound: &Inbound) -> Response<Body> {
         let body = format!(
             "<p>This ends your sessions in all apps here.</p><form method=\"post\" action=\"{}/logout\">\
              <button>Sign out everywhere</button></form>",
-            reply::escape(&map.bridge.prefix)
+            escape(&map.bridge.prefix)
         );
         return reply::page(StatusCode::OK, "Sign out", &body);
     }
@@ -262,7 +263,7 @@ fn logout_page(map: &RouteMap, inbound: &Inbound) -> Response<Body> {
                 "dropped" => "signed out here; the app was not told, it has no sign-out request configured",
                 _ => return None,
             };
-            Some(format!("<tr><td>{}</td><td>{words}</td></tr>", reply::escape(&route.rules.name)))
+            Some(format!("<tr><td>{}</td><td>{words}</td></tr>", escape(&route.rules.name)))
         })
         .collect();
     let table = if rows.is_empty() { String::new() } else { format!("<table>{rows}</table>") };

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::error::Error;
 use crate::net::body::Body;
+use crate::wire::html::{capitalised, escape};
 
 /// Names the reason of an answer that no app gave.
 pub const X_BRIDGE_ERROR: HeaderName = HeaderName::from_static("x-bridge-error");
@@ -157,36 +158,9 @@ pub fn redirect(status: StatusCode, location: &str) -> Response<Body> {
     response
 }
 
-/// `text` as HTML shows it.
-#[must_use]
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_in_a_page_is_inert() {
-        assert_eq!(escape("<script>'\"&"), "&lt;script&gt;&#39;&quot;&amp;");
-    }
 
     #[test]
     fn whoever_names_html_gets_a_page() {

@@ -10,6 +10,7 @@ pub mod fetch;
 pub mod form;
 pub mod forwarded;
 pub mod hop;
+pub mod html;
 pub mod jar;
 pub mod location;
 mod octets;
