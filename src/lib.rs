@@ -13,6 +13,7 @@ pub mod heartbeat;
 pub mod net;
 pub mod own;
 pub mod ping;
+pub mod probe;
 pub mod proxy;
 pub mod random;
 pub mod registry;

@@ -28,6 +28,7 @@ const RANKS: &[(&str, u32)] = &[
     ("proxy", 7),
     ("heartbeat", 7),
     ("admin", 7),
+    ("probe", 7),
     ("config", 8),
     ("app", 9),
     ("demo", 10),

@@ -7,6 +7,7 @@ use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::net::serve::ServeOptions;
 use crate::net::{Connections, LastWord};
@@ -33,6 +34,9 @@ pub struct Core {
     pub(super) serve: ServeOptions,
     pub(super) clock: Clock,
     pub(super) request_prefix: u64,
+    pub(super) findings: Findings,
+    /// True where browsers surely come by `https`.
+    pub(super) https: bool,
     health: Health,
     admin: Admin,
 }
@@ -42,6 +46,8 @@ impl Core {
     #[must_use]
     pub fn new(config: Config, clock: Clock, access: AccessLog) -> Self {
         let routes = Arc::new(config.routes);
+        let findings = Findings::new(config.lines.places());
+        let https = config.server.public_scheme == proxy::options::PublicScheme::Https;
         let registry = Arc::new(Registry::new(config.registry, routes.bridge.clocks, &random::bytes()));
         let balancer = Arc::new(Balancer::new(super::convert::upstreams(&config.origins)));
         let names = routes.routes().iter().map(|route| Arc::clone(&route.rules.name)).collect();
@@ -90,6 +96,8 @@ impl Core {
             access,
             serve,
             clock,
+            findings,
+            https,
             health,
             admin,
         }
@@ -111,6 +119,12 @@ impl Core {
     #[must_use]
     pub const fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// What was found out about the apps.
+    #[must_use]
+    pub const fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     /// The operators' view.

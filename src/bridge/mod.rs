@@ -20,7 +20,7 @@ pub mod rules;
 pub mod session;
 pub mod sign_out;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod timeline;
 pub mod to_app;
 pub mod to_client;

@@ -98,6 +98,15 @@ impl Engine {
     pub const fn wants_a_cookie(self) -> bool {
         matches!(self, Self::ColdFusion | Self::Lucee | Self::BoxLang)
     }
+
+    /// Engines whose answer to an id that they do not know may look like the answer to one that they know: an empty session
+    /// under the old id (seen on Lucee, PHP, ASP.NET and older ColdFusion; ASP.NET Core's session middleware keeps the key of a cookie that it can
+    /// decrypt), or no cookie at all until something is stored (express-session with `saveUninitialized` off). Only a canary
+    /// tells. Of an engine that nobody knows the worst is assumed.
+    #[must_use]
+    pub const fn adopts_unknown_ids(self) -> bool {
+        !matches!(self, Self::Servlet | Self::BoxLang | Self::Django | Self::Rails)
+    }
 }
 
 /// One token: what points to an app session. Its parts are taken, replaced and dropped together.
