@@ -39,7 +39,8 @@ impl Case<'_> {
     pub(super) async fn extends(&self, way: &Way, timeout: Duration) -> Known {
         self.waits(takes(timeout), "its heartbeat page is known to extend sessions");
         let Some(seen) = self.watch(way, timeout).await else {
-            let says = "whether the heartbeat page extends a session cannot be told: the app gave no session to watch";
+            self.lost.set(true);
+            let says = "whether the heartbeat page extends a session cannot be told: the app did not answer";
             self.found(Kind::Extends, (Level::Note, says.to_owned()));
             return Known::Yes;
         };

@@ -4,7 +4,7 @@
 //! in to; the proof at a person's own sign-out has the last word.
 
 use super::Case;
-use super::way::{Life, Way};
+use super::way::{self, Life, Way};
 use crate::findings::{Kind, Level};
 use crate::own::Ask;
 
@@ -13,6 +13,8 @@ impl Case<'_> {
     pub(super) async fn sign_out(&self, way: &Way) {
         let Some((method, target)) = &self.route.rules.sign_out.request else { return };
         let Some(mut visitor) = self.open(way).await else { return };
+        // An empty session under the old id must not show the same canary, which may be a time in whole seconds.
+        self.until(visitor.used.1, way::APART).await;
         // What the answer sets must not be looked at: the question is whether the old token is dead.
         let held = visitor.session().vault().clone();
         let ask = Ask { method, target, heartbeat: false };

@@ -33,6 +33,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// Redirects that are followed when a session is opened.
 const REDIRECTS: usize = 3;
 
+/// Characters of a cookie's name that are told.
+const LONGEST_NAME: usize = 64;
+
 /// There was no answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Silent;
@@ -44,6 +47,8 @@ pub(super) struct Visitor<'a> {
     session: AppSession,
     /// Cookies that a browser would keep, by name.
     passed: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// The page that gave it its session, behind what redirects there were.
+    pub(super) at: String,
     /// Every cookie that it was given.
     pub(super) cookies: Vec<Given>,
     /// The canary that it saw last.
@@ -114,7 +119,7 @@ impl<'a> Visitor<'a> {
             session.public = Some(Arc::new(Public { authority: authority.into(), https: prober.https }));
         }
         let (passed, cookies) = (BTreeMap::new(), Vec::new());
-        Self { prober, route, session, passed, cookies, canary: None, used: (now, now) }
+        Self { prober, route, session, passed, at: String::new(), cookies, canary: None, used: (now, now) }
     }
 
     pub(super) fn has_token(&self) -> bool {
@@ -151,6 +156,7 @@ impl<'a> Visitor<'a> {
         if self.has_token() {
             self.get(&at).await?;
         }
+        self.at = at;
         Ok(first)
     }
 
@@ -291,7 +297,7 @@ fn given(set: &SetCookie<'_>, now: i64, presets: &[super::Preset]) -> Given {
         own.map(|(role, _)| (at, role))
     });
     Given {
-        name: String::from_utf8_lossy(set.name()).into_owned(),
+        name: String::from_utf8_lossy(set.name()).chars().take(LONGEST_NAME).collect(),
         for_session: set.lifetime(now) == Lifetime::Session,
         http_only: set.http_only(),
         length: set.value().len(),

@@ -48,7 +48,7 @@ pub(super) struct Look {
 }
 
 /// Two canaries are compared that began at least so far apart: some pages show whole seconds.
-const APART: Duration = Duration::from_millis(1100);
+pub(super) const APART: Duration = Duration::from_millis(1100);
 /// A lone id is made up only where it is so long that it cannot be anybody's.
 const LONG: usize = 20;
 
@@ -60,6 +60,8 @@ impl<'a> Case<'a> {
         let (mut facts, mut adopts) = (None, None);
         for opener in openers {
             let Some(one) = self.begin(opener).await else { continue };
+            let within_another = self.is_within_another(&one);
+            let opener = &*one.at.clone();
             let seen = match facts {
                 Some(facts) => facts,
                 None => self.canaries(opener, one).await,
@@ -69,7 +71,7 @@ impl<'a> Case<'a> {
             adopts = adopts.or(trial);
             let witness = if seen.tells() {
                 Some(Witness::Canary)
-            } else if trial == Some(false) {
+            } else if trial == Some(false) && !within_another {
                 Some(Witness::Token)
             } else {
                 self.url_tells(opener).await.then_some(Witness::Url)
@@ -80,6 +82,13 @@ impl<'a> Case<'a> {
             }
         }
         (None, canary::judge(self, facts.unwrap_or_default(), adopts, None))
+    }
+
+    /// True where the id is a container's, whose session outlives the app's own by a minute and more (Lucee's J2EE sessions).
+    fn is_within_another(&self, visitor: &Visitor<'_>) -> bool {
+        let deciding = visitor.session().deciding().map(usize::from);
+        let token = deciding.and_then(|token| self.session.tokens.get(token));
+        self.session.engine == Engine::Lucee && token.is_some_and(|token| token.parts.len() == 1)
     }
 
     /// A session that `opener` has begun. `None` where it begins none, or does not answer.
@@ -179,29 +188,40 @@ impl<'a> Case<'a> {
     /// one under the old id.
     pub(super) async fn look(&self, way: &Way, visitor: &mut Visitor<'a>) -> Look {
         let (used, before) = (visitor.used, self.prober.clock.now());
-        let life = match way.witness {
-            Witness::Canary => {
-                let known = visitor.canary.take();
-                visitor.beat().await.map(|heard| match heard {
-                    heard if heard.replaced() => Life::Dead,
-                    heard if heard.status >= 500 => Life::Unknown,
-                    heard if heard.canary == known => Life::Alive,
-                    _ => Life::Dead,
-                })
-            }
-            Witness::Token => visitor.get(&way.opener).await.map(|heard| match heard {
-                heard if heard.replaced() => Life::Dead,
-                heard if heard.status >= 500 => Life::Unknown,
-                _ => Life::Alive,
-            }),
-            Witness::Url => Ok(self.by_url(visitor, &way.opener).await),
-        };
-        let life = life.unwrap_or(Life::Unknown);
+        let known = visitor.canary.take();
+        let mut life = self.ask_witness(way, visitor, &known).await;
+        if life == Life::Unknown {
+            // Some engines answer 500 once to who shows a session that was invalidated.
+            life = self.ask_witness(way, visitor, &known).await;
+        }
         if life == Life::Unknown {
             self.lost.set(true);
         }
         let after = self.prober.clock.now();
         Look { life, idle: idle(used, (before, after)) }
+    }
+
+    async fn ask_witness(&self, way: &Way, visitor: &mut Visitor<'a>, known: &Option<Vec<u8>>) -> Life {
+        match way.witness {
+            Witness::Canary => told(visitor.beat().await, |heard| heard.canary == *known),
+            Witness::Token => told(visitor.get(&way.opener).await, |_| true),
+            Witness::Url => self.by_url(visitor, &way.opener).await,
+        }
+    }
+}
+
+/// What an answer to who shows a token tells, where `same` says what else a living session has.
+fn told(heard: Result<Heard, Silent>, same: impl FnOnce(&Heard) -> bool) -> Life {
+    match heard {
+        Ok(heard) if heard.replaced() => Life::Dead,
+        Ok(heard) if heard.status < 500 => {
+            if same(&heard) {
+                Life::Alive
+            } else {
+                Life::Dead
+            }
+        }
+        _ => Life::Unknown,
     }
 }
 

@@ -52,9 +52,13 @@ fn f5_each_engine_is_found_as_it_is_configured() {
                 assert_eq!(level, Level::Good, "{profile}: {says}");
             }
             let (level, says) = of(&found, Kind::SignOut);
-            println!("{profile}: {says}");
-            let ends = !matches!(profile.as_str(), "lucee-j2ee" | "rails" | "django");
-            assert_eq!(level == Level::Good, ends, "{profile}: {says}");
+            // `structClear`, a cookie that is the session, a form in the place of a link: these do not end it.
+            let expected = match profile.as_str() {
+                "acf-legacy" | "openbd" | "lucee-j2ee" | "rails" => Level::Note,
+                "django" => Level::Warning,
+                _ => Level::Good,
+            };
+            assert_eq!(level, expected, "{profile}: {says}");
             assert_eq!(world.core.registry().counts().bound + world.core.registry().counts().pending, 0);
         });
     }
@@ -63,7 +67,7 @@ fn f5_each_engine_is_found_as_it_is_configured() {
 /// S3-9: any page of the app may be the heartbeat page, if it touches the session.
 #[test]
 fn s3_9_a_page_that_never_touches_the_session_did_not_extend() {
-    for profile in ["lucee", "lucee-j2ee", "servlet", "acf-strict", "acf-j2ee", "express", "aspnet-cookieless"] {
+    for profile in ["lucee", "servlet", "acf-strict", "acf-j2ee", "express", "aspnet-cookieless"] {
         run(async {
             let page = extension(profile);
             let more = format!("heartbeat.path = \"/AppA/notouch{page}\"\nheartbeat.canary = \"none\"");
@@ -215,13 +219,14 @@ fn f5_a_sign_out_that_is_refused_is_a_warning_and_one_that_spares_the_anonymous_
             let mut made = 0_u8;
             let script = Script::new(move |parts: &Parts| {
                 let line = parts.headers.get("cookie").map(|line| line.to_str().unwrap().to_owned());
-                let known = line.is_some_and(|line| ('A'..='Z').any(|id| line.contains(&servlet_cookie(id)[..43])));
+                let given = (0..made).map(|at| servlet_cookie(char::from(b'G' + at)));
+                let known = line.is_some_and(|line| given.clone().any(|own| line.contains(&own[..43])));
                 let say = if parts.uri.path() == "/app/bye" { Say::status(status) } else { Say::body("ok") };
                 if known {
                     return say;
                 }
                 made += 1;
-                say.with("set-cookie", servlet_cookie(char::from(b'A' + made % 26)))
+                say.with("set-cookie", servlet_cookie(char::from(b'G' + made - 1)))
             });
             let more = "sign_out.request = \"GET /app/bye\"";
             let world = World::scripted(&script_config(more, ""), [("app", script)], []);
