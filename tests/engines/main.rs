@@ -15,3 +15,5 @@ mod walks;
 
 // PHP's file sessions: php-fpm behind nginx.
 mod php;
+// Django with sessions in a database, real sign-in and CSRF tokens.
+mod django;
