@@ -17,3 +17,5 @@ mod walks;
 mod php;
 // Django with sessions in a database, real sign-in and CSRF tokens.
 mod django;
+// Express with express-session.
+mod express;
