@@ -15,3 +15,7 @@ mod walks;
 
 // PHP's file sessions: php-fpm behind nginx.
 mod php;
+// Django with sessions in a database, real sign-in and CSRF tokens.
+mod django;
+// Express with express-session.
+mod express;
