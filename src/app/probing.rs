@@ -28,7 +28,10 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
 /// What probing the apps of `core` takes, with at most `turns` requests under way.
 pub(super) fn prober(core: &Core, dialer: Dialer, turns: usize) -> Prober {
     Prober {
-        client: Client::new(dialer, ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() }),
+        client: Client::new(
+            dialer,
+            ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() },
+        ),
         balancer: Arc::clone(&core.balancer),
         routes: Arc::clone(&core.routes),
         clock: core.clock,

@@ -43,9 +43,8 @@ impl Lines {
     #[must_use]
     pub fn places(&self) -> Places {
         let apps = (0..).map(AppIx).zip(&self.apps);
-        let of = |(app, own): (AppIx, &Own)| {
-            Kind::ALL.map(|kind| ((app, kind), own.nearest(kind.key()).line()))
-        };
+        let of =
+            |(app, own): (AppIx, &Own)| Kind::ALL.map(|kind| ((app, kind), own.nearest(kind.key()).line()));
         apps.flat_map(of).collect()
     }
 

@@ -93,7 +93,9 @@ fn judge(seen: Seen, timeout: Duration) -> (Level, String, Known) {
                 .to_owned();
             (Level::Warning, says, Known::Yes)
         }
-        (Life::Dead, ..) => (Level::Note, format!("{untold}: sessions died before the timeout"), Known::NotYet),
+        (Life::Dead, ..) => {
+            (Level::Note, format!("{untold}: sessions died before the timeout"), Known::NotYet)
+        }
         (_, _, Life::Alive) => {
             let says = format!(
                 "{untold}: a session that nobody used still lived after {}; its timeout is longer, or the engine \

@@ -124,12 +124,7 @@ struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(
-        prober: &'a Prober,
-        app: AppIx,
-        options: Options,
-        to: &'a UnboundedSender<Said>,
-    ) -> Option<Self> {
+    fn new(prober: &'a Prober, app: AppIx, options: Options, to: &'a UnboundedSender<Said>) -> Option<Self> {
         let route = prober.routes.route(app)?;
         let (session, beat) = (route.rules.session.as_ref()?, route.rules.beat.as_ref()?);
         Some(Self { prober, route, session, beat, options, to, lost: Cell::new(false) })
@@ -201,8 +196,7 @@ impl<'a> Case<'a> {
             self.extends(way, self.session.timeout).await;
             return;
         }
-        let (extends, measured) =
-            join(self.extends(way, self.session.timeout), self.measure(way)).await;
+        let (extends, measured) = join(self.extends(way, self.session.timeout), self.measure(way)).await;
         // What the config says has turned out to be wrong: once more, with what is right.
         if let (extends::Known::NotYet, Some(timeout)) = (extends, measured) {
             self.extends(way, timeout).await;
@@ -210,7 +204,8 @@ impl<'a> Case<'a> {
     }
 
     fn unreachable(&self) -> Ending {
-        let says = "the app does not answer its heartbeat page: see `upstreams`, and whether it runs".to_owned();
+        let says =
+            "the app does not answer its heartbeat page: see `upstreams`, and whether it runs".to_owned();
         self.found(Kind::HeartbeatPage, (Level::Warning, says));
         Ending::Unreachable
     }

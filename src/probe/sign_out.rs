@@ -46,9 +46,10 @@ fn judge(status: u16, life: Life) -> (Level, String) {
                 .to_owned();
             (Level::Note, says)
         }
-        Life::Unknown => {
-            (Level::Note, "whether the sign-out ends a session cannot be told: the app did not answer".to_owned())
-        }
+        Life::Unknown => (
+            Level::Note,
+            "whether the sign-out ends a session cannot be told: the app did not answer".to_owned(),
+        ),
     }
 }
 

@@ -101,8 +101,9 @@ fn judge(bracket: &Bracket, configured: Duration) -> (Level, String) {
     if configured > dead + slack {
         (Level::Warning, format!("{says}; the config says {said}: set `session.timeout = \"{set}\"`"))
     } else if configured + slack < alive {
-        let says =
-            format!("{says}; the config says {said}, so heartbeats come more often than they need to: `session.timeout` could be \"{set}\"");
+        let says = format!(
+            "{says}; the config says {said}, so heartbeats come more often than they need to: `session.timeout` could be \"{set}\""
+        );
         (Level::Note, says)
     } else if bracket.is_known() {
         (Level::Good, format!("{says}, as the config says"))

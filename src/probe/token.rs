@@ -17,15 +17,16 @@ pub struct Preset {
 }
 
 impl Preset {
-    /// The part of a token that the cookie `name` is here, and its shape.
-    pub(super) fn part(&self, name: &[u8]) -> Option<(Role, &Shape)> {
+    /// The part of a token that the cookie `name` is here.
+    pub(super) fn part(&self, name: &[u8]) -> Option<Part<'_>> {
         let parts = self.tokens.iter().zip(0u8..).flat_map(|(token, at)| {
-            token.parts.iter().zip(0u8..).map(move |(part, index)| ((at, index), part))
+            token.parts.iter().zip(0u8..).map(move |(rule, part)| (Role::Token { token: at, part }, rule))
         });
-        let mut found = parts.filter(|(_, part)| {
-            part.cookie.as_ref().is_some_and(|own| own.as_bytes().eq_ignore_ascii_case(name))
+        let mut named = parts.filter_map(|(role, rule)| {
+            let own = rule.cookie.as_ref().filter(|own| own.as_bytes().eq_ignore_ascii_case(name))?;
+            Some(Part { role, shape: &rule.shape, exact: own.as_bytes() == name })
         });
-        found.next().map(|((token, part), rule)| (Role::Token { token, part }, &rule.shape))
+        named.next()
     }
 
     /// True where `cookies` hold all parts of its deciding token, each well shaped.
@@ -36,6 +37,14 @@ impl Preset {
             cookies.iter().any(|given| given.fits.contains(&(at, role)))
         })
     }
+}
+
+/// A part of a token, found by the name of its cookie.
+pub(super) struct Part<'a> {
+    pub(super) role: Role,
+    pub(super) shape: &'a Shape,
+    /// The name is spelt just as the engine spells it.
+    pub(super) exact: bool,
 }
 
 /// What is to be said of the token of `visitor`, who has opened a session of an app with these `rules`.
@@ -80,7 +89,8 @@ fn verdict(
         .map(|(_, preset)| preset.name)
         .collect();
     let all: Vec<&str> = cookies.iter().map(|given| given.name.as_str()).collect();
-    let set = if all.is_empty() { "it sets no cookies".to_owned() } else { format!("it sets {}", all.join(", ")) };
+    let set =
+        if all.is_empty() { "it sets no cookies".to_owned() } else { format!("it sets {}", all.join(", ")) };
     if !state.holds {
         return missing((own, &set), &others, &unknown(rules, cookies));
     }
@@ -130,8 +140,9 @@ fn missing((own, set): (&str, &str), others: &[&str], strangers: &[&str]) -> (Le
         );
         return (Level::Warning, says);
     }
-    let says =
-        format!("{set}: an anonymous visitor gets no token of engine {own}; if people get one at their sign-in, all is well");
+    let says = format!(
+        "{set}: an anonymous visitor gets no token of engine {own}; if people get one at their sign-in, all is well"
+    );
     (Level::Note, says)
 }
 
@@ -141,8 +152,8 @@ fn unknown<'c>(rules: &SessionRules, cookies: &'c [Given]) -> Vec<&'c str> {
         let name = given.name.to_ascii_lowercase();
         let says = ["sess", "sid", "token", "auth"].iter().any(|word| name.contains(word));
         let csrf = name.contains("csrf") || name.contains("xsrf");
-        let managed = rules.cookie(given.name.as_bytes()).is_some()
-            || rules.exception(given.name.as_bytes()).is_some();
+        let managed =
+            rules.cookie(given.name.as_bytes()).is_some() || rules.exception(given.name.as_bytes()).is_some();
         // Whatever stands in the vault goes along anyway; what is shorter than 16 bytes is no id.
         !managed && !csrf && given.length >= 16 && given.for_session && (given.http_only || says)
     };

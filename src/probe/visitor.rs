@@ -13,7 +13,6 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use super::Prober;
 use crate::bridge::app_session::{AppSession, Learned, Public};
-use crate::bridge::rules::Shape;
 use crate::bridge::to_client::{self, SetCookies, ToClient};
 use crate::bridge::traits::ClientTraits;
 use crate::bridge::vault::Role;
@@ -72,13 +71,16 @@ pub(super) struct Given {
     pub(super) fits: Vec<(usize, Role)>,
 }
 
+/// Parts of tokens and their values.
+type Tokens = Vec<(Role, Vec<u8>)>;
+
 /// What is known of an answer.
 pub(super) struct Heard {
     pub(super) status: u16,
     /// What its cookies did to the session.
     pub(super) learned: Learned,
     /// The values of token parts that it set.
-    pub(super) tokens: Vec<(Role, Vec<u8>)>,
+    pub(super) tokens: Tokens,
     /// It has the text that `alive.contains` asks for; `None`: there is no body to look at.
     pub(super) contains: Option<bool>,
     pub(super) canary: Option<Vec<u8>>,
@@ -113,7 +115,8 @@ impl<'a> Visitor<'a> {
     pub(super) fn new(prober: &'a Prober, route: &'a Route) -> Self {
         let now = prober.clock.now();
         let mut session = AppSession::new(route.rules.app, now);
-        let upstream = || prober.balancer.choose(route, None).map(|chosen| own::authority_of(&chosen.upstream));
+        let upstream =
+            || prober.balancer.choose(route, None).map(|chosen| own::authority_of(&chosen.upstream));
         let host = route.hosts.first().map(ToString::to_string);
         if let Some(authority) = host.or_else(upstream).filter(|_| prober.https || !route.hosts.is_empty()) {
             session.public = Some(Arc::new(Public { authority: authority.into(), https: prober.https }));
@@ -181,7 +184,8 @@ impl<'a> Visitor<'a> {
         let Answer { parts, body, .. } = sending.await.map_err(|_| Silent)?;
         let encoding = parts.headers.get(CONTENT_ENCODING);
         let reading = reading::read(body, encoding, reading::LIMIT);
-        let text = tokio::time::timeout(patience, reading).await.map_or_else(|_| Vec::new(), |read| read.text);
+        let text =
+            tokio::time::timeout(patience, reading).await.map_or_else(|_| Vec::new(), |read| read.text);
         let after = self.prober.clock.now();
         self.session.upstream = Some(prepared.chosen.place);
         self.used = (before, after);
@@ -239,8 +243,7 @@ impl<'a> Visitor<'a> {
         }
         let learned = self.session.learn(sent, &from_app.edits, self.used.1);
         let tokens = from_app.edits.iter().filter(|edit| matches!(edit.role, Role::Token { .. }));
-        let tokens =
-            tokens.filter_map(|edit| edit.value.map(|value| (edit.role, value.to_vec()))).collect();
+        let tokens = tokens.filter_map(|edit| edit.value.map(|value| (edit.role, value.to_vec()))).collect();
         let relayed = from_app.relayed;
         self.keep(&fields, &relayed);
         let redirect = (300..400).contains(&status).then_some(raw).flatten().map(|_| {
@@ -254,7 +257,7 @@ impl<'a> Visitor<'a> {
         &mut self,
         (status, headers): (u16, &HeaderMap),
         text: &[u8],
-        (learned, tokens, redirect): (Learned, Vec<(Role, Vec<u8>)>, Option<Redirect>),
+        (learned, tokens, redirect): (Learned, Tokens, Option<Redirect>),
     ) -> Heard {
         let beat = self.route.rules.beat.as_ref();
         let rule = beat.and_then(|beat| beat.canary.as_ref());
@@ -291,10 +294,11 @@ impl<'a> Visitor<'a> {
 }
 
 fn given(set: &SetCookie<'_>, now: i64, presets: &[super::Preset]) -> Given {
-    let fits = |shape: &Shape| shape.fits(set.value());
-    let fits = presets.iter().enumerate().flat_map(|(at, preset)| {
-        let own = preset.part(set.name()).filter(|(_, shape)| fits(shape));
-        own.map(|(role, _)| (at, role))
+    // `JSESSIONID` is a servlet container's, `jsessionID` BoxLang's: letter case counts where an engine spells it just so.
+    let exact = presets.iter().any(|preset| preset.part(set.name()).is_some_and(|own| own.exact));
+    let fits = presets.iter().enumerate().filter_map(|(at, preset)| {
+        let own = preset.part(set.name())?;
+        (own.shape.fits(set.value()) && (own.exact || !exact)).then_some((at, own.role))
     });
     Given {
         name: String::from_utf8_lossy(set.name()).chars().take(LONGEST_NAME).collect(),

@@ -109,11 +109,7 @@ impl<'a> Case<'a> {
         let again = seen(one.beat().await);
         let Some(mut two) = self.begin(opener).await else { return Facts::default() };
         let other = seen(two.beat().await);
-        Facts {
-            present: first.is_some(),
-            steady: first == again,
-            differs: first != other && other.is_some(),
-        }
+        Facts { present: first.is_some(), steady: first == again, differs: first != other && other.is_some() }
     }
 
     /// Whether the app takes an id that it never gave: `None` where that was not tried, or cannot be told.
@@ -125,7 +121,8 @@ impl<'a> Case<'a> {
         }
         let held: Vec<_> = like.session().vault().iter().collect();
         let deciding = like.session().deciding()?;
-        let is_own = |cookie: &&Cookie<'_>| matches!(cookie.role, Role::Token { token, .. } if token == deciding);
+        let is_own =
+            |cookie: &&Cookie<'_>| matches!(cookie.role, Role::Token { token, .. } if token == deciding);
         let last = held.iter().filter(is_own).filter_map(|cookie| part(cookie.role)).max()?;
         let rolling = self.session.tokens.get(usize::from(deciding)).is_none_or(|rule| rule.rolling);
         let forged: Vec<(Cookie<'_>, Vec<u8>)> = held

@@ -19,3 +19,5 @@ mod php;
 mod django;
 // Express with express-session.
 mod express;
+// What the probes find out about all of them.
+mod probes;

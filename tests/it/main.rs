@@ -36,10 +36,10 @@ mod streams;
 /// Cookies: the vault and the other modes, what browsers bring, what apps must not reach.
 mod cookies;
 
-/// Tokens that change while requests are on their way; jars that others have filled.
-mod rotation;
 /// Sessions of the proxy's own, by which it finds out whether an app is as the config says.
 mod probes;
+/// Tokens that change while requests are on their way; jars that others have filled.
+mod rotation;
 /// Sessions as people have them: one per app and person, for as long as the person is there.
 mod sessions;
 /// Apps that have one app session.

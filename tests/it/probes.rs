@@ -76,8 +76,13 @@ fn s3_9_a_page_that_never_touches_the_session_did_not_extend() {
             let (level, says) = of(&found, Kind::Extends);
             assert!(says.contains("did not extend"), "{profile}: {says}");
             assert_eq!(level, Level::Warning, "{profile}");
-            let world = one(profile, &format!("heartbeat.path = \"/AppA/index{page}\"\nheartbeat.canary = \"none\""));
-            let (level, says) = { let found = probe(&world, Depth::Full).await; let (l, s) = of(&found, Kind::Extends); (l, s.to_owned()) };
+            let world =
+                one(profile, &format!("heartbeat.path = \"/AppA/index{page}\"\nheartbeat.canary = \"none\""));
+            let (level, says) = {
+                let found = probe(&world, Depth::Full).await;
+                let (l, s) = of(&found, Kind::Extends);
+                (l, s.to_owned())
+            };
             assert_eq!(level, Level::Good, "{profile}: {says}");
         });
     }
@@ -151,7 +156,8 @@ fn forgetful(from: u64, to: u64) -> Script {
 #[test]
 fn f4_a_range_where_sessions_are_collected_at_random() {
     run(async {
-        let config = script_config("heartbeat.canary = { header = \"x-began\" }", "").replace("servlet", "php");
+        let config =
+            script_config("heartbeat.canary = { header = \"x-began\" }", "").replace("servlet", "php");
         let world = World::scripted(&config, [("app", forgetful(12, 40))], []);
         let found = probe(&world, Depth::Measure).await;
         let (level, says) = of(&found, Kind::Timeout);
@@ -162,9 +168,12 @@ fn f4_a_range_where_sessions_are_collected_at_random() {
 
 #[test]
 fn f5_another_engine_than_configured_is_named() {
-    for (real, configured, word) in
-        [("php-lock", "servlet", "php"), ("servlet", "php", "servlet"), ("lucee", "coldfusion", "lucee"), ("django", "express", "django")]
-    {
+    for (real, configured, word) in [
+        ("php-lock", "servlet", "php"),
+        ("servlet", "php", "servlet"),
+        ("lucee", "coldfusion", "lucee"),
+        ("django", "express", "django"),
+    ] {
         run(async {
             let world = one(real, &format!("session.engine = \"{configured}\""));
             let found = probe(&world, Depth::Quick).await;
@@ -197,7 +206,11 @@ fn f5_a_heartbeat_page_that_asks_for_a_sign_in_is_named() {
 
 #[test]
 fn f5_what_a_canary_is_worth_is_said() {
-    for (header, word) in [("X-Nothing", "is not in the heartbeat page"), ("X-Same", "same in two"), ("X-Each", "changes within")] {
+    for (header, word) in [
+        ("X-Nothing", "is not in the heartbeat page"),
+        ("X-Same", "same in two"),
+        ("X-Each", "changes within"),
+    ] {
         run(async {
             let mut count = 0;
             let script = Script::new(move |parts| {
@@ -249,9 +262,9 @@ fn f4_no_persons_session_is_ever_used() {
         let found = probe(&world, Depth::Measure).await;
         assert_eq!(of(&found, Kind::Extends).0, Level::Good);
         let own = world.seen("AppA").into_iter().filter(|seen| {
-            seen.headers.get("user-agent").is_some_and(|agent| {
-                agent.to_str().unwrap().starts_with("sessionbridge-probe/")
-            })
+            seen.headers
+                .get("user-agent")
+                .is_some_and(|agent| agent.to_str().unwrap().starts_with("sessionbridge-probe/"))
         });
         let own: Vec<_> = own.collect();
         assert!(own.len() > 20, "{}", own.len());
@@ -297,6 +310,9 @@ fn f5_an_interrupted_check_tells_what_it_knows() {
         assert_eq!(of(&live.found, Kind::Token).0, Level::Good);
         assert!(!live.found.iter().any(|found| found.kind == Kind::Extends));
         assert_eq!(lines[0], "this takes 26m 40s at the most; Ctrl-C ends it with what is known by then");
-        assert_eq!(lines[1], "appA: 26m 40s at the most until its heartbeat page is known to extend sessions");
+        assert_eq!(
+            lines[1],
+            "appA: 26m 40s at the most until its heartbeat page is known to extend sessions"
+        );
     });
 }

@@ -14,16 +14,10 @@ fn presets() -> Vec<Preset> {
 fn given(name: &str, value: &str, http_only: bool) -> Given {
     let presets = presets();
     let fits = presets.iter().enumerate().filter_map(|(at, preset)| {
-        let (role, shape) = preset.part(name.as_bytes())?;
-        shape.fits(value.as_bytes()).then_some((at, role))
+        let own = preset.part(name.as_bytes())?;
+        own.shape.fits(value.as_bytes()).then_some((at, own.role))
     });
-    Given {
-        name: name.to_owned(),
-        for_session: true,
-        http_only,
-        length: value.len(),
-        fits: fits.collect(),
-    }
+    Given { name: name.to_owned(), for_session: true, http_only, length: value.len(), fits: fits.collect() }
 }
 
 fn say(engine: Engine, state: (bool, bool), cookies: &[Given]) -> (Level, String) {
@@ -39,10 +33,10 @@ const SERVLET_ID: &str = "0123456789ABCDEF0123456789ABCDEF";
 #[test]
 fn the_engines_own_token_is_good() {
     let (level, says) = say(Engine::Php, (true, true), &[given("PHPSESSID", PHP_ID, false)]);
-    assert_eq!((level, says.as_str()), (
-        Level::Good,
-        "it sets PHPSESSID; its session hangs on PHPSESSID, as engine php does it"
-    ));
+    assert_eq!(
+        (level, says.as_str()),
+        (Level::Good, "it sets PHPSESSID; its session hangs on PHPSESSID, as engine php does it")
+    );
 }
 
 #[test]
@@ -61,7 +55,9 @@ fn a_cookie_that_looks_like_a_session_is_named_and_others_are_not() {
     assert!(level == Level::Warning && says.contains("if SHOP_SID is its session"), "{says}");
     let (level, says) = say(Engine::Php, (true, true), &[given("PHPSESSID", PHP_ID, false), odd]);
     assert!(level == Level::Note && says.contains("SHOP_SID"), "{says}");
-    for harmless in [given("csrftoken", PHP_ID, true), given("lang", "de", true), given("theme", PHP_ID, false)] {
+    for harmless in
+        [given("csrftoken", PHP_ID, true), given("lang", "de", true), given("theme", PHP_ID, false)]
+    {
         let (level, says) = say(Engine::Php, (true, true), &[given("PHPSESSID", PHP_ID, false), harmless]);
         assert_eq!(level, Level::Good, "{says}");
     }
