@@ -50,13 +50,16 @@ impl Bracket {
         self.dead.is_some_and(|dead| self.width() <= Duration::from_secs(1).max(dead / 100))
     }
 
-    /// When to look next, at `many` sessions, each after another span.
+    /// When to look next, at `many` sessions, each after another span. Once a session has died, the first and the last of
+    /// them are outside of the bracket: they show whether it holds, for engines that sweep at fixed times look exact once.
     pub(super) fn plan(&self, many: u32) -> Vec<Duration> {
-        let (from, to) = (self.alive, self.dead.unwrap_or(self.end));
-        let width = to.saturating_sub(from);
-        // Where nobody has died yet, the end itself is worth a look.
-        let steps = if self.dead.is_some() { many + 1 } else { many };
-        (1..=many).map(|at| from + width * at / steps.max(1)).collect()
+        let Some(dead) = self.dead else {
+            let width = self.end.saturating_sub(self.alive);
+            return (1..=many).map(|at| self.alive + width * at / many).collect();
+        };
+        let step = dead.saturating_sub(self.alive) / many.saturating_sub(1).max(1);
+        let inside = (1..many.saturating_sub(1)).map(|at| self.alive + step * at);
+        std::iter::once(self.alive.saturating_sub(step)).chain(inside).chain([dead + step]).collect()
     }
 
     /// A span in it that somebody may have written into a config: whole minutes, tens, fives, seconds; its lower end else.
@@ -92,6 +95,8 @@ mod tests {
         assert_eq!(bracket.ends(), (at(8_000), Some(at(11_010))));
         assert_eq!(bracket.round(), at(10_000));
         assert!(!bracket.is_random() && !bracket.is_known());
+        let plan = bracket.plan(4);
+        assert!(plan[0] < at(8_000) && plan[1] > at(8_000) && plan[2] < at(11_010) && plan[3] > at(11_010));
         bracket.take((at(14_000), at(14_010)), true);
         assert!(bracket.is_random());
         assert_eq!(bracket.round(), at(11_010), "no later than the first that died");

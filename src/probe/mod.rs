@@ -164,7 +164,9 @@ impl<'a> Case<'a> {
         }
         self.found(Kind::Token, token::judge(self.session, &first, &self.prober.presets));
         if !first.has_token() {
-            self.cannot_be_told("it gives an anonymous visitor no session");
+            self.cannot_be_told(
+                "neither its heartbeat page nor its front page gives an anonymous visitor a session",
+            );
             return Ending::Done;
         }
         let (way, canary) = self.way().await;

@@ -11,7 +11,7 @@ use crate::findings::{Kind, Level};
 
 /// Sessions a round.
 const MANY: u32 = 12;
-/// Rounds at the most: each narrows to a thirteenth.
+/// Rounds at the most: the first narrows to a twelfth, each further one to an eleventh.
 const ROUNDS: u32 = 4;
 /// After so many dead ones in a row the later ones are not waited for.
 const ENOUGH: u32 = 4;
@@ -20,7 +20,7 @@ const ENOUGH: u32 = 4;
 pub(super) fn at_most(timeout: Duration) -> Duration {
     let (mut width, mut rounds) = (timeout * 2, 0);
     while width > Duration::from_secs(1).max(timeout / 100) && rounds < ROUNDS {
-        (width, rounds) = (width / MANY, rounds + 1);
+        (width, rounds) = (width / (MANY - 1), rounds + 1);
     }
     timeout * 2 * rounds
 }
@@ -73,6 +73,11 @@ impl Case<'_> {
     }
 }
 
+/// Hundredths of a second below a minute, seconds above.
+fn fine(span: Duration) -> String {
+    if span >= Duration::from_secs(60) { shown(span) } else { format!("{:.2}s", span.as_secs_f64()) }
+}
+
 fn judge(bracket: &Bracket, configured: Duration) -> (Level, String) {
     let (alive, dead) = bracket.ends();
     let said = shown(configured);
@@ -96,7 +101,7 @@ fn judge(bracket: &Bracket, configured: Duration) -> (Level, String) {
             (Level::Note, format!("{says}; the config says {said}"))
         };
     }
-    let says = format!("its sessions die after {} to {} without a request", shown(alive), shown(dead));
+    let says = format!("its sessions die after {} to {} without a request", fine(alive), fine(dead));
     let slack = Duration::from_secs(1).max(configured / 100);
     if configured > dead + slack {
         (Level::Warning, format!("{says}; the config says {said}: set `session.timeout = \"{set}\"`"))
@@ -133,7 +138,7 @@ mod tests {
         let of = |alive, dead, configured| judge(&bracket(alive, dead), secs(configured));
         let (level, says) = of(9.8, 10.1, 20);
         assert_eq!(level, Level::Warning);
-        assert!(says.contains("9.8s to 10s") && says.contains("session.timeout = \"10s\""), "{says}");
+        assert!(says.contains("9.80s to 10.10s") && says.contains("session.timeout = \"10s\""), "{says}");
         assert_eq!(of(9.8, 10.1, 10).0, Level::Good);
         let (level, says) = of(1195.0, 1206.0, 600);
         assert!(level == Level::Note && says.contains("could be \"20m\""), "{says}");
