@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::way::{Life, Way};
+use super::way::{Life, Way, Witness};
 use super::{Case, shown};
 use crate::findings::{Kind, Level};
 
@@ -18,9 +18,9 @@ pub(super) enum Known {
     NotYet,
 }
 
-/// How long this takes.
-pub(super) fn takes(timeout: Duration) -> Duration {
-    timeout * 4 / 3
+/// How long this takes, where a dead session is known to be dead so `late`.
+pub(super) fn takes(timeout: Duration, late: Duration) -> Duration {
+    (timeout * 4 / 3).max(timeout + late)
 }
 
 /// What three looks showed.
@@ -37,33 +37,45 @@ struct Seen {
 impl Case<'_> {
     /// Finds out whether the heartbeat page extends a session that lives for `timeout`.
     pub(super) async fn extends(&self, way: &Way, timeout: Duration) -> Known {
-        self.waits(takes(timeout), "its heartbeat page is known to extend sessions");
+        let end = takes(timeout, way.witness.late());
+        self.waits(end, "its heartbeat page is known to extend sessions");
         let Some(seen) = self.watch(way, timeout).await else {
             self.lost.set(true);
             let says = "whether the heartbeat page extends a session cannot be told: the app did not answer";
             self.found(Kind::Extends, (Level::Note, says.to_owned()));
             return Known::Yes;
         };
-        let (level, says, known) = judge(seen, timeout);
+        let (level, says, known) = judge(seen, end);
         self.found(Kind::Extends, (level, says));
-        if let Some(found) = timeout_of(seen, timeout).filter(|_| !self.options.measure) {
+        if let Some(found) = timeout_of(seen, timeout, end).filter(|_| !self.options.measure) {
             self.found(Kind::Timeout, found);
         }
         known
     }
 
     async fn watch(&self, way: &Way, timeout: Duration) -> Option<Seen> {
-        let (mut touched, mut control, mut early) =
-            (self.open(way).await?, self.open(way).await?, self.open(way).await?);
+        // In this order: where the first is alive after so long, so was the second when it was touched.
+        let mut early = self.open(way).await?;
+        let (mut touched, mut control) = (self.open(way).await?, self.open(way).await?);
         let mut other = self.open(way).await?;
         // From the last use of each: opening takes its time, too.
-        self.until(control.used.1, timeout * 2 / 3).await;
+        self.until(touched.used.1, timeout * 2 / 3).await;
+        let known = touched.canary.clone();
         let touch = touched.beat().await.ok()?;
-        let early = if touch.replaced() { Life::Dead } else { self.look(way, &mut early).await.life };
+        let is_new = touch.replaced() || way.witness == Witness::Canary && touch.canary != known;
+        let early = if is_new { Life::Dead } else { self.look(way, &mut early).await.life };
         if early != Life::Alive {
             return Some(Seen { early, touched: Life::Unknown, control: Life::Unknown });
         }
-        self.until(control.used.1, timeout * 4 / 3).await;
+        let end = takes(timeout, way.witness.late());
+        // Once, or, where it takes longer until a dead session shows, as often as heartbeats come.
+        let mut next = timeout;
+        while next < end.saturating_sub(timeout / 3) {
+            self.until(control.used.1, next).await;
+            touched.beat().await.ok()?;
+            next += timeout / 3;
+        }
+        self.until(control.used.1, end).await;
         // Engines that collect at random do it when somebody else comes (PHP): a lone dead session would come back to life.
         other.get(&way.opener).await.ok()?;
         let control = self.look(way, &mut control).await.life;
@@ -77,13 +89,13 @@ impl Case<'_> {
     }
 }
 
-fn judge(seen: Seen, timeout: Duration) -> (Level, String, Known) {
+fn judge(seen: Seen, end: Duration) -> (Level, String, Known) {
     let untold = "whether the heartbeat page extends a session cannot be told yet";
     match (seen.early, seen.touched, seen.control) {
         (Life::Alive, Life::Alive, Life::Dead) => {
             let says = format!(
                 "the heartbeat page extends sessions: one that it was asked with lived for {}, its control did not",
-                shown(takes(timeout))
+                shown(end)
             );
             (Level::Good, says, Known::Yes)
         }
@@ -100,7 +112,7 @@ fn judge(seen: Seen, timeout: Duration) -> (Level, String, Known) {
             let says = format!(
                 "{untold}: a session that nobody used still lived after {}; its timeout is longer, or the engine \
                  collects at random",
-                shown(takes(timeout))
+                shown(end)
             );
             (Level::Note, says, Known::NotYet)
         }
@@ -109,7 +121,7 @@ fn judge(seen: Seen, timeout: Duration) -> (Level, String, Known) {
 }
 
 /// What follows for `session.timeout`.
-fn timeout_of(seen: Seen, timeout: Duration) -> Option<(Level, String)> {
+fn timeout_of(seen: Seen, timeout: Duration, end: Duration) -> Option<(Level, String)> {
     if seen.early == Life::Dead {
         let says = format!(
             "a session that nobody used for {} was dead; the config says {}: find out with `sessionbridge check --live \
@@ -123,7 +135,7 @@ fn timeout_of(seen: Seen, timeout: Duration) -> Option<(Level, String)> {
         let says = format!(
             "its sessions live for more than {} and less than {} without a request, as far as one could see",
             shown(timeout * 2 / 3),
-            shown(takes(timeout))
+            shown(end)
         );
         (Level::Good, says)
     })
@@ -152,7 +164,8 @@ mod tests {
     #[test]
     fn a_session_that_died_early_is_a_warning_of_the_timeout() {
         let timeout = Duration::from_secs(30);
-        let of = |early, control| timeout_of(Seen { early, touched: Unknown, control }, timeout);
+        let of =
+            |early, control| timeout_of(Seen { early, touched: Unknown, control }, timeout, timeout * 4 / 3);
         assert_eq!(of(Dead, Unknown).unwrap().0, Level::Warning);
         assert_eq!(of(Alive, Dead).unwrap().0, Level::Good);
         assert!(of(Alive, Alive).is_none());

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::balance::Balancer;
-use crate::bridge::rules::{AppIx, BeatRules, SessionRules};
+use crate::bridge::rules::{AppIx, BeatRules, Engine, SessionRules};
 use crate::clock::Clock;
 use crate::findings::{Found, Kind, Level};
 use crate::net::client::Client;
@@ -30,6 +30,10 @@ mod way;
 
 pub use token::Preset;
 use visitor::Visitor;
+
+/// Why something cannot be told.
+const BLIND: &str =
+    "nothing in its answers tells a dead session from a living one: give it a `heartbeat.canary`";
 
 /// What probing takes, on one thread.
 #[derive(Clone, Debug)]
@@ -102,12 +106,25 @@ impl Prober {
         else {
             return Duration::ZERO;
         };
+        let late = self.late(app);
         if options.measure {
             // What is measured may be twice what the config says, and the heartbeat page is then watched once more.
-            timeout::at_most(timeout) + extends::takes(timeout * 2)
+            timeout::at_most(timeout).max(late) + extends::takes(timeout * 2, late)
         } else {
-            extends::takes(timeout)
+            extends::takes(timeout, late)
         }
+    }
+}
+
+impl Prober {
+    /// How late a dead session of `app` may show, before any is seen.
+    fn late(&self, app: AppIx) -> Duration {
+        let rules = self.routes.route(app).map(|route| &route.rules);
+        let lucee = |rules: &&crate::bridge::rules::AppRules| {
+            let engine = rules.session.as_ref().map(|session| session.engine);
+            engine == Some(Engine::Lucee) && rules.beat.as_ref().is_some_and(|beat| beat.canary.is_none())
+        };
+        if rules.filter(lucee).is_some() { way::Witness::Url.late() } else { Duration::ZERO }
     }
 }
 
@@ -172,9 +189,7 @@ impl<'a> Case<'a> {
         let (way, canary) = self.way().await;
         self.found(Kind::Canary, canary);
         let Some(way) = way else {
-            self.cannot_be_told(
-                "nothing in its answers tells a dead session from a living one: give it a `heartbeat.canary`",
-            );
+            self.cannot_be_told(BLIND);
             return Ending::Done;
         };
         join(self.sign_out(&way), self.lifetimes(&way)).await;
@@ -194,10 +209,19 @@ impl<'a> Case<'a> {
             }
             return;
         }
-        if !self.options.measure {
-            self.extends(way, self.session.timeout).await;
+        if self.options.measure && !way.witness.late().is_zero() {
+            self.found(
+                Kind::Timeout,
+                (Level::Note, format!("the app's own timeout cannot be told: {BLIND}")),
+            );
+        } else if self.options.measure {
+            self.measured(way).await;
             return;
         }
+        self.extends(way, self.session.timeout).await;
+    }
+
+    async fn measured(&self, way: &way::Way) {
         let (extends, measured) = join(self.extends(way, self.session.timeout), self.measure(way)).await;
         // What the config says has turned out to be wrong: once more, with what is right.
         if let (extends::Known::NotYet, Some(timeout)) = (extends, measured) {

@@ -111,6 +111,11 @@ fn verdict(
         );
         return (Level::Warning, says);
     }
+    let pair = cookies.iter().any(|given| given.name.eq_ignore_ascii_case("CFID"));
+    if kind && !pair && matches!(rules.engine, Engine::ColdFusion | Engine::Lucee) {
+        let says = format!("{set} and no CFID: if it is no {own}, say `session.engine = \"servlet\"`");
+        return (Level::Note, says);
+    }
     let strangers = unknown(rules, cookies);
     if !strangers.is_empty() {
         let says = format!(

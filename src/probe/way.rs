@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::canary::Facts;
+use super::canary::{Facts, Unknown};
 use super::visitor::{Heard, Silent, Visitor};
 use super::{Case, canary};
 use crate::bridge::rules::Engine;
@@ -26,8 +26,19 @@ pub(super) enum Witness {
     Canary,
     /// The app gives a new token to who shows one that it does not know.
     Token,
-    /// An id in a URL is taken only from a session that lives (Lucee's CF sessions).
+    /// An id in a URL is taken only where its session is in memory (Lucee's CF sessions). One that has expired is there until
+    /// the next sweep, a minute later (seen on 6.2).
     Url,
+}
+
+impl Witness {
+    /// How long a dead session may be taken for a living one.
+    pub(super) const fn late(self) -> Duration {
+        match self {
+            Self::Canary | Self::Token => Duration::ZERO,
+            Self::Url => Duration::from_secs(120),
+        }
+    }
 }
 
 /// What a look at a session showed.
@@ -57,7 +68,7 @@ impl<'a> Case<'a> {
     pub(super) async fn way(&self) -> (Option<Way>, (Level, String)) {
         let mut openers = vec![&*self.beat.path];
         openers.extend(Some(self.root()).filter(|root| **root != *self.beat.path));
-        let (mut facts, mut adopts) = (None, None);
+        let (mut facts, mut adopts) = (None, Unknown::Untried);
         for opener in openers {
             let Some(one) = self.begin(opener).await else { continue };
             let within_another = self.is_within_another(&one);
@@ -68,7 +79,12 @@ impl<'a> Case<'a> {
             };
             facts = Some(seen);
             let trial = self.takes_made_up(opener).await;
-            adopts = adopts.or(trial);
+            adopts = match (trial, within_another) {
+                (Some(true), _) => Unknown::Taken,
+                (Some(false), true) => Unknown::ReplacedAbove,
+                (Some(false), false) => Unknown::Replaced,
+                (None, _) => adopts,
+            };
             let witness = if seen.tells() {
                 Some(Witness::Canary)
             } else if trial == Some(false) && !within_another {
@@ -143,7 +159,7 @@ impl<'a> Case<'a> {
         Some(!heard.replaced())
     }
 
-    /// True where an id in the URL of `opener` comes back exactly while its session lives.
+    /// True where an id in the URL of `opener` comes back while its session is in memory.
     async fn url_tells(&self, opener: &str) -> bool {
         let Some(visitor) = self.begin(opener).await else { return false };
         self.session.engine == Engine::Lucee && self.by_url(&visitor, opener).await == Life::Alive

@@ -49,7 +49,9 @@ fn f5_each_engine_is_found_as_it_is_configured() {
             let found = probe(&world, Depth::Full).await;
             for kind in [Kind::Token, Kind::HeartbeatPage, Kind::Canary, Kind::Extends] {
                 let (level, says) = of(&found, kind);
-                assert_eq!(level, Level::Good, "{profile}: {says}");
+                // Mono drops dead sessions when it likes: the control may have lived on.
+                let by_chance = kind == Kind::Extends && profile == "aspnet-mono";
+                assert!(level == Level::Good || by_chance && says.contains("at random"), "{profile}: {says}");
             }
             let (level, says) = of(&found, Kind::SignOut);
             // `structClear`, a cookie that is the session, a form in the place of a link: these do not end it.
@@ -69,21 +71,15 @@ fn f5_each_engine_is_found_as_it_is_configured() {
 fn s3_9_a_page_that_never_touches_the_session_did_not_extend() {
     for profile in ["lucee", "servlet", "acf-strict", "acf-j2ee", "express", "aspnet-cookieless"] {
         run(async {
-            let page = extension(profile);
-            let more = format!("heartbeat.path = \"/AppA/notouch{page}\"\nheartbeat.canary = \"none\"");
-            let world = one(profile, &more);
-            let found = probe(&world, Depth::Full).await;
-            let (level, says) = of(&found, Kind::Extends);
-            assert!(says.contains("did not extend"), "{profile}: {says}");
-            assert_eq!(level, Level::Warning, "{profile}");
-            let world =
-                one(profile, &format!("heartbeat.path = \"/AppA/index{page}\"\nheartbeat.canary = \"none\""));
-            let (level, says) = {
+            for (page, level, word) in
+                [("notouch", Level::Warning, "did not extend"), ("index", Level::Good, "extends sessions")]
+            {
+                let path = format!("heartbeat.path = \"/AppA/{page}{}\"", extension(profile));
+                let world = one(profile, &format!("{path}\nheartbeat.canary = \"none\""));
                 let found = probe(&world, Depth::Full).await;
-                let (l, s) = of(&found, Kind::Extends);
-                (l, s.to_owned())
-            };
-            assert_eq!(level, Level::Good, "{profile}: {says}");
+                let (seen, says) = of(&found, Kind::Extends);
+                assert!(seen == level && says.contains(word), "{profile}: {says}");
+            }
         });
     }
 }
@@ -98,11 +94,24 @@ fn f5_on_engines_that_take_any_id_a_canary_is_asked_for() {
             let (level, says) = of(&found, Kind::Canary);
             assert!(level == Level::Warning && says.contains("takes any id"), "{profile}: {says}");
             let (level, says) = of(&found, Kind::Extends);
+            // Lucee takes an id in a URL only of a session that it still has.
             let told = profile == "lucee";
             assert_eq!(level == Level::Good, told, "{profile}: {says}");
             assert!(told || level == Level::Note && says.contains("give it a `heartbeat.canary`"), "{says}");
         });
     }
+}
+
+/// With J2EE sessions on Lucee the container's id outlives the app's own session: it proves nothing.
+#[test]
+fn f5_a_session_within_a_containers_needs_a_canary() {
+    run(async {
+        let world = one("lucee-j2ee", "heartbeat.canary = \"none\"");
+        let found = probe(&world, Depth::Full).await;
+        let (level, says) = of(&found, Kind::Canary);
+        assert!(level == Level::Warning && says.contains("inside a container's"), "{says}");
+        assert_eq!(of(&found, Kind::Extends).0, Level::Note);
+    });
 }
 
 #[test]
