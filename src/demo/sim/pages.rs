@@ -62,7 +62,10 @@ pub(super) fn answer(engine: &mut dyn Engine, visit: &mut Visit<'_>) -> Reply {
     let page = visit.ask.page.clone().unwrap_or_default();
     match page.as_str() {
         "static.css" => return Reply::new(StatusCode::OK, "text/css", "body { font-family: sans-serif }\n"),
-        "notouch" => return said(visit, json!({"app": visit.options.name, "now": visit.now})),
+        "notouch" => {
+            engine.pass(visit);
+            return said(visit, json!({"app": visit.options.name, "now": visit.now}));
+        }
         "headers" => return said(visit, headers(visit)),
         other if !touches(other) => {
             return Reply::html(StatusCode::NOT_FOUND, "<h1>404 Not Found</h1>".to_owned());

@@ -191,6 +191,10 @@ pub(super) trait Engine: Send {
     /// place.
     fn open(&mut self, visit: &mut Visit<'_>) -> Result<(), Box<Reply>>;
 
+    /// A page that never mentions the session: what the engine does to it all the same, where it stands in front of every
+    /// page.
+    fn pass(&mut self, _visit: &mut Visit<'_>) {}
+
     /// A new id for the same content; false where the engine has no such thing.
     fn rotate(&mut self, visit: &mut Visit<'_>) -> bool;
 
