@@ -21,6 +21,7 @@ const RANKS: &[(&str, u32)] = &[
     ("route", 3),
     ("registry", 4),
     ("balance", 4),
+    ("findings", 4),
     ("own", 5),
     ("sign_out", 6),
     ("ping", 6),

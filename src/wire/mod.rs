@@ -14,6 +14,7 @@ pub mod html;
 pub mod jar;
 pub mod location;
 mod octets;
+pub mod page;
 pub mod path;
 pub mod pattern;
 pub mod query;

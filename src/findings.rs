@@ -1,0 +1,170 @@
+//! What the proxy has found out about the apps by itself: by its probes, and by what happens to sessions.
+//!
+//! Invariants: a finding is words about an app, never about a person, and holds no token; of one kind an app has one at a
+//! time, the newest; what has turned out otherwise is taken back.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::bridge::rules::AppIx;
+use crate::time::Timestamp;
+
+/// What a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Which token the app gives, and whether it is its engine's.
+    Token,
+    /// The heartbeat page: whether it answers, and whether it asks for a sign-in.
+    HeartbeatPage,
+    /// Whether the heartbeat page extends a session.
+    Extends,
+    /// Whether the canary is in what the heartbeat page shows.
+    Canary,
+    /// Whether the app's sign-out ends a session.
+    SignOut,
+    /// The app's own session timeout.
+    Timeout,
+    /// Many sessions ended at once.
+    Restart,
+    /// Sessions die before the configured timeout.
+    EarlyDeath,
+}
+
+impl Kind {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 8] = [
+        Self::Token,
+        Self::HeartbeatPage,
+        Self::Extends,
+        Self::Canary,
+        Self::SignOut,
+        Self::Timeout,
+        Self::Restart,
+        Self::EarlyDeath,
+    ];
+
+    /// The word for it in the API and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::HeartbeatPage => "heartbeat_page",
+            Self::Extends => "extends",
+            Self::Canary => "canary",
+            Self::SignOut => "sign_out",
+            Self::Timeout => "timeout",
+            Self::Restart => "restart",
+            Self::EarlyDeath => "early_death",
+        }
+    }
+
+    /// The key below `apps.NAME` that it is about: where the config says what was found to be otherwise.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Token => "session.engine",
+            Self::HeartbeatPage | Self::Extends => "heartbeat.path",
+            Self::Canary => "heartbeat.canary",
+            Self::SignOut => "sign_out.request",
+            Self::Timeout | Self::Restart | Self::EarlyDeath => "session.timeout",
+        }
+    }
+}
+
+/// How a finding is to be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Good,
+    /// It cannot be told, or is worth knowing.
+    Note,
+    /// The config says otherwise, or sessions are lost.
+    Warning,
+}
+
+impl Level {
+    /// The word for it in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Note => "note",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// Something that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// When.
+    pub at: Timestamp,
+    /// In which app.
+    pub app: AppIx,
+    /// What about.
+    pub kind: Kind,
+    /// How to take it.
+    pub level: Level,
+    /// One sentence for the operator, with what to do where there is something to do.
+    pub says: String,
+}
+
+/// What has been found, for all threads. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Findings(Arc<Mutex<Vec<Found>>>);
+
+impl Findings {
+    /// Takes `found` in the place of what was known of the same kind and app. True where it says something new.
+    pub fn put(&self, found: Found) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = all.iter_mut().find(|old| (old.app, old.kind) == (found.app, found.kind));
+        match same {
+            Some(old) => {
+                let new = (old.level, &old.says) != (found.level, &found.says);
+                *old = found;
+                new
+            }
+            None => {
+                all.push(found);
+                all.sort_by_key(|found| (found.app, found.kind));
+                true
+            }
+        }
+    }
+
+    /// Takes back what was found of `kind` in `app`.
+    pub fn take_back(&self, app: AppIx, kind: Kind) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|found| (found.app, found.kind) != (app, kind));
+    }
+
+    /// All, by app and kind.
+    #[must_use]
+    pub fn all(&self) -> Vec<Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_of_a_kind_stands_and_can_be_taken_back() {
+        let found = |app, kind, says: &str| Found {
+            at: Timestamp::from_millis(1),
+            app: AppIx(app),
+            kind,
+            level: Level::Warning,
+            says: says.to_owned(),
+        };
+        let findings = Findings::default();
+        assert!(findings.put(found(1, Kind::Extends, "it does not")));
+        assert!(findings.put(found(0, Kind::Restart, "3 sessions")));
+        assert!(!findings.put(found(0, Kind::Restart, "3 sessions")), "nothing new");
+        assert!(findings.put(found(0, Kind::Restart, "5 sessions")));
+        let says: Vec<String> = findings.all().into_iter().map(|found| found.says).collect();
+        assert_eq!(says, ["5 sessions", "it does not"]);
+        findings.take_back(AppIx(0), Kind::Restart);
+        assert_eq!(findings.all().len(), 1);
+    }
+}
