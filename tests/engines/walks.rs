@@ -43,6 +43,8 @@ pub(crate) struct Site {
     pub(crate) variant: &'static str,
     /// The word of `session.engine`.
     pub(crate) engine: &'static str,
+    /// What comes after `/AppA` and `/AppB`, for a second pair of apps of one engine.
+    pub(crate) suffix: &'static str,
     /// What comes after the name of a page: `.php`.
     pub(crate) extension: &'static str,
     /// True where AppB listens at a port of its own, `PORT_B` in the environment of `start`.
@@ -64,6 +66,7 @@ impl Site {
         folder: "",
         variant: "",
         engine: "",
+        suffix: "",
         extension: "",
         own_ports: false,
         timeouts: [10, 300],
@@ -76,7 +79,12 @@ impl Site {
     pub(crate) fn page(&self, app: App, page: &str) -> String {
         let (name, query) =
             page.split_once('?').map_or((page, String::new()), |(name, query)| (name, format!("?{query}")));
-        format!("/App{app:?}/{name}{}{query}", self.extension)
+        format!("{}{name}{}{query}", self.folder_of(app), self.extension)
+    }
+
+    /// Where an app lives: `/AppA/`.
+    pub(crate) fn folder_of(&self, app: App) -> String {
+        format!("/App{app:?}{}/", self.suffix)
     }
 
     /// The tables of both apps in a config, under these names.
@@ -88,10 +96,11 @@ impl Site {
     pub(crate) fn config_with_heartbeat(&self, engine: &Engine, names: [&str; 2], page: &str) -> String {
         let table = |app: App, name: &str, timeout: u64| {
             format!(
-                "[apps.{name}]\npath = \"/App{app:?}/\"\nupstreams = [\"{}\"]\nsession.engine = \"{}\"\n\
+                "[apps.{name}]\npath = \"{}\"\nupstreams = [\"{}\"]\nsession.engine = \"{}\"\n\
                  session.timeout = \"{timeout}s\"\nheartbeat.path = \"{}\"\nheartbeat.canary = {{ json = \"started\" }}\n\
                  sign_out.request = \"{method} {logout}\"\nsign_out.detect = [\"{method} {logout}*\"]\n\
                  sign_out.login = [\"{}*\"]\n{}\n",
+                self.folder_of(app),
                 engine.origin(app),
                 self.engine,
                 self.page(app, page),
@@ -128,7 +137,8 @@ impl<'a> Person<'a> {
     pub(crate) fn url(&self, app: App, page: &str) -> String {
         match self.way {
             Way::Bridge(bridge) => bridge.url(self.site, app, page),
-            Way::Plain(engine) => engine.url(app, page),
+            // By this site: an engine may serve the apps of several.
+            Way::Plain(engine) => engine.origin(app) + &self.site.page(app, page),
         }
     }
 

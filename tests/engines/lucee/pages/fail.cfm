@@ -1,1 +1,1 @@
-<cfinclude template="app.cfm"><cfset begin()><p>the first half</p><cfthrow message="the page fails here"><p>the second half</p>
+<cfinclude template="app.cfm"><cfset begin()><cfoutput><p>half #1#</p><cfthrow message="the page fails here"><p>half #2#</p></cfoutput>
