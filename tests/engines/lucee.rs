@@ -10,9 +10,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::support::{Answer, Bridge, Browser, Engine};
 use crate::walks::{self, App, Person, Site, Way};
 
-const CF: Site =
-    Site { folder: "lucee", engine: "lucee", extension: ".cfm", config: "session.type = \"cf\"", ..Site::DEFAULT };
-const JEE: Site = Site { suffix: "J", config: "session.type = \"j2ee\"", ..CF };
+const CF: Site = Site {
+    folder: "lucee",
+    engine: "lucee",
+    extension: ".cfm",
+    config: "session.type = \"cf\"",
+    tokens: &["cfid", "cftoken"],
+    adopts: true,
+    ..Site::DEFAULT
+};
+const JEE: Site = Site {
+    suffix: "J",
+    config: "session.type = \"j2ee\"",
+    // A sign-in changes the pair, JSESSIONID stays.
+    tokens: &["JSESSIONID", "cfid", "cftoken"],
+    adopts: false,
+    // What it ends is the application's session, not the container's.
+    logout_keeps_id: true,
+    ..CF
+};
 
 static CF_ON_TOMCAT: Site = Site { name: "Lucee 6.2, CF sessions", variant: "tomcat", ..CF };
 static JEE_ON_TOMCAT: Site = Site { name: "Lucee 6.2, J2EE sessions", variant: "tomcat", ..JEE };
@@ -86,6 +102,24 @@ macro_rules! walks_of {
             fn colliding_names() {
                 walks::collide(&$site, &$engine);
                 assert_eq!(walks::collide_plain(&$site, &$engine), $kept_without_bridge);
+            }
+
+            #[test]
+            #[ignore = "needs Lucee: tests/run"]
+            fn rotation() {
+                walks::rotation(&$site, &$engine);
+            }
+
+            #[test]
+            #[ignore = "needs Lucee: tests/run"]
+            fn sign_out() {
+                walks::sign_out(&$site, &$engine);
+            }
+
+            #[test]
+            #[ignore = "needs Lucee: tests/run"]
+            fn verdicts() {
+                walks::verdicts(&$site, &mut Engine::start(&$site));
             }
         }
     };

@@ -6,8 +6,14 @@ use std::time::Duration;
 use crate::support::{Answer, Bridge, Browser, Engine, pause};
 use crate::walks::{self, App, Person, Site, Way};
 
-static SITE: Site =
-    Site { name: "Tomcat", folder: "tomcat", engine: "servlet", extension: ".jsp", ..Site::DEFAULT };
+static SITE: Site = Site {
+    name: "Tomcat",
+    folder: "tomcat",
+    engine: "servlet",
+    extension: ".jsp",
+    tokens: &["JSESSIONID"],
+    ..Site::DEFAULT
+};
 
 static TOMCAT: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
 /// Each application sets its cookie at its own path: Tomcat's default.
@@ -54,6 +60,24 @@ fn paths_of_their_own() {
 
 #[test]
 #[ignore = "needs Tomcat: tests/run"]
+fn rotation() {
+    walks::rotation(&SITE, &TOMCAT);
+}
+
+#[test]
+#[ignore = "needs Tomcat: tests/run"]
+fn sign_out() {
+    walks::sign_out(&SITE, &TOMCAT);
+}
+
+#[test]
+#[ignore = "needs Tomcat: tests/run"]
+fn verdicts() {
+    walks::verdicts(&SITE, &mut Engine::start(&SITE));
+}
+
+#[test]
+#[ignore = "needs Tomcat: tests/run"]
 fn seen_an_id_of_another_application_is_adopted_and_no_other() {
     let id = begin();
     let other = ask(App::B, "id", &id);
@@ -69,12 +93,12 @@ fn seen_an_id_of_another_application_is_adopted_and_no_other() {
 #[test]
 #[ignore = "needs Tomcat: tests/run"]
 fn seen_the_first_page_prints_the_id_while_it_sets_the_cookie() {
-    let first = ask(App::A, "index", "");
+    let first = ask(App::A, "links", "");
     let id = first.value_set("JSESSIONID");
     assert_eq!(first.set_cookies(), [format!("JSESSIONID={id}; Path=/; HttpOnly")]);
     assert!(first.body.contains(&format!("href=\"state.jsp;jsessionid={id}\"")), "{}", first.body);
     assert!(first.body.contains(&format!("data.jsp;jsessionid={id}?key=")), "before the query: {}", first.body);
-    assert!(!ask(App::A, "index", &id).body.contains("jsessionid"), "once the cookie is there it does not");
+    assert!(!ask(App::A, "links", &id).body.contains("jsessionid"), "once the cookie is there it does not");
     let url = TOMCAT.url(App::A, "state").replace(".jsp", &format!(".jsp;jsessionid={id}"));
     let by_path = Browser::bare(&url, "", "");
     assert!(by_path.names_set().is_empty(), "the path resumes the session and sets nothing");
@@ -127,7 +151,7 @@ fn seen_every_request_keeps_a_session_alive_even_for_a_file() {
 fn a_printed_id_opens_nothing_to_a_stranger() {
     let bridge = Bridge::start(&SITE, &TOMCAT, "");
     let person = Person::new(&SITE, Way::Bridge(&bridge));
-    let first = person.visit(App::A, "index");
+    let first = person.visit(App::A, "links");
     let id = token_of(&person);
     assert!(first.body.contains(&id), "what an app writes into its page is not rewritten");
     person.store(App::A, "note", "kept");

@@ -65,6 +65,8 @@ pub(crate) struct Site {
     pub(crate) rotates: bool,
     /// True where an id that the engine does not know becomes a session under that id; else it gives out another.
     pub(crate) adopts: bool,
+    /// True where `logout` leaves the id, with an empty session behind it.
+    pub(crate) logout_keeps_id: bool,
 }
 
 impl Site {
@@ -84,6 +86,7 @@ impl Site {
         tokens: &[],
         rotates: true,
         adopts: false,
+        logout_keeps_id: false,
     };
 
     /// Path of a page, its query behind it: `/AppA/data.php?key=note`.
@@ -223,8 +226,16 @@ fn borrowed(form: &[(String, String)]) -> Vec<(&str, &str)> {
 /// A request straight to the engine with this Cookie header: what happens behind the back of the bridge, and what a thief
 /// of a token could do.
 pub(crate) fn straight(engine: &Engine, app: App, page: &str, token: &str) -> Answer {
-    let url = engine.url(app, page);
-    Browser::new().request(Method::GET, &url, &[("cookie", token)], "").unwrap()
+    ask_straight(&engine.url(app, page), token)
+}
+
+/// The same for an engine that serves the apps of several sites.
+pub(crate) fn straight_to(site: &Site, engine: &Engine, app: App, page: &str, token: &str) -> Answer {
+    ask_straight(&(engine.origin(app) + &site.page(app, page)), token)
+}
+
+fn ask_straight(url: &str, token: &str) -> Answer {
+    Browser::new().request(Method::GET, url, &[("cookie", token)], "").unwrap()
 }
 
 /// S3-1: AppA's session lives through a long stay in AppB; without the bridge it does not. Both at once: most of it is waiting.
@@ -335,7 +346,7 @@ pub(crate) fn sign_out(site: &Site, engine: &Engine) {
     let tokens = apps.map(|app| person.token(app));
     for (app, token) in apps.iter().zip(&tokens) {
         assert_eq!(
-            straight(engine, *app, "state", token).json()["user"],
+            straight_to(site, engine, *app, "state", token).json()["user"],
             "ann",
             "the token of {app:?} is good"
         );
@@ -344,7 +355,7 @@ pub(crate) fn sign_out(site: &Site, engine: &Engine) {
     person.sign_out(App::A);
     for (app, token) in apps.iter().zip(&tokens) {
         wait_until(&format!("the old token of {app:?} to be dead"), || {
-            straight(engine, *app, "state", token).json()["user"].is_null()
+            straight_to(site, engine, *app, "state", token).json()["user"].is_null()
         });
     }
     assert_eq!(bridge.status(&old)["state"], "none", "the old bridge cookie opens nothing");
@@ -363,9 +374,10 @@ pub(crate) fn verdicts(site: &Site, engine: &mut Engine) {
     let first = begin(&person);
     beat(&bridge, &person, "alive");
     // Behind the back of the bridge, as an administrator would.
-    straight(engine, App::A, "logout", &person.token(App::A));
-    let dead = if site.adopts { "reborn" } else { "replaced" };
-    beat(&bridge, &person, dead);
+    straight_to(site, engine, App::A, "logout", &person.token(App::A));
+    let verdict = |reborn| if reborn { "reborn" } else { "replaced" };
+    let dead = verdict(site.adopts);
+    beat(&bridge, &person, verdict(site.adopts || site.logout_keeps_id));
     let second = person.started(App::A);
     assert_ne!(first, second, "the person is answered by a new session");
     beat(&bridge, &person, "alive");
@@ -381,7 +393,7 @@ pub(crate) fn verdicts(site: &Site, engine: &mut Engine) {
     let person = Person::new(site, Way::Bridge(&bridge));
     person.sign_in(App::A, "ann");
     beat(&bridge, &person, "alive");
-    straight(engine, App::A, "forget", &person.token(App::A));
+    straight_to(site, engine, App::A, "forget", &person.token(App::A));
     beat(&bridge, &person, "signed_out");
 }
 
