@@ -3,6 +3,7 @@
 
 mod seen_cf;
 mod seen_jee;
+mod share;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,8 +33,9 @@ const JEE: Site = Site {
 
 static CF_ON_TOMCAT: Site = Site { name: "Lucee 6.2, CF sessions", variant: "tomcat", ..CF };
 static JEE_ON_TOMCAT: Site = Site { name: "Lucee 6.2, J2EE sessions", variant: "tomcat", ..JEE };
-static CF_ON_JETTY: Site = Site { name: "Lucee 5.4, CF sessions", variant: "jetty", ..CF };
-static JEE_ON_JETTY: Site = Site { name: "Lucee 5.4, J2EE sessions", variant: "jetty", ..JEE };
+// Here the bridge finds out by itself which kind of session it is.
+static CF_ON_JETTY: Site = Site { name: "Lucee 5.4, CF sessions", variant: "jetty", config: "", ..CF };
+static JEE_ON_JETTY: Site = Site { name: "Lucee 5.4, J2EE sessions", variant: "jetty", config: "", ..JEE };
 
 static TOMCAT: LazyLock<Engine> = LazyLock::new(|| Engine::start(&CF_ON_TOMCAT));
 static JETTY: LazyLock<Engine> = LazyLock::new(|| Engine::start(&CF_ON_JETTY));
