@@ -4,9 +4,11 @@
 mod seen_cf;
 mod seen_jee;
 mod share;
+mod urls;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use crate::support::{Answer, Bridge, Browser, Engine};
 use crate::walks::{self, App, Person, Site, Way};
@@ -48,13 +50,17 @@ struct Lucee {
 }
 
 impl Lucee {
-    /// Runs `look` on both generations.
-    fn each(look: impl Fn(&Self)) {
-        for (is_6, engine) in [(true, &*TOMCAT), (false, &*JETTY)] {
-            // Shown by the test runner where the test fails.
-            eprintln!("Lucee {}", if is_6 { "6.2" } else { "5.4" });
-            look(&Self { is_6, engine });
-        }
+    /// Runs `look` on both generations at once: most of it is waiting.
+    fn each(look: impl Fn(&Self) + Sync) {
+        let look = &look;
+        thread::scope(|scope| {
+            for (is_6, engine) in [(true, &TOMCAT), (false, &JETTY)] {
+                let name = if is_6 { "Lucee 6.2" } else { "Lucee 5.4" };
+                let run = move || look(&Self { is_6, engine });
+                // The name is in the message where the test fails.
+                thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, run).unwrap();
+            }
+        });
     }
 
     /// GET `path`, such as `AppA/state.cfm`, with this Cookie header (none where it is empty).
