@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use crate::support::{Answer, Bridge, Browser, Engine, pause};
+use crate::support::{Answer, Bridge, Browser, Engine, pause, wait_until};
 use crate::walks::{self, App, Person, Site, Way};
 
 static SITE: Site = Site {
@@ -97,7 +97,11 @@ fn seen_the_first_page_prints_the_id_while_it_sets_the_cookie() {
     let id = first.value_set("JSESSIONID");
     assert_eq!(first.set_cookies(), [format!("JSESSIONID={id}; Path=/; HttpOnly")]);
     assert!(first.body.contains(&format!("href=\"state.jsp;jsessionid={id}\"")), "{}", first.body);
-    assert!(first.body.contains(&format!("data.jsp;jsessionid={id}?key=")), "before the query: {}", first.body);
+    assert!(
+        first.body.contains(&format!("data.jsp;jsessionid={id}?key=")),
+        "before the query: {}",
+        first.body
+    );
     assert!(!ask(App::A, "links", &id).body.contains("jsessionid"), "once the cookie is there it does not");
     let url = TOMCAT.url(App::A, "state").replace(".jsp", &format!(".jsp;jsessionid={id}"));
     let by_path = Browser::bare(&url, "", "");
@@ -107,6 +111,9 @@ fn seen_the_first_page_prints_the_id_while_it_sets_the_cookie() {
     // A cookie that is known wins over the path.
     let other = begin();
     assert_eq!(Browser::bare(&url, &format!("JSESSIONID={other}"), "").json()["data"]["note"], "kept");
+    // So does one that is not.
+    let unknown = Browser::bare(&url, "JSESSIONID=0123456789ABCDEF0123456789ABCDEF", "");
+    assert_ne!(unknown.value_set("JSESSIONID"), id);
 }
 
 #[test]
@@ -170,4 +177,53 @@ fn token_of(person: &Person<'_>) -> String {
     let cookies = person.token(App::A);
     let id = cookies.split("; ").find_map(|pair| pair.strip_prefix("JSESSIONID="));
     id.unwrap_or_else(|| panic!("no token: {cookies}")).to_owned()
+}
+
+/// Fills in the container's own form.
+const FORM: &str = "j_username=ann&j_password=secret";
+
+#[test]
+#[ignore = "needs Tomcat: tests/run"]
+fn seen_form_login_answers_200_and_changes_the_id_twice() {
+    let bare = ask(App::A, "secure/page", "");
+    assert_eq!((bare.status, bare.names_set().len()), (200, 1));
+    assert!(
+        bare.body.contains("j_security_check"),
+        "the form in the page's place, no redirect: {}",
+        bare.body
+    );
+    let old = begin();
+    let asked = ask(App::A, "secure/page", &old);
+    let new = asked.value_set("JSESSIONID");
+    assert!(asked.body.contains("j_security_check") && new != old);
+    assert!(knows(&new) && !knows(&old), "the question alone renews the id");
+    let check = TOMCAT.url(App::A, "secure/j_security_check").replace(".jsp", "");
+    let answer = Browser::bare(&check, &format!("JSESSIONID={new}"), FORM);
+    assert_eq!((answer.status, answer.header("location").as_deref()), (303, Some("/AppA/secure/page.jsp")));
+    let signed_in = answer.value_set("JSESSIONID");
+    assert!(signed_in != new && knows(&signed_in) && !knows(&new), "and so does the answer");
+    assert_eq!(ask(App::A, "secure/page", &signed_in).json()["user"], "ann");
+}
+
+/// A heartbeat page behind the container's form: it lives as long as the sign-in does, and the form is no proof of life.
+#[test]
+#[ignore = "needs Tomcat: tests/run"]
+fn a_heartbeat_behind_form_login() {
+    let config = SITE.config_with_heartbeat(&TOMCAT, ["appA", "appB"], "secure/page");
+    let bridge = Bridge::run(&format!("heartbeat.every = \"1s\"\n{config}"));
+    let person = Person::new(&SITE, Way::Bridge(&bridge));
+    assert!(person.visit(App::A, "secure/page").body.contains("j_security_check"));
+    let check = person.url(App::A, "secure/j_security_check").replace(".jsp", "");
+    let page = person.browser.submit(&check, &[("j_username", "ann"), ("j_password", "secret")]);
+    assert_eq!(page.json()["user"], "ann");
+    let last = || {
+        let story = bridge.timeline();
+        story.into_iter().rfind(|event| event.starts_with("appA heartbeat"))
+    };
+    wait_until("a heartbeat that finds her signed in", || last().as_deref() == Some("appA heartbeat alive"));
+    let id = token_of(&person);
+    ask(App::A, "logout", &id);
+    // The form comes with a new id.
+    wait_until("the verdict replaced", || last().as_deref() == Some("appA heartbeat replaced"));
+    assert!(person.visit(App::A, "secure/page").body.contains("j_security_check"));
 }

@@ -49,7 +49,10 @@ fn seen_10_jsessionid_decides_and_the_pair_travels_along() {
         assert_eq!(first.names_set(), ["JSESSIONID", "cfid", "cftoken"]);
         let session = Jee::of(&first);
         store(lucee, &session);
-        assert!(knows(lucee, &format!("JSESSIONID={}; {}", session.id, super::pair(&guid()))), "any cfid will do");
+        assert!(
+            knows(lucee, &format!("JSESSIONID={}; {}", session.id, super::pair(&guid()))),
+            "any cfid will do"
+        );
         let alone = lucee.ask("AppAJ/state.cfm", &format!("JSESSIONID={}", session.id));
         assert_eq!(alone.names_set(), ["cfid", "cftoken"], "a new pair");
         assert_eq!(alone.json()["data"]["note"], "kept", "of the same session");
@@ -107,7 +110,11 @@ fn seen_13_the_id_in_the_path_resumes_the_session() {
         assert_eq!(http_only, lucee.is_6, "{:?}", begun.set_cookies());
         assert_eq!(session.id.ends_with(".node0"), !lucee.is_6);
         let printed = format!("href=\"state.cfm;jsessionid={}\">State<", session.bare());
-        assert!(begun.body.contains(&printed), "URLSessionFormat: the path, without the node: {}", begun.body);
+        assert!(
+            begun.body.contains(&printed),
+            "URLSessionFormat: the path, without the node: {}",
+            begun.body
+        );
 
         store(lucee, &session);
         for spelling in [&*session.id, session.bare()] {
@@ -118,7 +125,8 @@ fn seen_13_the_id_in_the_path_resumes_the_session() {
         }
         let shown = lucee.ask("AppAJ/id.cfm", &session.cookies()).json();
         assert_eq!(shown["id"], session.bare());
-        let to = lucee.ask("AppAJ/relocate.cfm?addtoken=true", &session.cookies()).header("location").unwrap();
+        let to =
+            lucee.ask("AppAJ/relocate.cfm?addtoken=true", &session.cookies()).header("location").unwrap();
         assert_eq!(to, format!("state.cfm?{}&jsessionid={}", token(&session), session.bare()));
     });
 }

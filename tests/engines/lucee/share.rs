@@ -23,7 +23,12 @@ fn s4_16_cfml_and_jsp_share_one_session_and_a_third_app_does_not() {
         let cfml = "session = { engine = \"lucee\", type = \"j2ee\", timeout = \"10s\"";
         let config = [
             route(&origin, "AppAJ", "cfm", &format!("{cfml}, share = \"context\" }}")),
-            route(&origin, "AppS", "jsp", "session = { engine = \"servlet\", timeout = \"1m\", share = \"context\" }"),
+            route(
+                &origin,
+                "AppS",
+                "jsp",
+                "session = { engine = \"servlet\", timeout = \"1m\", share = \"context\" }",
+            ),
             route(&origin, "AppBJ", "cfm", &format!("{cfml} }}")),
         ];
         let bridge = Bridge::run(&config.concat());
@@ -41,7 +46,10 @@ fn s4_16_cfml_and_jsp_share_one_session_and_a_third_app_does_not() {
         assert_eq!((&seen["shared"], &seen["id"]), (&"by_jsp".into(), &id));
         let jsp_started = ask("AppS/state.jsp")["started"].clone();
         let apart = ask("AppBJ/shared.cfm");
-        assert!(apart["id"] != id && apart["shared"].is_null(), "the third has a session of its own: {apart}");
+        assert!(
+            apart["id"] != id && apart["shared"].is_null(),
+            "the third has a session of its own: {apart}"
+        );
 
         // The real timeout is the point: the CFML application's 10 s pass twice while the person is in the third app.
         for _ in 0..22 {

@@ -6,9 +6,12 @@ use crate::walks::{App, Person, Site, Way};
 
 /// On both generations, with both kinds of session.
 fn each(look: impl Fn(&'static Site, &Engine)) {
-    for (site, engine) in
-        [(&CF_ON_TOMCAT, &*TOMCAT), (&JEE_ON_TOMCAT, &*TOMCAT), (&CF_ON_JETTY, &*JETTY), (&JEE_ON_JETTY, &*JETTY)]
-    {
+    for (site, engine) in [
+        (&CF_ON_TOMCAT, &*TOMCAT),
+        (&JEE_ON_TOMCAT, &*TOMCAT),
+        (&CF_ON_JETTY, &*JETTY),
+        (&JEE_ON_JETTY, &*JETTY),
+    ] {
         // Shown by the test runner where the test fails.
         eprintln!("{}", site.name);
         look(site, engine);
@@ -26,7 +29,11 @@ fn id(site: &Site, person: &Person<'_>, app: App) -> String {
 
 /// A page's address with the id of a session in it.
 fn with_id(site: &Site, url: &str, id: &str) -> String {
-    if site.tokens[0] == "JSESSIONID" { format!("{url};jsessionid={id}") } else { format!("{url}?CFID={id}&CFTOKEN=0") }
+    if site.tokens[0] == "JSESSIONID" {
+        format!("{url};jsessionid={id}")
+    } else {
+        format!("{url}?CFID={id}&CFTOKEN=0")
+    }
 }
 
 #[test]
@@ -55,11 +62,17 @@ fn a_link_with_the_urltoken_leads_on_and_takes_no_id_along() {
         let person = Person::new(site, Way::Bridge(&bridge));
         person.store(App::A, "note", "of_a");
         let page = person.visit(App::A, "handoff").body;
-        let links: Vec<&str> = page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let links: Vec<&str> =
+            page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
         let [own, other] = links[..] else { panic!("{page}") };
         assert!(other.contains("CFID="), "the app writes its ids by itself: {other}");
         let own = person.browser.visit(&person.url(App::A, "state").replace("state.cfm", own));
-        assert_eq!((own.url.contains('?'), &own.json()["data"]["note"]), (false, &"of_a".into()), "{}", own.url);
+        assert_eq!(
+            (own.url.contains('?'), &own.json()["data"]["note"]),
+            (false, &"of_a".into()),
+            "{}",
+            own.url
+        );
         let there = person.browser.visit(&bridge.at(other));
         assert!(!there.url.contains('?'), "{}", there.url);
         assert!(there.json()["data"]["note"].is_null());
