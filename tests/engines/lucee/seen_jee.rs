@@ -123,6 +123,9 @@ fn seen_13_the_id_in_the_path_resumes_the_session() {
             let set = by_path.names_set();
             assert!(set.ends_with(&["cfid".to_owned(), "cftoken".to_owned()]), "a new pair: {set:?}");
         }
+        let stranger = format!("JSESSIONID=0123456789ABCDEF0123456789ABCDEF; {}", session.pair);
+        let hidden = lucee.ask(&format!("AppAJ/state.cfm;jsessionid={}", session.id), &stranger);
+        assert!(hidden.json()["data"]["note"].is_null(), "a cookie hides the path, even one that is unknown");
         let shown = lucee.ask("AppAJ/id.cfm", &session.cookies()).json();
         assert_eq!(shown["id"], session.bare());
         let to =
