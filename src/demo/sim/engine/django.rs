@@ -88,8 +88,8 @@ impl Engine for Django {
 
     /// With `SAVE_EVERY_REQUEST` the middleware saves after every page, under another id where the one shown is dead (seen on
     /// Django 5.2).
-    fn pass(&mut self, visit: &mut Visit<'_>) {
-        if visit.options.rolling && visit.ask.cookie("sessionid").is_some() {
+    fn pass_by(&mut self, visit: &mut Visit<'_>) {
+        if visit.options.rolling && !visit.is_file() && visit.ask.cookie("sessionid").is_some() {
             Self::find(visit);
             self.finish(visit);
         }

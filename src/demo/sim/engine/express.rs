@@ -58,8 +58,8 @@ impl Engine for Express {
     }
 
     /// A session that is empty and new is not saved (`saveUninitialized: false`), so its id is not told.
-    fn pass(&mut self, visit: &mut Visit<'_>) {
-        if let Some(id) = self.known(visit) {
+    fn pass_by(&mut self, visit: &mut Visit<'_>) {
+        if let Some(id) = self.known(visit).filter(|_| !visit.is_file()) {
             visit.resume(&id);
             self.finish(visit);
         }
