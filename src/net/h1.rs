@@ -8,6 +8,8 @@
 
 mod chunked;
 mod conn;
+#[cfg(test)]
+mod differential;
 mod head;
 mod reply;
 mod request;

@@ -240,7 +240,7 @@ mod tests {
         for at in 0..text.len() {
             let mut buffer = BytesMut::from(&text[..at]);
             assert!(take(&mut buffer, false).unwrap().is_none(), "{at}");
-            buffer.extend_from_slice(text[at..].as_bytes());
+            buffer.extend_from_slice(&text.as_bytes()[at..]);
             assert!(take(&mut buffer, false).unwrap().is_some());
         }
     }
