@@ -117,6 +117,7 @@ fn every_series_is_described_once_and_has_a_number() {
     shard.request(Some(0), &Method::GET, 200, Duration::ZERO);
     shard.request_end(Some(0), Reason::Ok);
     shard.upstream(0, Duration::ZERO);
+    shard.app_restarted(0, 1, 7);
     shard.steady_beat(0);
     let page = metrics.encode();
     assert!(page.ends_with("# EOF\n"));
