@@ -49,12 +49,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
             ids: RequestIds::new(core.request_prefix, u16::try_from(number).unwrap_or(u16::MAX)),
         },
     ));
-    let sign_out = SignOut {
-        client,
-        balancer: Arc::clone(&core.balancer),
-        clock: core.clock,
-        shard,
-    };
+    let sign_out = SignOut { client, balancer: Arc::clone(&core.balancer), clock: core.clock, shard };
     let routes = {
         let proxy = Rc::clone(&proxy);
         Rc::new(move || proxy.routes())

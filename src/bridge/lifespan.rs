@@ -230,7 +230,9 @@ impl Lifespan {
     /// changed with it.
     fn judge(&mut self, now: Timestamp, notices: &mut Vec<Notice>) {
         for server in self.servers.values_mut() {
-            let Some(Verdict { restart, last }) = server.judge(now, self.longest, &self.terms) else { continue };
+            let Some(Verdict { restart, last }) = server.judge(now, self.longest, &self.terms) else {
+                continue;
+            };
             notices.extend(last.map(Notice::Restart));
             notices.push(Notice::Restart(restart));
             notices.extend(self.early.forget());

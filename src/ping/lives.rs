@@ -169,10 +169,7 @@ impl Life {
         let Gate { longest, watched } = state.lifespan.gate(now);
         self.longest.store(u64::try_from(longest.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.watched.store(watched, Ordering::Relaxed);
-        told.wake = state
-            .lifespan
-            .wake(now)
-            .filter(|wake| state.wakes.is_none_or(|wakes| *wake < wakes));
+        told.wake = state.lifespan.wake(now).filter(|wake| state.wakes.is_none_or(|wakes| *wake < wakes));
         state.wakes = told.wake.or(state.wakes);
         told
     }

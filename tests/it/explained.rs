@@ -58,7 +58,11 @@ fn f12_a_restart_is_one_notice_and_not_a_mystery_for_each() {
             assert!(finding.says.ends_with("9 sessions ended"), "{profile}: {}", finding.says);
             assert!((about(&finding.says) - restarted).abs() <= 4.0, "{profile}: {}", finding.says);
             assert_eq!((finding.level, finding.app.0), (Level::Warning, 0));
-            assert_eq!(world.core.findings().all().len(), 1, "{profile}: AppB lives on, and nothing else is wrong");
+            assert_eq!(
+                world.core.findings().all().len(),
+                1,
+                "{profile}: AppB lives on, and nothing else is wrong"
+            );
             assert_eq!(series(&world, "sessionbridge_app_restarts_total{app=\"appA\"}"), Some(1.0));
             assert_eq!(series(&world, "sessionbridge_app_sessions_lost_total{app=\"appA\"}"), Some(9.0));
             assert_eq!(series(&world, "sessionbridge_app_restarts_total{app=\"appB\"}"), Some(0.0));
@@ -119,7 +123,9 @@ fn f12_a_server_that_is_down_for_a_moment_was_restarted_then() {
         let _all = people(&world, "servlet", 12).await;
         pass(20.0).await;
         let down = (world.app("AppA").now() / 1000 % 86_400) as f64;
-        world.app("AppA").with(|sim| sim.set_fault("*", Fault::Status(http::StatusCode::SERVICE_UNAVAILABLE)));
+        world
+            .app("AppA")
+            .with(|sim| sim.set_fault("*", Fault::Status(http::StatusCode::SERVICE_UNAVAILABLE)));
         pass(2.0).await;
         world.app("AppA").with(|sim| {
             sim.restart();

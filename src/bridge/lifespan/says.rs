@@ -78,8 +78,7 @@ fn span(gap: Duration) -> String {
         return format!("{}ms", gap.as_millis());
     }
     let parts = [(whole / 3600, "h"), (whole / 60 % 60, "m"), (whole % 60, "s")];
-    let said: String =
-        parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
+    let said: String = parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
     if said.is_empty() { "0s".to_owned() } else { said }
 }
 
@@ -88,17 +87,20 @@ mod tests {
     use super::super::Stage;
     use super::*;
 
-    fn restarted(after: u64, before: u64, lost: u32) -> String {
+    fn restarted(server: Option<&str>, after: u64, before: u64, lost: u32) -> String {
         let (after, before) = (Timestamp::from_secs(after), Timestamp::from_secs(before));
         let run = Restart { server: 0, after, before, lost, new: 0, stage: Stage::Over };
-        restart("appA", None, &run)
+        restart("appA", server, &run)
     }
 
     #[test]
     fn a_restart_is_said_as_well_as_it_is_known() {
-        assert_eq!(restarted(50_580, 50_600, 12), "appA was restarted at about 14:03:10 UTC, 12 sessions ended");
         assert_eq!(
-            restarted(50_520, 50_640, 1),
+            restarted(Some("http://10.0.0.2:8080"), 50_580, 50_600, 12),
+            "appA at http://10.0.0.2:8080 was restarted at about 14:03:10 UTC, 12 sessions ended"
+        );
+        assert_eq!(
+            restarted(None, 50_520, 50_640, 1),
             "appA was restarted at about 14:03:00 UTC (between 14:02:00 and 14:04:00), 1 session ended"
         );
     }

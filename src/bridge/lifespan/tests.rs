@@ -246,7 +246,10 @@ fn two_of_two_are_believed_when_everybody_else_would_have_been_heard() {
         told = life.look(now);
     }
     assert!(now <= at(1_100_000 + 900_000), "{now:?}");
-    assert!(matches!(told[..], [Notice::Restart(Restart { lost: 2, new: 2, stage: Stage::Began, .. })]), "{told:?}");
+    assert!(
+        matches!(told[..], [Notice::Restart(Restart { lost: 2, new: 2, stage: Stage::Began, .. })]),
+        "{told:?}"
+    );
 }
 
 #[test]
