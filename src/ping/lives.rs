@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::balance::Balancer;
 use crate::bridge::beat::Pace;
-use crate::bridge::lifespan::{Gate, Heard, Lifespan, Notice, Restart, Stage, Terms, says};
+use crate::bridge::lifespan::{Gate, Heard, Lifespan, Notice, Outcome, Restart, Stage, Terms, says};
 use crate::bridge::rules::AppIx;
 use crate::findings::{Findings, Found, Kind, Level};
 use crate::route::{Balance, Route, RouteMap};
@@ -46,7 +46,7 @@ struct State {
 /// What followed from a verdict, or from time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
-    /// A session was found to have ended in a restart of the app.
+    /// The session whose heartbeat this was has ended in a restart of the app.
     pub(super) restarted: bool,
     /// Restarts that were noticed.
     pub(super) restarts: u64,
@@ -70,7 +70,12 @@ impl Lives {
         };
         life.with(now, |state| {
             let notices = state.lifespan.heard(heard);
-            self.tell(life, now, &notices)
+            let belongs = |notice: &Notice| match notice {
+                Notice::Restart(restart) => restart.server == heard.server && restart.stage != Stage::Over,
+                _ => false,
+            };
+            let restarted = heard.outcome == Outcome::Dead && notices.iter().any(belongs);
+            Told { restarted, ..self.tell(life, now, &notices) }
         })
     }
 
@@ -127,7 +132,6 @@ impl Lives {
             Stage::Grew => {}
             Stage::Over => tracing::warn!(app = %life.name, "{says} in all"),
         }
-        told.restarted |= restart.stage != Stage::Over;
         told.lost += u64::from(restart.new);
         self.put(life, now, Kind::Restart, says);
     }
@@ -178,4 +182,74 @@ impl Life {
 /// True where a session lives on one of the app's servers. Elsewhere they all keep it, and count as one.
 pub(super) fn sticks(route: &Route) -> bool {
     route.balance == Balance::Sticky
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::id::Handle;
+    use crate::bridge::lifespan::Terms;
+
+    fn lives() -> Lives {
+        let seconds = Duration::from_secs;
+        let terms = Terms { timeout: seconds(1200), interval: seconds(400), jitter_percent: 20 };
+        let life = Life {
+            app: AppIx(0),
+            name: "appA".into(),
+            servers: vec!["http://one".to_owned(), "http://two".to_owned()],
+            timeout: seconds(1200),
+            longest: AtomicU64::new(0),
+            watched: AtomicU64::new(0),
+            state: Mutex::new(State { lifespan: Lifespan::new(terms), wakes: None }),
+        };
+        Lives { apps: vec![Some(life), None], findings: Findings::default() }
+    }
+
+    fn beat(lives: &Lives, session: u64, sent: u64, outcome: Outcome) -> Told {
+        let (at, last) = (Timestamp::from_secs(sent), Timestamp::from_secs(sent - 400));
+        let session = Handle(session);
+        let heard =
+            Heard { at, session, server: 1, proven: last, renewed: last, used: last, missed: false, outcome };
+        lives.heard(AppIx(0), &heard, at)
+    }
+
+    #[test]
+    fn an_alive_that_is_nothing_new_takes_no_lock() {
+        let lives = lives();
+        assert_eq!(beat(&lives, 1, 1_000, Outcome::Alive), Told::default());
+        let life = lives.life(AppIx(0)).unwrap();
+        let held = life.state.lock().unwrap();
+        assert_eq!(beat(&lives, 2, 1_001, Outcome::Alive), Told::default(), "or this would wait for ever");
+        drop(held);
+    }
+
+    #[test]
+    fn a_restart_is_counted_by_whoever_notices_it_and_named_by_its_server() {
+        let lives = lives();
+        beat(&lives, 1, 1_000, Outcome::Alive);
+        let told: Vec<Told> = (1..=14).map(|n| beat(&lives, n, 1_100, Outcome::Dead)).collect();
+        assert_eq!(told.iter().filter(|told| told.wake.is_some()).count(), 1, "one looks again: {told:?}");
+        assert_eq!(
+            told.iter().map(|told| (told.restarts, told.lost)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+            (1, 14)
+        );
+        assert_eq!(told.iter().filter(|told| told.restarted).count(), 3, "the twelfth and those after it");
+        let found = lives.findings.all();
+        assert!(found[0].says.starts_with("appA at http://two was restarted at about 00:"), "{found:?}");
+        assert!(found[0].says.ends_with("14 sessions ended") && found.len() == 1, "{found:?}");
+        assert_eq!(lives.heard(AppIx(1), &heard_by_nobody(), Timestamp::ZERO), Told::default());
+    }
+
+    fn heard_by_nobody() -> Heard {
+        Heard {
+            at: Timestamp::ZERO,
+            session: Handle(0),
+            server: 0,
+            proven: Timestamp::ZERO,
+            renewed: Timestamp::ZERO,
+            used: Timestamp::ZERO,
+            missed: false,
+            outcome: Outcome::Dead,
+        }
+    }
 }

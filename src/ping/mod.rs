@@ -69,7 +69,7 @@ impl Sending {
 
     /// True where the person has asked for something meanwhile: who came first at the app, nobody knows.
     fn is_crossed(&self, app: &AppSession) -> bool {
-        app.in_flight > 0 || app.last_request > self.heard.at
+        app.last_request > self.heard.at
     }
 }
 
@@ -217,7 +217,7 @@ impl Pinger {
     /// Hands a verdict on to what makes out what it says about the app.
     fn told(&self, app: AppIx, slot: &Slot, heard: &lifespan::Heard) {
         let told = self.lives.heard(app, heard, self.clock.now());
-        if told.restarted && heard.outcome == Outcome::Dead {
+        if told.restarted {
             slot.with(|session| session.timeline.note(self.clock.now(), Some(app), What::AppRestarted));
         }
         self.count(app, &told);

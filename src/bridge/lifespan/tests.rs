@@ -153,6 +153,9 @@ proptest! {
             _ => 0,
         }).sum();
         prop_assert_eq!(told, over[0].lost);
+        let (when, last) = notices.last().unwrap();
+        prop_assert_eq!(*last, Notice::NoRestart { mistaken: false }, "yesterday's news");
+        prop_assert!((restart..restart + 500_000).contains(&(when - 24 * 60 * MINUTE)));
         prop_assert!(!notices.iter().any(|(_, notice)| is_early(notice)));
     }
 
