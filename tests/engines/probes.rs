@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use crate::support::{Engine, work_folder};
 use crate::walks::Site;
-use crate::{django, express, php};
+use crate::{django, express, lucee, php, tomcat};
 
 /// What a check says of AppA of `site`, with the heartbeat page `page` and `session.timeout` as `timeout`.
 fn check(site: &Site, engine: &Engine, (page, timeout): (&str, &str), more: &[&str]) -> String {
@@ -93,4 +94,35 @@ fn express_f5_without_rolling() {
 #[ignore = "needs Django: tests/run"]
 fn django_f4() {
     exact(&django::SITE, &django::DJANGO);
+}
+
+#[test]
+#[ignore = "needs Lucee: tests/run"]
+fn lucee_f4() {
+    let sites = [
+        (&lucee::CF_ON_TOMCAT, &lucee::TOMCAT),
+        (&lucee::JEE_ON_TOMCAT, &lucee::TOMCAT),
+        (&lucee::CF_ON_JETTY, &lucee::JETTY),
+        (&lucee::JEE_ON_JETTY, &lucee::JETTY),
+    ];
+    // Most of it is waiting.
+    thread::scope(|scope| {
+        sites.map(|(site, engine)| scope.spawn(|| exact(site, engine))).map(|one| one.join().unwrap())
+    });
+}
+
+/// Without a canary an id in a URL is the witness: Lucee knows it until its next sweep, so this takes two minutes.
+#[test]
+#[ignore = "needs Lucee: tests/run"]
+fn lucee_s3_9() {
+    let sites = [(&lucee::CF_ON_TOMCAT, &lucee::TOMCAT), (&lucee::CF_ON_JETTY, &lucee::JETTY)];
+    thread::scope(|scope| {
+        sites.map(|(site, engine)| scope.spawn(|| quiet(site, engine))).map(|one| one.join().unwrap())
+    });
+}
+
+#[test]
+#[ignore = "needs Tomcat: tests/run"]
+fn tomcat_f4() {
+    exact(&tomcat::SITE, &tomcat::TOMCAT);
 }

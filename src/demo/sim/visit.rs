@@ -174,6 +174,11 @@ impl<'a> Visit<'a> {
         self.sessions.get_mut(self.key.as_deref()?)
     }
 
+    /// Whether a file is asked for, which most servers find before any code of the application runs.
+    pub(super) fn is_file(&self) -> bool {
+        self.ask.page.as_deref() == Some("static.css")
+    }
+
     /// The plain URL of a page of this application.
     pub(super) fn page_url(&self, page: &str) -> String {
         format!("{}{page}{}", self.options.mount, self.options.profile.extension())
@@ -190,6 +195,9 @@ pub(super) trait Engine: Send {
     /// The session for a page that wants one: found, adopted or begun. `Err` is an answer in the page's
     /// place.
     fn open(&mut self, visit: &mut Visit<'_>) -> Result<(), Box<Reply>>;
+
+    /// A page that does not want the session, or a file: what the engine does all the same with an id that came.
+    fn pass_by(&mut self, _visit: &mut Visit<'_>) {}
 
     /// A new id for the same content; false where the engine has no such thing.
     fn rotate(&mut self, visit: &mut Visit<'_>) -> bool;
