@@ -3,6 +3,7 @@
 //! Invariant: places only; no value is kept but the masked text of the files.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use annotate_snippets::Level;
 
@@ -12,13 +13,20 @@ use crate::bridge::rules::AppIx;
 use crate::findings::{self, Found, Kind, Places};
 
 /// The places of the settings below `[apps]`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Lines {
     apps: Vec<Own>,
 }
 
+/// A config is shown without the text of its files.
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lines(of {} apps)", self.apps.len())
+    }
+}
+
 /// Those of one app.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Own {
     name: String,
     /// Where its name stands.
