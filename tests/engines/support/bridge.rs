@@ -117,7 +117,9 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // Whoever looks for the reason wants to know what the bridge saw.
-            eprintln!("log of the bridge:\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<_> = log.lines().filter(|line| !line.contains("session read")).collect();
+            eprintln!("log of the bridge:\n{}", lines.join("\n"));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

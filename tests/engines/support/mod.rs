@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-pub(crate) use bridge::Bridge;
+pub(crate) use bridge::{Bridge, events};
 pub(crate) use browser::{Answer, Browser};
 pub(crate) use engine::Engine;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !is_so() {
         assert!(Instant::now() < end, "still waiting for {what}");
-        pause(Duration::from_millis(20));
+        pause(Duration::from_millis(50));
     }
 }
 
