@@ -15,3 +15,5 @@ mod walks;
 
 // PHP's file sessions: php-fpm behind nginx.
 mod php;
+// ASP.NET on Mono: FastCGI behind nginx.
+mod aspnet;

@@ -1,5 +1,4 @@
-<%-- Forgets who is signed in, and nothing else: the session lives on, as where a ticket has a shorter life of its own. --%>
+<%-- Forgets who is signed in, and nothing else: the session and its id live on. --%>
 <%@ Page Language="C#" %><%
-FormsAuthentication.SignOut();
-Context.User = null;
+Session.Remove("user");
 App.Json(Context, App.State(Context)); %>

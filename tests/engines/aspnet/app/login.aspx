@@ -5,6 +5,7 @@ void Page_Load()
 {
     App.Started(Session);
     if (Request.HttpMethod != "POST") return;
+    Session["user"] = Request.Form["user"];
     FormsAuthentication.SetAuthCookie(Request.Form["user"], false);
     Response.Redirect("index.aspx");
 }

@@ -29,8 +29,16 @@ public static class App
         return (Dictionary<string, string>)session["data"];
     }
 
-    // Session and sign-in are two things here: the name comes from the forms ticket. `null` for nobody.
+    // Session and sign-in are two things here: a forms ticket lives in its cookie alone, and nobody can take it back. So, as
+    // careful applications do, the session has to know the name too. `null` for nobody.
     public static string User(HttpContext context)
+    {
+        var ticket = Ticket(context);
+        return ticket != null && ticket == (string)context.Session["user"] ? ticket : null;
+    }
+
+    // The name in the ticket, as careless applications believe it.
+    public static string Ticket(HttpContext context)
     {
         return context.Request.IsAuthenticated ? context.User.Identity.Name : null;
     }
