@@ -17,3 +17,7 @@ mod walks;
 mod php;
 // ASP.NET on Mono: FastCGI behind nginx.
 mod aspnet;
+// Django with sessions in a database, real sign-in and CSRF tokens.
+mod django;
+// Express with express-session.
+mod express;

@@ -15,6 +15,7 @@
 //! | `id` | JSON `{"cookie", "id"}`: the Cookie header that arrived, the session's id |
 //! | `login` | GET: a form with `user`; POST: signs in, rotates the token where the engine does so, redirects to `index` |
 //! | `logout` | ends the session the engine's usual way |
+//! | `end` | as `logout` by GET, where `logout` is by POST: an administrator's way, behind the back of the bridge |
 //! | `forget` | forgets who is signed in and keeps the session; answers the state |
 //! | `slow` | `?ms=N`: answers the state after so long, the session in use meanwhile |
 
@@ -204,12 +205,13 @@ impl<'a> Person<'a> {
 }
 
 /// Name and value of every hidden field on a page.
-fn hidden_fields(page: &str) -> Vec<(String, String)> {
+pub(crate) fn hidden_fields(page: &str) -> Vec<(String, String)> {
     let field = regex::Regex::new(r#"<input type="hidden" name="([^"]+)" value="([^"]*)"#).unwrap();
     field.captures_iter(page).map(|field| (field[1].to_owned(), field[2].to_owned())).collect()
 }
 
-fn borrowed(form: &[(String, String)]) -> Vec<(&str, &str)> {
+/// As `Browser::submit` takes them.
+pub(crate) fn borrowed(form: &[(String, String)]) -> Vec<(&str, &str)> {
     form.iter().map(|(name, value)| (&**name, &**value)).collect()
 }
 
@@ -360,7 +362,8 @@ pub(crate) fn verdicts(site: &Site, engine: &mut Engine) {
     let first = begin(&person);
     beat(&bridge, &person, "alive");
     // Behind the back of the bridge, as an administrator would.
-    straight(engine, App::A, "logout", &person.token(App::A));
+    let end = if site.sign_out == "GET" { "logout" } else { "end" };
+    straight(engine, App::A, end, &person.token(App::A));
     let dead = if site.adopts { "reborn" } else { "replaced" };
     beat(&bridge, &person, dead);
     let second = person.started(App::A);
