@@ -21,3 +21,7 @@ mod aspnet;
 mod django;
 // Express with express-session.
 mod express;
+// Lucee 6.2 on Tomcat and 5.4 on Jetty, with CF and with J2EE sessions.
+mod lucee;
+// Tomcat: servlet sessions of two web applications.
+mod tomcat;
