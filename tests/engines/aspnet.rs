@@ -27,7 +27,7 @@ pub(crate) static SITE: Site = Site {
     ..Site::DEFAULT
 };
 
-static MONO: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
+pub(crate) static MONO: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
 
 /// Well-shaped, and nobody's.
 const PLANTED: &str = "0123456789ABCDEF01234567";

@@ -25,3 +25,5 @@ mod express;
 mod lucee;
 // Tomcat: servlet sessions of two web applications.
 mod tomcat;
+// One person in Lucee, Tomcat, PHP and ASP.NET, through one bridge.
+mod mixed;
