@@ -200,6 +200,8 @@ fn an_engine_that_falls_takes_no_other_with_it() {
     let says = |verdict: &str| {
         wait_until(&format!("php to be {verdict}"), || bridge.state(&visitor.browser, "php") == verdict);
     };
+    // The canary is known from the first heartbeat on.
+    wait_until("a heartbeat", || bridge.timeline().contains(&"php heartbeat alive".to_owned()));
     fallen.stop();
     says("unreachable");
     fallen.restart();
