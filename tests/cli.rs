@@ -556,7 +556,8 @@ fn check_live(config: &str, arguments: &[&str]) -> Output {
 
 #[test]
 fn s3_9_check_live_shows_the_line_of_a_heartbeat_page_that_extends_nothing() {
-    let (_app, config) = live_app(Profile::Express, "express", 6, "heartbeat.path = \"/AppA/notouch\"");
+    let (_app, config) =
+        live_app(Profile::AcfStrict, "coldfusion", 6, "heartbeat.path = \"/AppA/notouch.cfm\"");
     let output = check_live(&config, &[]);
     let text = errors(&output);
     assert_eq!(code(&output), 0, "{text}");
@@ -568,8 +569,8 @@ fn s3_9_check_live_shows_the_line_of_a_heartbeat_page_that_extends_nothing() {
     let (_, after) = text.split_once("warning: appA: the heartbeat page did not extend a session").unwrap();
     let shown = after.split("warning:").next().unwrap();
     assert!(shown.contains("--> config.toml:9:18"), "{text}");
-    assert!(shown.contains("heartbeat.path = \"/AppA/notouch\"") && shown.contains("^^^^"), "{text}");
-    assert!(text.contains("good: appA: it sets connect.sid"), "{text}");
+    assert!(shown.contains("heartbeat.path = \"/AppA/notouch.cfm\"") && shown.contains("^^^^"), "{text}");
+    assert!(text.contains("good: appA: it sets CFID, CFTOKEN"), "{text}");
     assert!(text.ends_with("0 errors, 1 warning\n"), "{text}");
 }
 
