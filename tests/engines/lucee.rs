@@ -34,11 +34,7 @@ const JEE: Site = Site {
 };
 
 pub(crate) static CF_ON_TOMCAT: Site = Site { name: "Lucee 6.2, CF sessions", variant: "tomcat", ..CF };
-<<<<<<< HEAD
 pub(crate) static JEE_ON_TOMCAT: Site = Site { name: "Lucee 6.2, J2EE sessions", variant: "tomcat", ..JEE };
-=======
-static JEE_ON_TOMCAT: Site = Site { name: "Lucee 6.2, J2EE sessions", variant: "tomcat", ..JEE };
->>>>>>> main
 // Here the bridge finds out by itself which kind of session it is.
 pub(crate) static CF_ON_JETTY: Site =
     Site { name: "Lucee 5.4, CF sessions", variant: "jetty", config: "", ..CF };
@@ -46,11 +42,7 @@ pub(crate) static JEE_ON_JETTY: Site =
     Site { name: "Lucee 5.4, J2EE sessions", variant: "jetty", config: "", ..JEE };
 
 pub(crate) static TOMCAT: LazyLock<Engine> = LazyLock::new(|| Engine::start(&CF_ON_TOMCAT));
-<<<<<<< HEAD
 pub(crate) static JETTY: LazyLock<Engine> = LazyLock::new(|| Engine::start(&CF_ON_JETTY));
-=======
-static JETTY: LazyLock<Engine> = LazyLock::new(|| Engine::start(&CF_ON_JETTY));
->>>>>>> main
 
 /// One generation, asked without a jar: each request says which cookies it has.
 struct Lucee {

@@ -25,10 +25,7 @@ mod express;
 mod lucee;
 // Tomcat: servlet sessions of two web applications.
 mod tomcat;
-<<<<<<< HEAD
-// What the probes find out about all of them.
-mod probes;
-=======
 // One person in Lucee, Tomcat, PHP and ASP.NET, through one bridge.
 mod mixed;
->>>>>>> main
+// What the probes find out about all of them.
+mod probes;

@@ -19,7 +19,8 @@ const DEFAULTS: Site = Site {
     ..Site::DEFAULT
 };
 pub(crate) static SITE: Site = DEFAULTS;
-pub(crate) static STRICT_SITE: Site = Site { name: "PHP in strict mode", variant: "strict", adopts: false, ..DEFAULTS };
+pub(crate) static STRICT_SITE: Site =
+    Site { name: "PHP in strict mode", variant: "strict", adopts: false, ..DEFAULTS };
 static URL_SITE: Site = Site { name: "PHP with ids in URLs", variant: "url", ..DEFAULTS };
 
 pub(crate) static PHP: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
