@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use crate::balance::Balancer;
 use crate::clock::Clock;
+use crate::findings::Findings;
 use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
 use crate::net::upstream::Dialer;
+use crate::ping::Pinger;
 use crate::registry::Registry;
 use crate::route::RouteMap;
 use crate::secret::Secret;
@@ -43,6 +45,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether the proxy is ready.
     pub health: Health,
+    /// What has been found out about the apps.
+    pub findings: Findings,
     /// The time.
     pub clock: Clock,
     /// What an operator must show.
@@ -70,12 +74,14 @@ impl Admin {
 
     /// As [`Admin::serve`]; apps are reached by `dialer` when a session is signed out of them.
     pub async fn serve_over(&self, dialer: Dialer, listener: Listener, drain: Drain) {
-        let sign_out = SignOut {
+        let pinger = Pinger {
             client: Client::new(dialer, ClientOptions::default()),
             balancer: Arc::clone(&self.parts.balancer),
+            registry: Arc::clone(&self.parts.registry),
             clock: self.parts.clock,
             shard: std::rc::Rc::new(self.parts.metrics.shard()),
         };
+        let sign_out = SignOut { pinger, findings: self.parts.findings.clone() };
         let (desk, kills) = kill::Desk::new();
         let ending = tokio::task::spawn_local(kill::run(kills, Arc::clone(&self.parts.routes), sign_out));
         server::serve(listener, api::router(self.parts.clone(), desk), drain).await;

@@ -7,6 +7,7 @@ use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::net::serve::ServeOptions;
 use crate::net::{Connections, LastWord};
@@ -33,6 +34,7 @@ pub struct Core {
     pub(super) serve: ServeOptions,
     pub(super) clock: Clock,
     pub(super) request_prefix: u64,
+    pub(super) findings: Findings,
     health: Health,
     admin: Admin,
 }
@@ -64,12 +66,14 @@ impl Core {
             last_word: last_word(request_prefix),
         };
         let health = Health::new();
+        let findings = Findings::default();
         let admin = Admin::new(crate::admin::Parts {
             registry: Arc::clone(&registry),
             routes: Arc::clone(&routes),
             balancer: Arc::clone(&balancer),
             metrics: metrics.clone(),
             health: health.clone(),
+            findings: findings.clone(),
             clock,
             token: config.admin.token,
         });
@@ -90,6 +94,7 @@ impl Core {
             access,
             serve,
             clock,
+            findings,
             health,
             admin,
         }
@@ -111,6 +116,12 @@ impl Core {
     #[must_use]
     pub const fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// What has been found out about the apps.
+    #[must_use]
+    pub const fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     /// The operators' view.

@@ -16,6 +16,7 @@ mod places;
 mod report;
 mod server;
 mod session;
+mod sign_out;
 mod sources;
 mod table;
 mod tree;

@@ -6,7 +6,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_ENCODING, LOCATION};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, LOCATION, SET_COOKIE};
 
 use crate::balance::Balancer;
 use crate::bridge::answer::{self, Judged};
@@ -14,7 +15,7 @@ use crate::bridge::app_session::{AppSession, Learned, Sent};
 use crate::bridge::beat::{self, CanarySeen, Evidence, Verdict};
 use crate::bridge::rules::{AppIx, BeatRules};
 use crate::bridge::session::Session;
-use crate::bridge::to_client::{self, ToClient};
+use crate::bridge::to_client::{self, SetCookies, ToClient};
 use crate::clock::Clock;
 use crate::net::client::{Answer, Client};
 use crate::own::{self, Ask, Person, Prepared};
@@ -24,6 +25,7 @@ use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
 use crate::wire::target::split_authority;
 
+mod old;
 pub mod reading;
 
 /// What sending heartbeats takes, on one thread.
@@ -117,15 +119,8 @@ impl Pinger {
         (sending, heard): (&Sending, &Heard),
     ) -> Verdict {
         let Some(rules) = &route.rules.beat else { return Verdict::Unreachable };
-        let Heard { parts, text } = heard;
-        let mut headers = parts.headers.clone();
-        let mut fields = to_client::take_set_cookies(&mut headers);
-        to_client::drop_own(&route.rules, &mut fields, routes.own_cookies());
-        let status = parts.status.as_u16();
-        let allowed = reading::alive_status(&rules.alive, status);
-        let location = parts.headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let redirects = parts.status.is_redirection() && (!allowed || leads_to_login(route, location));
-        let canary = self.canary(rules, sending.canary, &parts.headers, text);
+        let fields = fields(routes, route, &heard.parts.headers);
+        let said = self.evidence(route, rules, sending, heard);
         slot.with(|session| {
             let app = session.app(route.rules.app);
             if !sending.is_for(app) {
@@ -150,21 +145,28 @@ impl Pinger {
             for field in from_app.relayed {
                 session.passed.wait(route.rules.app, field);
             }
-            let evidence = Evidence {
-                status: Some(status),
-                redirects,
-                contains: reading::contains(&rules.alive.contains, text),
-                learned,
-                canary,
-            };
-            let verdict = beat::judge(rules, &evidence);
-            let first = if let CanarySeen::First(hash) = canary { Some(hash) } else { None };
+            let verdict = beat::judge(rules, &Evidence { learned, ..said });
+            let first = if let CanarySeen::First(hash) = said.canary { Some(hash) } else { None };
             answer::beat(session, &route.rules, &Judged { verdict, canary: first, now: self.clock.now() });
             verdict
         })
     }
 
-    fn canary(&self, rules: &BeatRules, known: u64, headers: &http::HeaderMap, text: &[u8]) -> CanarySeen {
+    /// What an answer says but for its cookies.
+    fn evidence(&self, route: &Route, rules: &BeatRules, sending: &Sending, heard: &Heard) -> Evidence {
+        let Heard { parts, text } = heard;
+        let status = parts.status.as_u16();
+        let allowed = reading::alive_status(&rules.alive, status);
+        Evidence {
+            status: Some(status),
+            redirects: parts.status.is_redirection() && (!allowed || leads_to_login(route, &parts.headers)),
+            contains: reading::contains(&rules.alive.contains, text),
+            learned: Learned::default(),
+            canary: self.canary(rules, sending.canary, &parts.headers, text),
+        }
+    }
+
+    fn canary(&self, rules: &BeatRules, known: u64, headers: &HeaderMap, text: &[u8]) -> CanarySeen {
         let Some(rule) = &rules.canary else { return CanarySeen::Unknown };
         // 0 stands for "none seen yet".
         let seen = reading::canary(rule, headers, text)
@@ -242,8 +244,17 @@ const fn reads_body(rules: &BeatRules) -> bool {
     matches!(rules.canary, Some(Canary::Json(_) | Canary::Regex(_)))
 }
 
-/// True for a redirect to one of the app's sign-in pages.
-fn leads_to_login(route: &Route, location: &str) -> bool {
+/// The Set-Cookie fields of an answer that are the app's to set.
+fn fields(routes: &RouteMap, route: &Route, headers: &HeaderMap) -> SetCookies {
+    let mut fields = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    to_client::drop_own(&route.rules, &mut fields, routes.own_cookies());
+    fields
+}
+
+/// True where `Location` names one of the app's sign-in pages.
+#[must_use]
+pub fn leads_to_login(route: &Route, headers: &HeaderMap) -> bool {
+    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let parts = crate::wire::location::split(location);
     let rest = parts.map_or("", |parts| parts.rest);
     let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));
