@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn what_answers_set_goes_along_with_the_next_request_and_tokens_do_not() {
         use super::super::rules::Engine;
-        let rules = super::super::testing::app(Engine::Django, "appA", "/AppA/");
+        let rules = super::super::testing::app(Engine::Lucee, "appA", "/AppA/");
         let after = |passed: &str, fields: &[&str]| {
             let fields: Vec<HeaderValue> =
                 fields.iter().map(|field| HeaderValue::from_str(field).unwrap()).collect();
@@ -92,6 +92,6 @@ mod tests {
         assert_eq!(after("csrftoken=old; theme=dark", &["csrftoken=x"]), "theme=dark; csrftoken=x");
         assert_eq!(after("remember=ann", &["remember=; Path=/elsewhere; Max-Age=0"]), "");
         assert_eq!(after("a=1", &["a=2; Path=/elsewhere"]), "a=1", "another cookie of that name");
-        assert_eq!(after("a=1", &["sessionid=0; Path=/", "appA.sessionid=1"]), "a=1");
+        assert_eq!(after("a=1", &["CFID=0; Path=/", "appA.CFTOKEN=1"]), "a=1");
     }
 }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, REFERER, SET_COOKIE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, REFERER, SET_COOKIE};
 use http::{HeaderValue, Method};
 
 use super::{DEADLINE, SignOut};
@@ -27,6 +27,9 @@ use crate::wire::target::split_authority;
 
 /// As much of a page is read: forms for signing out stand in the navigation.
 const PAGE_LIMIT: usize = 256 * 1024;
+
+/// What a browser asks for when it follows a link.
+const PAGES: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
 /// What came of asking an app to sign a session out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +128,9 @@ impl Errand<'_> {
     /// Fetches the page at the public `target`. With it come the authorities by which the app may call itself.
     async fn page(&mut self, target: &str) -> Result<(Page, [String; 2]), Outcome> {
         let ask = Ask { method: &Method::GET, target, heartbeat: false };
-        let prepared = self.prepare(&ask)?;
+        let mut prepared = self.prepare(&ask)?;
+        // The browser may have asked for data last.
+        prepared.head.headers.insert(ACCEPT, HeaderValue::from_static(PAGES));
         let fetched = tokio::time::timeout(DEADLINE, async {
             let answer = own::send(&self.by.pinger.client, &prepared, DEADLINE).await?;
             let Answer { parts, body, .. } = answer;
