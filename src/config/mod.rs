@@ -16,6 +16,7 @@ mod places;
 mod report;
 mod server;
 mod session;
+mod share;
 mod sign_out;
 mod sources;
 mod table;
@@ -147,6 +148,7 @@ fn read(node: &Node, findings: &Findings) -> Option<Config> {
     top.finish();
     check::overlaps(&drafts, &bridge.rules, findings);
     check::url_tokens(&mut drafts, findings);
+    share::resolve(&mut drafts, findings);
     check::heartbeats(&drafts, findings);
     let outside = check::Outside { listen: &listen, server: &server.options, bridge: &bridge.rules };
     check::exposure(&drafts, &outside, findings);

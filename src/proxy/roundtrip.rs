@@ -20,6 +20,7 @@ use super::visit::Visit;
 use crate::bridge::app_session::AppSession;
 use crate::bridge::rules::{AppIx, Scope};
 use crate::bridge::session::{End, Farewell};
+use crate::bridge::share;
 use crate::bridge::timeline::What;
 use crate::net::body::Body;
 use crate::net::client::Answer;
@@ -66,6 +67,7 @@ impl Proxy {
                         };
                         if let Some(app) = app.filter(same) {
                             app.drop_token();
+                            share::follow(session, &exchange.route.rules, self.now());
                         }
                     });
                 }
@@ -123,6 +125,7 @@ impl Proxy {
             let left = slot.with(|session| {
                 let left = session.take_app(app).map(|app| session.farewell_alone(app));
                 fresh.map(|fresh| session.give_app(fresh));
+                share::follow(session, &exchange.route.rules, now);
                 left
             });
             self.arm(&slot, exchange.map);

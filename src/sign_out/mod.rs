@@ -63,6 +63,18 @@ pub struct Told {
 }
 
 impl Told {
+    /// Of an app that was not asked yet; `confirmed`: its own sign-out was seen.
+    fn of(app: &AppSession, confirmed: bool) -> Self {
+        Self {
+            app: app.app,
+            confirmed,
+            asked: false,
+            proof: None,
+            public: app.public.clone(),
+            deletions: Vec::new(),
+        }
+    }
+
     /// True where its cookies are those of the public host `authority`: deletions reach only the host that they are sent by.
     #[must_use]
     pub fn is_at(&self, authority: &str) -> bool {
@@ -202,20 +214,6 @@ pub const fn event(proof: Proof) -> Option<What> {
         Proof::Dead => Some(What::SignOutProven),
         Proof::StillAlive => Some(What::SignOutStillAlive),
         Proof::Unproven => None,
-    }
-}
-
-impl Told {
-    /// Of an app that was not asked yet; `confirmed`: its own sign-out was seen.
-    fn of(app: &AppSession, confirmed: bool) -> Self {
-        Self {
-            app: app.app,
-            confirmed,
-            asked: false,
-            proof: None,
-            public: app.public.clone(),
-            deletions: Vec::new(),
-        }
     }
 }
 

@@ -15,3 +15,11 @@ mod walks;
 
 // PHP's file sessions: php-fpm behind nginx.
 mod php;
+// Django with sessions in a database, real sign-in and CSRF tokens.
+mod django;
+// Express with express-session.
+mod express;
+// Lucee 6.2 on Tomcat and 5.4 on Jetty, with CF and with J2EE sessions.
+mod lucee;
+// Tomcat: servlet sessions of two web applications.
+mod tomcat;

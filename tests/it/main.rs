@@ -44,3 +44,5 @@ mod recipes;
 
 /// Sessions as people have them: one per app and person, for as long as the person is there.
 mod sessions;
+/// Apps that have one app session.
+mod share;

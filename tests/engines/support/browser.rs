@@ -41,6 +41,8 @@ struct Kept {
     value: String,
     host: String,
     path: String,
+    /// Unix seconds; `None`: with the browser.
+    expires: Option<i64>,
 }
 
 /// An answer, whole.
@@ -76,17 +78,12 @@ impl Browser {
 
     /// A person follows a link or types an address; redirects are followed.
     pub(crate) fn visit(&self, url: &str) -> Answer {
-        self.navigate(Method::GET, url, "", true)
-    }
-
-    /// A person submits a form; redirects are not followed.
-    pub(crate) fn post(&self, url: &str, form: &[(&str, &str)]) -> Answer {
-        self.navigate(Method::POST, url, &encode(form), false)
+        self.navigate(Method::GET, url, "")
     }
 
     /// A person submits a form; redirects are followed.
     pub(crate) fn submit(&self, url: &str, form: &[(&str, &str)]) -> Answer {
-        self.navigate(Method::POST, url, &encode(form), true)
+        self.navigate(Method::POST, url, &encode(form))
     }
 
     /// One request with the cookies of the jar and these headers. `None` where nobody answers.
@@ -135,17 +132,20 @@ impl Browser {
         all.split("; ").find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=').map(str::to_owned))
     }
 
-    /// Puts a cookie into the jar, as an answer of `url` with this Set-Cookie would.
-    pub(crate) fn set_cookie(&self, url: &str, line: &str) {
-        self.state.lock().unwrap().keep(&url.parse().unwrap(), line);
-    }
-
     /// True where `text` was in any head or body that this browser got.
     pub(crate) fn has_seen(&self, text: &str) -> bool {
         self.state.lock().unwrap().seen.contains(text)
     }
 
-    fn navigate(&self, method: Method, url: &str, body: &str, follow: bool) -> Answer {
+    /// One request of nobody: no jar, this Cookie header (none where it is empty), this form (none where it is empty).
+    pub(crate) fn bare(url: &str, cookies: &str, form: &str) -> Answer {
+        let method = if form.is_empty() { Method::GET } else { Method::POST };
+        let all = [("cookie", cookies), ("content-type", "application/x-www-form-urlencoded")];
+        let headers = if cookies.is_empty() { &all[1..] } else { &all };
+        Self::new().request(method, url, headers, form).unwrap_or_else(|| panic!("no answer from {url}"))
+    }
+
+    fn navigate(&self, method: Method, url: &str, body: &str) -> Answer {
         let (mut method, mut url, mut body) = (method, url.to_owned(), body);
         let from = self.state.lock().unwrap().page.clone();
         for _ in 0..=MOST_REDIRECTS {
@@ -165,7 +165,7 @@ impl Browser {
             let answer = self.request(method.clone(), &url, &headers, body);
             let answer = answer.unwrap_or_else(|| panic!("no answer from {url}"));
             let location = answer.header(LOCATION.as_str());
-            let (true, 301..=308, Some(location)) = (follow, answer.status, location) else {
+            let (301..=308, Some(location)) = (answer.status, location) else {
                 self.state.lock().unwrap().page = Some(own);
                 return answer;
             };
@@ -202,17 +202,20 @@ impl State {
         if cookie.domain().is_some_and(|domain| domain != host) || cookie.secure() == Some(true) {
             return;
         }
+        let now = jiff::Timestamp::now().as_second();
+        let expires = match cookie.max_age() {
+            Some(age) => Some(now.saturating_add(age.whole_seconds())),
+            None => cookie.expires_datetime().map(|at| at.unix_timestamp()),
+        };
+        let path = cookie.path().filter(|path| path.starts_with('/'));
         let kept = Kept {
             name: cookie.name().to_owned(),
             value: cookie.value().to_owned(),
             host: host.to_owned(),
-            path: cookie.path().filter(|path| path.starts_with('/')).unwrap_or(default_path(uri)).to_owned(),
+            path: path.map_or_else(|| default_path(uri), str::to_owned),
+            expires,
         };
-        let now = jiff::Timestamp::now().as_second();
-        let dead = match cookie.max_age() {
-            Some(age) => age.whole_seconds() <= 0,
-            None => cookie.expires_datetime().is_some_and(|at| at.unix_timestamp() <= now),
-        };
+        let dead = expires.is_some_and(|at| at <= now);
         let same = |old: &Kept| (&old.name, &old.host, &old.path) == (&kept.name, &kept.host, &kept.path);
         match self.jar.iter_mut().find(|old| same(old)) {
             _ if dead => self.jar.retain(|old| !same(old)),
@@ -227,7 +230,8 @@ impl Kept {
         let rest = uri.path().strip_prefix(&*self.path);
         let path =
             rest.is_some_and(|rest| rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/'));
-        path && uri.host() == Some(&*self.host)
+        let now = jiff::Timestamp::now().as_second();
+        path && uri.host() == Some(&*self.host) && self.expires.is_none_or(|at| at > now)
     }
 }
 
@@ -241,6 +245,22 @@ impl Answer {
     pub(crate) fn set_cookies(&self) -> Vec<String> {
         let lines = self.headers.get_all(SET_COOKIE).iter();
         lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect()
+    }
+
+    /// The names of the cookies that it sets, in its order; deletions have a `-` before them.
+    pub(crate) fn names_set(&self) -> Vec<String> {
+        let name = |line: String| {
+            let (name, rest) = line.split_once('=').unwrap();
+            if rest.starts_with(';') { format!("-{name}") } else { name.to_owned() }
+        };
+        self.set_cookies().into_iter().map(name).collect()
+    }
+
+    /// The value that it gives the cookie `name`; the last one counts.
+    pub(crate) fn value_set(&self, name: &str) -> String {
+        let lines = self.set_cookies();
+        let last = lines.iter().rev().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        last.unwrap_or_else(|| panic!("{name} is not set: {lines:?}")).split(';').next().unwrap().to_owned()
     }
 
     /// The body as JSON.
@@ -272,10 +292,10 @@ fn origin(url: &str) -> String {
 }
 
 /// RFC 6265 5.1.4.
-fn default_path(uri: &Uri) -> &str {
+fn default_path(uri: &Uri) -> String {
     match uri.path().rfind('/') {
-        None | Some(0) => "/",
-        Some(end) => &uri.path()[..end],
+        None | Some(0) => "/".to_owned(),
+        Some(end) => uri.path()[..end].to_owned(),
     }
 }
 

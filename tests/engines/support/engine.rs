@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use super::{Browser, fetched, wait_until, work_folder};
+use super::{Browser, START, fetched, wait_at_most, work_folder};
 use crate::walks::{App, Site};
 
 /// Runs the engine until it ends, or until our end of the pipe is closed: that happens with this process, however it ends,
@@ -82,11 +82,6 @@ impl Engine {
         format!("{}{}", self.origin(app), self.site.page(app, page))
     }
 
-    /// The folder of this run: the engine's generated configuration, its files, its output.
-    pub(crate) fn work(&self) -> &std::path::Path {
-        &self.work
-    }
-
     fn launch(&mut self) -> Result<(), String> {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/engines").join(self.site.folder);
         let output = self.work.join("output.log");
@@ -117,7 +112,7 @@ impl Engine {
     fn wait_ready(&mut self) -> Result<(), String> {
         for url in [App::A, App::B].map(|app| self.url(app, "quiet")) {
             let mut gone = false;
-            wait_until(&format!("{} to answer at {url}", self.site.name), || {
+            wait_at_most(START, &format!("{} to answer at {url}", self.site.name), || {
                 gone =
                     self.running.as_mut().is_none_or(|running| running.child.try_wait().unwrap().is_some());
                 gone || Browser::new().try_get(&url).is_some_and(|answer| answer.status == 200)

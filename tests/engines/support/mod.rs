@@ -13,12 +13,19 @@ pub(crate) use browser::{Answer, Browser};
 pub(crate) use engine::Engine;
 use tokio::time::Instant;
 
-/// Longer than anything takes on a busy machine, the start of a Java server included.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
+/// Longer than anything takes on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// Longer than the start of a Java server takes on a busy machine.
+pub(crate) const START: Duration = Duration::from_secs(240);
 
 /// Looks again and again until it is so.
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
+pub(crate) fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    wait_at_most(DEADLINE, what, is_so);
+}
+
+/// As `wait_until`, with a deadline of its own.
+pub(crate) fn wait_at_most(time: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + time;
     while !is_so() {
         assert!(Instant::now() < end, "still waiting for {what}");
         pause(Duration::from_millis(50));
