@@ -9,7 +9,6 @@ use http::header::LOCATION;
 use http::response::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
 use super::back::Returned;
@@ -23,7 +22,7 @@ use crate::bridge::session::{End, Farewell};
 use crate::bridge::share;
 use crate::bridge::timeline::What;
 use crate::net::body::Body;
-use crate::net::client::Answer;
+use crate::net::client::{Answer, AppStream};
 use crate::registry::Slot;
 use crate::route::RouteMap;
 use crate::sign_out::{self, Told};
@@ -33,7 +32,7 @@ pub(super) struct Answered {
     pub(super) response: Response<Body>,
     pub(super) departed: Departed,
     /// The app's side of an upgraded connection.
-    pub(super) app_side: Option<OnUpgrade>,
+    pub(super) app_side: Option<AppStream>,
 }
 
 impl Proxy {
