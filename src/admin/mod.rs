@@ -13,6 +13,7 @@ use crate::net::drain::Drain;
 use crate::net::listener::Listener;
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
+use crate::ping::lives::Lives;
 use crate::registry::Registry;
 use crate::route::RouteMap;
 use crate::secret::Secret;
@@ -45,10 +46,12 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether the proxy is ready.
     pub health: Health,
-    /// What has been found out about the apps.
-    pub findings: Findings,
+    /// What heartbeats tell of the lives of sessions.
+    pub lives: Arc<Lives>,
     /// The time.
     pub clock: Clock,
+    /// What was found out about the apps.
+    pub findings: Findings,
     /// What an operator must show.
     pub token: Option<Secret>,
 }
@@ -80,6 +83,7 @@ impl Admin {
             registry: Arc::clone(&self.parts.registry),
             clock: self.parts.clock,
             shard: std::rc::Rc::new(self.parts.metrics.shard()),
+            lives: Arc::clone(&self.parts.lives),
         };
         let sign_out = SignOut { pinger, findings: self.parts.findings.clone() };
         let (desk, kills) = kill::Desk::new();

@@ -11,6 +11,7 @@ use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::net::serve::ServeOptions;
 use crate::net::{Connections, LastWord};
+use crate::ping::lives::Lives;
 use crate::proxy;
 use crate::random;
 use crate::registry::Registry;
@@ -28,6 +29,7 @@ pub struct Core {
     pub(super) balancer: Arc<Balancer>,
     pub(super) shared: Arc<proxy::Shared>,
     pub(super) pressure: Arc<Pressure>,
+    pub(super) lives: Arc<Lives>,
     pub(super) armed: Arc<AtomicUsize>,
     pub(super) metrics: Metrics,
     pub(super) access: AccessLog,
@@ -54,6 +56,8 @@ impl Core {
         };
         let metrics = Metrics::new(build, names, listeners);
         let armed = Arc::new(AtomicUsize::new(0));
+        let findings = Findings::default();
+        tell_findings(&metrics, &findings);
         observe(&metrics, (&registry, &routes), &armed, &access, clock);
         let request_prefix = u64::from_le_bytes(random::bytes());
         let serve = ServeOptions {
@@ -66,16 +70,17 @@ impl Core {
             last_word: last_word(request_prefix),
         };
         let health = Health::new();
-        let findings = Findings::default();
+        let lives = Arc::new(Lives::new(&routes, &balancer, findings.clone()));
         let admin = Admin::new(crate::admin::Parts {
             registry: Arc::clone(&registry),
             routes: Arc::clone(&routes),
             balancer: Arc::clone(&balancer),
             metrics: metrics.clone(),
             health: health.clone(),
-            findings: findings.clone(),
+            lives: Arc::clone(&lives),
             clock,
             token: config.admin.token,
+            findings: findings.clone(),
         });
         Self {
             shared: Arc::new(proxy::Shared::new(
@@ -85,6 +90,7 @@ impl Core {
                 clock,
             )),
             pressure: Arc::new(Pressure::new(routes.routes().len())),
+            lives,
             request_prefix,
             routes,
             registry,
@@ -112,16 +118,16 @@ impl Core {
         &self.routes
     }
 
+    /// What was found out about the apps.
+    #[must_use]
+    pub const fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
     /// Whether it is ready.
     #[must_use]
     pub const fn health(&self) -> &Health {
         &self.health
-    }
-
-    /// What has been found out about the apps.
-    #[must_use]
-    pub const fn findings(&self) -> &Findings {
-        &self.findings
     }
 
     /// The operators' view.
@@ -144,6 +150,16 @@ fn last_word(request_prefix: u64) -> LastWord {
         let id = ids.lock().unwrap_or_else(PoisonError::into_inner).make();
         proxy::reply::unasked(status, id.as_str())
     })
+}
+
+/// What is known about the apps, as it is known at a scrape.
+fn tell_findings(metrics: &Metrics, findings: &Findings) {
+    let findings = findings.clone();
+    metrics.observe(move |gauges| {
+        for found in findings.all() {
+            gauges.finding(found.app.index(), found.kind.as_str(), found.level.as_str());
+        }
+    });
 }
 
 /// The gauges that are read at a scrape.

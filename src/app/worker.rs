@@ -35,6 +35,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         registry: Arc::clone(&core.registry),
         clock: core.clock,
         shard: Rc::clone(&shard),
+        lives: Arc::clone(&core.lives),
     };
     let sign_out = SignOut { pinger: pinger.clone(), findings: core.findings.clone() };
     let proxy = Rc::new(Proxy::new(
@@ -44,6 +45,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
             client,
             agenda,
             shard,
+            pinger: pinger.clone(),
             sign_out: sign_out.clone(),
             access: core.access.sink(),
             ids: RequestIds::new(core.request_prefix, u16::try_from(number).unwrap_or(u16::MAX)),

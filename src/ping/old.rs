@@ -4,7 +4,7 @@
 
 use http::HeaderValue;
 
-use super::{Pinger, Sending, context, fields};
+use super::{Pinger, context, fields};
 use crate::bridge::beat::{self, Evidence, Verdict};
 use crate::bridge::{own as mark, to_client};
 use crate::own::{self, Ask, Person};
@@ -29,17 +29,15 @@ impl Pinger {
         };
         prepared.head.headers.insert(mark::HEARTBEAT, HeaderValue::from_static("proof"));
         let app = person.app;
-        let sending =
-            Sending { prepared, sent: app.sent(now, false), canary: app.beat.canary, begun: app.created };
-        let heard = tokio::time::timeout(rules.timeout, self.exchange(rules, &sending)).await;
+        let heard = tokio::time::timeout(rules.timeout, self.exchange(rules, &prepared)).await;
         let Some(heard) = heard.ok().flatten() else { return Some(Verdict::Unreachable) };
         let fields = fields(routes, route, &heard.parts.headers);
-        let authority = own::authority_of(&sending.prepared.chosen.upstream);
+        let authority = own::authority_of(&prepared.chosen.upstream);
         let public = app.public.as_deref();
-        let context = context(route, &sending, &authority, public, Some(app.vault()), self.clock.now());
+        let context = context(route, &prepared, &authority, public, Some(app.vault()), self.clock.now());
         let from_app = to_client::read(&context, &fields, &[]);
-        let learned = app.clone().learn_from_beat(sending.sent, &from_app.edits, self.clock.now());
-        let said = self.evidence(route, rules, &sending, &heard);
+        let learned = app.clone().learn_from_beat(app.sent(now, false), &from_app.edits, self.clock.now());
+        let said = self.evidence(route, rules, app.beat.canary, &heard);
         Some(beat::judge(rules, &Evidence { learned, ..said }))
     }
 }

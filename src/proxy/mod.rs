@@ -96,11 +96,13 @@ pub struct Parts {
     pub routes: RouteMap,
     /// Requests to apps.
     pub client: Client,
+    /// Sends heartbeats that a person asks for.
+    pub pinger: Pinger,
     /// Where sessions to be watched are put.
     pub agenda: Agenda,
     /// Counters.
     pub shard: Rc<Shard>,
-    /// The apps' own sign-outs, and heartbeats that people ask for.
+    /// The apps' own sign-outs.
     pub sign_out: SignOut,
     /// The access log.
     pub access: AccessSink,
@@ -120,7 +122,7 @@ impl Proxy {
             shard: parts.shard,
             access: Rc::new(RefCell::new(parts.access)),
             ids: RefCell::new(parts.ids),
-            pinger: parts.sign_out.pinger.clone(),
+            pinger: parts.pinger,
             sign_out: parts.sign_out,
             interned: RefCell::default(),
         }

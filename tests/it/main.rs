@@ -27,6 +27,9 @@ mod sign_out;
 /// Heartbeats: what they carry, when they go out, what their answers mean.
 mod heartbeat;
 
+/// What the deaths of sessions say about their apps.
+mod explained;
+
 /// The three clocks of a bridge session.
 mod clocks;
 
