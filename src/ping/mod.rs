@@ -152,12 +152,18 @@ impl Pinger {
             let authority = own::authority_of(&sending.prepared.chosen.upstream);
             let public = app.and_then(|app| app.public.clone());
             let vault = app.map(|app| app.vault().clone());
-            let from_app = {
-                let public = public.as_deref();
-                let context =
-                    context(route, &sending.prepared, &authority, public, vault.as_ref(), self.clock.now());
-                to_client::read(&context, &fields, &[])
-            };
+            let context = context(
+                route,
+                &sending.prepared,
+                &authority,
+                public.as_deref(),
+                vault.as_ref(),
+                self.clock.now(),
+            );
+            let riding = to_client::map_urls(&context, &mut heard.parts.headers.clone());
+            let mut from_app = to_client::read(&context, &fields, &[]);
+            // A dead id in the path is answered with a redirect to the new one.
+            from_app.edits.extend(riding.as_ref().and_then(|token| to_client::path_edit(&context, token)));
             let learned = session.app_mut(route.rules.app).map_or_else(Learned::default, |app| {
                 app.learn_from_beat(sending.sent, &from_app.edits, self.clock.now())
             });

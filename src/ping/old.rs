@@ -35,7 +35,10 @@ impl Pinger {
         let authority = own::authority_of(&prepared.chosen.upstream);
         let public = app.public.as_deref();
         let context = context(route, &prepared, &authority, public, Some(app.vault()), self.clock.now());
-        let from_app = to_client::read(&context, &fields, &[]);
+        let riding = to_client::map_urls(&context, &mut heard.parts.headers.clone());
+        let mut from_app = to_client::read(&context, &fields, &[]);
+        // As in a heartbeat's answer: a dead id in the path is answered with a redirect to the new one.
+        from_app.edits.extend(riding.as_ref().and_then(|token| to_client::path_edit(&context, token)));
         let learned = app.clone().learn_from_beat(app.sent(now, false), &from_app.edits, self.clock.now());
         let said = self.evidence(route, rules, app.beat.canary, &heard);
         Some(beat::judge(rules, &Evidence { learned, ..said }))

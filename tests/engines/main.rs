@@ -15,6 +15,8 @@ mod walks;
 
 // PHP's file sessions: php-fpm behind nginx.
 mod php;
+// ASP.NET on Mono: FastCGI behind nginx.
+mod aspnet;
 // Django with sessions in a database, real sign-in and CSRF tokens.
 mod django;
 // Express with express-session.
@@ -23,3 +25,5 @@ mod express;
 mod lucee;
 // Tomcat: servlet sessions of two web applications.
 mod tomcat;
+// One person in Lucee, Tomcat, PHP and ASP.NET, through one bridge.
+mod mixed;
