@@ -13,6 +13,7 @@ use crate::net::serve::ServeOptions;
 use crate::net::{Connections, LastWord};
 use crate::ping::lives::Lives;
 use crate::proxy;
+use crate::proxy::options::PublicScheme;
 use crate::random;
 use crate::registry::Registry;
 use crate::route::RouteMap;
@@ -49,16 +50,12 @@ impl Core {
     pub fn new(config: Config, clock: Clock, access: AccessLog) -> Self {
         let routes = Arc::new(config.routes);
         let findings = Findings::new(config.lines.places());
-        let https = config.server.public_scheme == proxy::options::PublicScheme::Https;
+        let https = config.server.public_scheme == PublicScheme::Https;
         let registry = Arc::new(Registry::new(config.registry, routes.bridge.clocks, &random::bytes()));
         let balancer = Arc::new(Balancer::new(super::convert::upstreams(&config.origins)));
         let names = routes.routes().iter().map(|route| Arc::clone(&route.rules.name)).collect();
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
-        let build = Build {
-            version: env!("CARGO_PKG_VERSION"),
-            commit: option_env!("SESSIONBRIDGE_COMMIT").unwrap_or("unknown"),
-        };
-        let metrics = Metrics::new(build, names, listeners);
+        let metrics = Metrics::new(build(), names, listeners);
         let armed = Arc::new(AtomicUsize::new(0));
         tell_findings(&metrics, &findings);
         observe(&metrics, (&registry, &routes), &armed, &access, clock);
@@ -73,12 +70,14 @@ impl Core {
             last_word: last_word(request_prefix),
         };
         let health = Health::new();
+        let lives = Arc::new(Lives::new(&routes, &balancer, findings.clone()));
         let admin = Admin::new(crate::admin::Parts {
             registry: Arc::clone(&registry),
             routes: Arc::clone(&routes),
             balancer: Arc::clone(&balancer),
             metrics: metrics.clone(),
             health: health.clone(),
+            lives: Arc::clone(&lives),
             clock,
             token: config.admin.token,
             findings: findings.clone(),
@@ -91,7 +90,7 @@ impl Core {
                 clock,
             )),
             pressure: Arc::new(Pressure::new(routes.routes().len())),
-            lives: Arc::new(Lives::new(&routes, &balancer, findings.clone())),
+            lives,
             request_prefix,
             routes,
             registry,
@@ -142,6 +141,14 @@ impl Core {
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+}
+
+/// What this binary was made from.
+fn build() -> Build {
+    Build {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: option_env!("SESSIONBRIDGE_COMMIT").unwrap_or("unknown"),
     }
 }
 

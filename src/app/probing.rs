@@ -15,7 +15,9 @@ use crate::config;
 use crate::findings::{Found, Level};
 use crate::net::client::{Client, ClientOptions};
 use crate::net::upstream::Dialer;
+use crate::ping::Pinger;
 use crate::probe::{Ending, Options, Prober, Said};
+use crate::sign_out::SignOut;
 
 /// Sessions of apps with a longer timeout are not waited for.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -27,16 +29,24 @@ const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
 
 /// What probing the apps of `core` takes, with at most `turns` requests under way.
 pub(super) fn prober(core: &Core, dialer: Dialer, turns: usize) -> Prober {
+    let options = ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() };
+    let client = Client::new(dialer, options);
+    let pinger = Pinger {
+        client: client.clone(),
+        balancer: Arc::clone(&core.balancer),
+        registry: Arc::clone(&core.registry),
+        clock: core.clock,
+        shard: Rc::new(core.metrics.shard()),
+        lives: Arc::clone(&core.lives),
+    };
     Prober {
-        client: Client::new(
-            dialer,
-            ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() },
-        ),
+        client,
         balancer: Arc::clone(&core.balancer),
         routes: Arc::clone(&core.routes),
         clock: core.clock,
         presets: config::presets().into(),
         https: core.https,
+        sign_out: SignOut { pinger, findings: core.findings.clone() },
         turns: Arc::new(Semaphore::new(turns)),
     }
 }

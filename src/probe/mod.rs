@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::findings::{Found, Kind, Level};
 use crate::net::client::Client;
 use crate::route::{Route, RouteMap};
+use crate::sign_out::SignOut;
 
 mod bracket;
 mod canary;
@@ -50,6 +51,8 @@ pub struct Prober {
     pub presets: Arc<[Preset]>,
     /// True where browsers surely come by `https`.
     pub https: bool,
+    /// Carries out sign-outs.
+    pub sign_out: SignOut,
     /// Whose turn it is: as many requests as it has permits are under way at once.
     pub turns: Arc<Semaphore>,
 }
@@ -240,7 +243,7 @@ impl<'a> Case<'a> {
     fn cannot_be_told(&self, why: &str) {
         let note = |what: &str| (Level::Note, format!("{what} cannot be told: {why}"));
         self.found(Kind::Extends, note("whether the heartbeat page extends a session"));
-        if self.route.rules.sign_out.request.is_some() {
+        if self.route.rules.sign_out.recipe.is_some() {
             self.found(Kind::SignOut, note("whether the sign-out ends a session"));
         }
         if self.options.measure {

@@ -4,7 +4,7 @@
 //! comparison of the canary inside this folder.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use crate::net::client::Answer;
 use crate::own::{self, Ask, Person, Prepared};
 use crate::ping::reading;
 use crate::route::Route;
+use crate::sign_out::Outcome;
 use crate::time::Timestamp;
 use crate::wire::page::Page;
 use crate::wire::set_cookie::{Lifetime, SetCookie};
@@ -192,24 +193,29 @@ impl<'a> Visitor<'a> {
         Ok(self.learn(ask, &prepared, (parts.status.as_u16(), parts.headers), &text))
     }
 
+    /// Carries out the app's sign-out; `None` where it has none. The session here stays as it is.
+    pub(super) async fn sign_out(&self) -> Option<Outcome> {
+        let _turn = self.prober.turns.acquire().await.ok()?;
+        let (traits, passed) = (traits(), self.passed());
+        let person = self.person(&traits, &passed);
+        self.prober.sign_out.run(&self.prober.routes, self.route, &person).await.map(|ran| ran.outcome)
+    }
+
     fn prepare(&self, ask: &Ask<'_>, now: Timestamp) -> Option<Prepared> {
-        let traits = ClientTraits {
-            user_agent: Some(HeaderValue::from_static(AGENT)),
-            accept: Some(HeaderValue::from_static("text/html,*/*;q=0.8")),
-            ..ClientTraits::default()
-        };
-        let mut passed = Vec::new();
-        for (name, value) in &self.passed {
-            if !passed.is_empty() {
-                passed.extend_from_slice(b"; ");
-            }
-            passed.extend_from_slice(name);
-            passed.push(b'=');
-            passed.extend_from_slice(value);
-        }
-        let address = Some(IpAddr::from([127, 0, 0, 1]));
-        let person = Person { traits: Some(&traits), address, passed: &passed, app: &self.session };
-        own::prepare(self.route, &self.prober.balancer, &person, ask, now)
+        let (traits, passed) = (traits(), self.passed());
+        own::prepare(self.route, &self.prober.balancer, &self.person(&traits, &passed), ask, now)
+    }
+
+    const fn person<'p>(&'p self, traits: &'p ClientTraits, passed: &'p [u8]) -> Person<'p> {
+        let address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        Person { traits: Some(traits), address, passed, app: &self.session }
+    }
+
+    /// The cookies that it holds as a browser would.
+    fn passed(&self) -> Vec<u8> {
+        let pairs =
+            self.passed.iter().map(|(name, value)| [name.as_slice(), b"=", value.as_slice()].concat());
+        pairs.collect::<Vec<_>>().join(&b"; "[..])
     }
 
     fn learn(
@@ -290,6 +296,14 @@ impl<'a> Visitor<'a> {
                 self.passed.insert(set.name().to_vec(), set.value().to_vec());
             }
         }
+    }
+}
+
+fn traits() -> ClientTraits {
+    ClientTraits {
+        user_agent: Some(HeaderValue::from_static(AGENT)),
+        accept: Some(HeaderValue::from_static("text/html,*/*;q=0.8")),
+        ..ClientTraits::default()
     }
 }
 
