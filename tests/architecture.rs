@@ -31,6 +31,7 @@ const RANKS: &[(&str, u32)] = &[
     ("config", 8),
     ("app", 9),
     ("demo", 10),
+    ("init", 10),
 ];
 
 /// Modules without effects: what they need of the world is an argument.
