@@ -140,7 +140,7 @@ pub(super) fn live<'a>(
         Phase::Bound => "bound",
         Phase::Ended(_) => return None,
     };
-    let apps = session.apps().iter().filter_map(|app| {
+    let apps = session.apps().filter_map(|app| {
         let route = routes.route(app.app)?;
         Some((&*route.rules.name, app_session(app, route, now)))
     });

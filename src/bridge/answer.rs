@@ -7,6 +7,7 @@ use super::app_session::{AppSession, Edit, Learned, Sent};
 use super::beat::Verdict;
 use super::rules::{AppRules, Scope};
 use super::session::{Phase, Session};
+use super::share;
 use super::sign_out::Asked;
 use super::timeline::What;
 use super::vault::{Role, Vault};
@@ -54,6 +55,7 @@ pub fn apply(session: &mut Session, rules: &AppRules, answer: &Answer<'_>) -> Ef
     app.last_request = app.last_request.max(answer.now);
     let before = answer.asked.may_sign_out(&rules.sign_out).then(|| app.vault().clone());
     let first_form = answer.form && !app.posted;
+    app.lent = false;
     app.posted |= answer.form && answer.status < 500;
     effect.learned = app.learn(answer.sent, answer.edits, answer.now);
     if let Some(before) = before
@@ -67,6 +69,7 @@ pub fn apply(session: &mut Session, rules: &AppRules, answer: &Answer<'_>) -> Ef
         revive(app);
     }
     effect.arm = bound && rules.beat.is_some() && should_arm(app);
+    share::follow(session, rules, answer.now);
     effect.renew = bound && signs_in(rules, answer, &effect.learned, first_form);
     note(session, rules, &effect.learned, answer.now);
     effect
@@ -99,7 +102,7 @@ fn revive(app: &mut AppSession) {
 
 /// True once for an app session that wants heartbeats and has no entry with the scheduler.
 pub fn should_arm(app: &mut AppSession) -> bool {
-    let wanted = app.has_token() && !app.beat.stopped && !app.beat.armed;
+    let wanted = app.has_token() && !app.lent && !app.beat.stopped && !app.beat.armed;
     app.beat.armed |= wanted;
     wanted
 }

@@ -18,6 +18,7 @@ use super::vault::{Carrier, Cookie, Role, Vault};
 use crate::time::Timestamp;
 
 mod learning;
+mod sharing;
 
 /// What a request to an app was sent with, remembered until its answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,9 @@ pub struct AppSession {
     pub adopted: bool,
     /// True once a form has been posted to the app.
     pub posted: bool,
+    /// True as long as it only holds the token of an app that it shares a session with: the person has not been here, and
+    /// nobody keeps it alive.
+    pub lent: bool,
     /// Requests of the person.
     pub hits: u32,
     /// When it began here.
@@ -139,6 +143,7 @@ impl AppSession {
             public: None,
             adopted: false,
             posted: false,
+            lent: false,
             hits: 0,
             created: now,
             activity: Timestamp::ZERO,

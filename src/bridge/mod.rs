@@ -18,6 +18,7 @@ pub mod own;
 pub mod passed;
 pub mod rules;
 pub mod session;
+pub mod share;
 pub mod sign_out;
 #[cfg(test)]
 mod testing;

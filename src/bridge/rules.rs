@@ -10,6 +10,7 @@ use http::{HeaderName, Method};
 use regex::bytes::Regex;
 
 use super::mount::Mount;
+use super::share::Share;
 use crate::wire::pattern::{Glob, Pattern};
 
 /// An app's place in the route map: the key of its part of a session.
@@ -66,6 +67,8 @@ pub struct SessionRules {
     pub form_tokens: FormTokens,
     /// When a URL token may be adopted.
     pub adopt: Adopt,
+    /// The other apps that have one session with this one; empty: none.
+    pub shares: Vec<Share>,
 }
 
 /// A preset of `session.engine`.

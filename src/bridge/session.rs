@@ -175,9 +175,8 @@ impl Session {
     }
 
     /// Its app sessions.
-    #[must_use]
-    pub fn apps(&self) -> &[AppSession] {
-        &self.apps
+    pub fn apps(&self) -> impl Iterator<Item = &AppSession> {
+        self.apps.iter().filter(|app| !app.lent)
     }
 
     /// Its session with `app`.
@@ -202,6 +201,14 @@ impl Session {
             self.apps.len() - 1
         });
         self.apps.get_mut(at)
+    }
+
+    /// As [`Session::app_or_new`], for one that only holds what another app lends it.
+    pub(super) fn lent_app(&mut self, app: AppIx, now: Timestamp) -> Option<&mut AppSession> {
+        let made = self.app(app).is_none();
+        let session = self.app_or_new(app, now)?;
+        session.lent |= made;
+        Some(session)
     }
 
     /// Takes the session with `app` out, vault and all: its sign-out, alone.
@@ -323,6 +330,7 @@ impl Session {
             return None;
         }
         self.phase = Phase::Ended(end);
+        self.apps.retain(|app| !app.lent);
         self.timeline.note(now, None, What::Ended(end));
         Some(Farewell {
             end,

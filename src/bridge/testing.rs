@@ -91,6 +91,7 @@ pub(crate) fn session_rules(engine: Engine) -> SessionRules {
         url_tokens: Vec::new(),
         keep_url_tokens: false,
         form_tokens: FormTokens::Cut,
+        shares: Vec::new(),
         adopt: Adopt::Proven,
     }
 }

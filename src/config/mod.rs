@@ -16,6 +16,7 @@ mod places;
 mod report;
 mod server;
 mod session;
+mod share;
 mod sources;
 mod table;
 mod tree;
@@ -146,6 +147,7 @@ fn read(node: &Node, findings: &Findings) -> Option<Config> {
     top.finish();
     check::overlaps(&drafts, &bridge.rules, findings);
     check::url_tokens(&mut drafts, findings);
+    share::resolve(&mut drafts, findings);
     check::heartbeats(&drafts, findings);
     let outside = check::Outside { listen: &listen, server: &server.options, bridge: &bridge.rules };
     check::exposure(&drafts, &outside, findings);

@@ -24,6 +24,8 @@ pub(super) struct Draft {
     pub(super) url_tokens: Vec<(Key, Text)>,
     /// Where `adopt` is written, else the first URL token.
     pub(super) adopt: Option<Span>,
+    /// The group whose apps have one session.
+    pub(super) share: Option<Text>,
 }
 
 /// Where an app's tokens are kept, by word.
@@ -63,7 +65,7 @@ pub(super) fn read(app: &Table<'_>) -> Option<Draft> {
         .node("adopt")
         .map(|node| node.span.clone())
         .or_else(|| url_tokens.first().map(|(key, _)| key.span.clone()));
-    table.unbuilt("share");
+    let share = share(&table, cookies);
     table.unbuilt_unless("serialize", |value| matches!(value, Value::Bool(false)));
     if !table.has("engine")
         && let Some((key, _)) = table.entries().first()
@@ -85,8 +87,19 @@ pub(super) fn read(app: &Table<'_>) -> Option<Draft> {
         keep_url_tokens,
         form_tokens,
         adopt,
+        shares: Vec::new(),
     };
-    Some(Draft { rules, url_tokens, adopt: adopt_span })
+    Some(Draft { rules, url_tokens, adopt: adopt_span, share })
+}
+
+/// The group whose apps have one session. Only tokens that are kept here can be given to another app.
+fn share(table: &Table<'_>, cookies: CookieMode) -> Option<Text> {
+    let share = table.text("share")?;
+    if cookies != CookieMode::Vault {
+        let label = "the browser has this app's tokens: with `cookies = \"vault\"` they can be shared";
+        table.findings.error(Finding::at(&share.span, "`share` needs the vault", label));
+    }
+    Some(share)
 }
 
 fn session_type(table: &Table<'_>, engine: Option<Engine>) -> SessionType {

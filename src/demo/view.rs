@@ -165,7 +165,7 @@ fn active(core: &Core) -> Option<Arc<Slot>> {
     // After the walk of the table: looking at a session must not stand in the way of it.
     let of = |slot: &Arc<Slot>| {
         slot.with(|session| {
-            let live = !session.has_ended() && session.apps().iter().any(AppSession::has_token);
+            let live = !session.has_ended() && session.apps().any(AppSession::has_token);
             live.then_some(session.last_activity)
         })
     };

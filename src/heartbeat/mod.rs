@@ -159,7 +159,7 @@ impl Heartbeat {
             return ends;
         }
         let routes = (self.routes)();
-        let rules = session.apps().iter().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
+        let rules = session.apps().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
         let longest = rules.map(|rules| rules.timeout).max();
         longest.map_or(ends, |longest| ends.min(session.created.plus(longest)))
     }

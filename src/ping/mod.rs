@@ -14,6 +14,7 @@ use crate::bridge::app_session::{AppSession, Learned, Sent};
 use crate::bridge::beat::{self, CanarySeen, Evidence, Verdict};
 use crate::bridge::rules::{AppIx, BeatRules};
 use crate::bridge::session::Session;
+use crate::bridge::share;
 use crate::bridge::to_client::{self, ToClient};
 use crate::clock::Clock;
 use crate::net::client::{Answer, Client};
@@ -142,6 +143,7 @@ impl Pinger {
             let learned = session.app_mut(route.rules.app).map_or_else(Learned::default, |app| {
                 app.learn_from_beat(sending.sent, &from_app.edits, self.clock.now())
             });
+            share::follow(session, &route.rules, self.clock.now());
             if learned.stale {
                 // The session has changed meanwhile: this answer is about a token that is no longer held.
                 answer::overtaken(session, &route.rules);

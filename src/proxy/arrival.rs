@@ -16,6 +16,7 @@ use super::visit::{Known, Visit};
 use crate::bridge::adoption;
 use crate::bridge::app_session::AppSession;
 use crate::bridge::rules::SessionRules;
+use crate::bridge::share;
 use crate::bridge::timeline::What;
 use crate::bridge::url::{Clean, Found, UrlTokenValue};
 use crate::net::body::Body;
@@ -158,6 +159,7 @@ impl Proxy {
         };
         slot.with(|session| {
             session.give_app(app_session);
+            map.route(app).map(|route| share::follow(session, &route.rules, inbound.now));
             session.timeline.note(inbound.now, Some(app), What::AdoptedUrl);
         });
         self.own_tokens(map, app, &slot);

@@ -20,6 +20,7 @@ use crate::bridge::activity::Standing;
 use crate::bridge::app_session::{AppSession, Sent};
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::Session;
+use crate::bridge::share;
 use crate::bridge::sign_out::Asked;
 use crate::bridge::timeline::What;
 use crate::bridge::to_app::{self, AppHead, Seen, ToApp};
@@ -119,6 +120,7 @@ impl Exchange<'_> {
                 // Whoever knew the adopted token would ride along on the sign-in: the app is made to give a fresh one.
                 app.drop_token();
                 app.adopted = false;
+                share::follow(session, &self.route.rules, now);
             }
         }
         let adopting = self.may_adopt(proxy, session.app(self.app()));

@@ -93,7 +93,7 @@ impl Proxy {
         let apps: Vec<_> = slot.with(|session| {
             session.extend(self.now());
             // What a heartbeat found dead gets no other: it would only prove that something lives in its place.
-            let alive = session.apps().iter().filter(|app| app.has_token() && !app.beat.stopped);
+            let alive = session.apps().filter(|app| app.has_token() && !app.beat.stopped);
             alive.map(|app| app.app).collect()
         });
         let asked = apps.iter().filter_map(|app| map.route(*app)).map(|route| async move {

@@ -19,6 +19,7 @@ use super::visit::Visit;
 use crate::bridge::app_session::AppSession;
 use crate::bridge::rules::Scope;
 use crate::bridge::session::{End, Farewell};
+use crate::bridge::share;
 use crate::net::body::Body;
 use crate::net::client::Answer;
 
@@ -61,6 +62,7 @@ impl Proxy {
                         };
                         if let Some(app) = app.filter(same) {
                             app.drop_token();
+                            share::follow(session, &exchange.route.rules, self.now());
                         }
                     });
                 }
@@ -117,7 +119,8 @@ impl Proxy {
         if scope == Scope::Alone {
             slot.with(|session| {
                 session.take_app(app);
-                fresh.map(|fresh| session.give_app(fresh))
+                fresh.map(|fresh| session.give_app(fresh));
+                share::follow(session, &exchange.route.rules, now);
             });
             self.arm(&slot, exchange.map);
             return Ok(());

@@ -206,7 +206,7 @@ pub(super) struct Known {
 
 /// The apps of `session` whose heartbeats want an entry with the scheduler; they are marked as having one.
 fn wanting(session: &mut Session, map: &RouteMap) -> Vec<crate::bridge::rules::AppIx> {
-    let apps: Vec<_> = session.apps().iter().map(|app| app.app).collect();
+    let apps: Vec<_> = session.apps().map(|app| app.app).collect();
     apps.into_iter()
         .filter(|app| map.route(*app).is_some_and(|route| route.rules.beat.is_some()))
         .filter(|app| session.app_mut(*app).is_some_and(crate::bridge::answer::should_arm))

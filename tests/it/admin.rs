@@ -505,7 +505,7 @@ fn secrets(world: &World, browsers: &[Browser]) -> Vec<String> {
     let mut secrets = Vec::new();
     world.core.registry().each(|slot| {
         slot.with(|session| {
-            for cookie in session.apps().iter().flat_map(|app| app.vault().iter()) {
+            for cookie in session.apps().flat_map(|app| app.vault().iter()) {
                 secrets.push(String::from_utf8_lossy(cookie.value).into_owned());
             }
         });

@@ -40,3 +40,5 @@ mod cookies;
 mod rotation;
 /// Sessions as people have them: one per app and person, for as long as the person is there.
 mod sessions;
+/// Apps that have one app session.
+mod share;
