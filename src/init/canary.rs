@@ -157,9 +157,9 @@ fn values(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 fn context(before: &str) -> Option<&str> {
     let from = before.char_indices().rev().map(|(at, _)| at).take(CONTEXT).last()?;
     let tail = before.get(from..)?;
-    let starts = tail.char_indices().filter(|(_, letter)| matches!(letter, '<' | ' ')).map(|(at, _)| at);
-    let long = |at: &usize| tail.len() - at >= 12;
-    let context = starts.filter(long).last().and_then(|at| tail.get(at..)).unwrap_or(tail).trim_start();
+    let start = |mark: char| tail.char_indices().filter(|(at, letter)| *letter == mark && tail.len() - at >= 12).last();
+    let start = start('<').or_else(|| start(' '));
+    let context = start.and_then(|(at, _)| tail.get(at..)).unwrap_or(tail).trim_start();
     context.bytes().any(|octet| octet.is_ascii_alphabetic()).then_some(context)
 }
 

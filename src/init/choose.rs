@@ -75,7 +75,10 @@ pub(super) fn unfit(visit: &Visit, place: &Place) -> Option<&'static str> {
     if last.is_html() && Page::read(&last.text).forms.iter().any(crate::wire::page::Form::asks_for_password) {
         return Some("it shows a sign-in form");
     }
-    (!last.complete || last.text.len() > reading::LIMIT).then_some("it is too large")
+    if !last.was_read {
+        return Some("it is no text");
+    }
+    (!last.complete || last.text.len() > reading::LIMIT).then_some("it is too large, or does not end")
 }
 
 /// True where the page led elsewhere. Cookieless servers send everybody to the same page with an id in it.

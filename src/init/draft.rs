@@ -14,6 +14,7 @@ use super::place::Place;
 use super::recognise::Recognised;
 use crate::bridge::rules::Engine;
 use crate::config::engines;
+use crate::wire::jar::path_match;
 
 /// An app as far as it is known.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub(super) struct Wanted {
 
 /// Pages of the list of those that were not chosen.
 const MOST_OTHERS: usize = 8;
+/// Whether this version signs out by pages.
+const RECIPES: bool = false;
 /// Columns of a comment.
 const WIDTH: usize = 110;
 
@@ -82,7 +85,9 @@ fn table(out: &mut Text, app: &App, apps: &[App], wanted: Wanted) {
     }
     session(out, app, wanted);
     heartbeat(out, app);
-    sign_out(out, app);
+    if app.engine.is_some() {
+        sign_out(out, app);
+    }
     app.notes.iter().for_each(|note| out.say(note));
 }
 
@@ -215,10 +220,9 @@ fn sign_out(out: &mut Text, app: &App) {
             way_out(out, way);
             ways.for_each(|other| out.say(&format!("Also seen: {}.", described(other))));
         }
-        None if app.engine.is_some() => {
+        None => {
             out.say("No way to sign out was seen. Where there is one: sign_out.request = \"GET /..\"");
         }
-        None => {}
     }
     if !app.sign_in.is_empty() {
         let list: Vec<String> = app.sign_in.iter().take(MOST_OTHERS).map(|path| quoted(&open(path))).collect();
@@ -235,13 +239,13 @@ fn way_out(out: &mut Text, way: &SignOut) {
         }
         SignOut::Form { page, action, is_post } => {
             let method = if *is_post { "POST" } else { "GET" };
-            out.key("sign_out.page", &quoted(&format!("GET {page}")));
-            out.key("sign_out.form", &quoted(action));
+            out.built(RECIPES, "sign_out.page", &quoted(&format!("GET {page}")));
+            out.built(RECIPES, "sign_out.form", &quoted(action));
             out.key("sign_out.detect", &format!("[{}]", quoted(&format!("{method} {}", open(action)))));
         }
         SignOut::Changing { page, pattern } => {
-            out.key("sign_out.page", &quoted(&format!("GET {page}")));
-            out.key("sign_out.link", &quoted(pattern));
+            out.built(RECIPES, "sign_out.page", &quoted(&format!("GET {page}")));
+            out.built(RECIPES, "sign_out.link", &quoted(pattern));
             out.key("sign_out.detect", &format!("[{}]", quoted(&format!("GET {pattern}"))));
         }
         SignOut::Elsewhere(path) => {
@@ -294,11 +298,12 @@ fn collisions(apps: &[App]) -> Vec<String> {
 
 /// True where a browser would send one app's cookie to the other too, in the place of its own. Ports tell no cookies apart.
 fn collide((one, first): (&App, &CookieFact), (two, second): (&App, &CookieFact)) -> bool {
-    let reaches = |fact: &CookieFact, place: &Place| {
-        let path = fact.path.as_deref().unwrap_or(&place.mount);
-        crate::wire::jar::path_match(path.as_bytes(), place.mount.as_bytes())
+    let reaches = |fact: &CookieFact, own: &Place, other: &Place| {
+        let path = fact.path.as_deref().unwrap_or(&own.mount);
+        path_match(path.as_bytes(), other.mount.as_bytes())
     };
-    first.name.eq_ignore_ascii_case(&second.name) && (reaches(first, &two.place) || reaches(second, &one.place))
+    let names = first.name.eq_ignore_ascii_case(&second.name);
+    names && (reaches(first, &one.place, &two.place) || reaches(second, &two.place, &one.place))
 }
 
 /// `a, b and c`.
@@ -341,6 +346,13 @@ struct Text(String);
 impl Text {
     fn key(&mut self, key: &str, value: &str) {
         let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn built(&mut self, is_built: bool, key: &str, value: &str) {
+        if !is_built {
+            self.0.push_str("# Comes later: ");
+        }
+        self.key(key, value);
     }
 
     fn blank(&mut self) {

@@ -19,6 +19,8 @@ pub(super) struct Hop {
     pub(super) headers: HeaderMap,
     /// Its body, decoded; as much as was read.
     pub(super) text: Vec<u8>,
+    /// True where its body is text and was read.
+    pub(super) was_read: bool,
     /// True where that is all of it.
     pub(super) complete: bool,
     /// Unix seconds when it came.
@@ -202,8 +204,16 @@ pub(super) mod testing {
         for (name, value) in head {
             headers.append(*name, value.parse().unwrap());
         }
-        let (text, complete) = (text.as_bytes().to_vec(), true);
-        Hop { target: target.to_owned(), status, headers, text, complete, at_s: 1_767_225_600, was_slow: false }
+        Hop {
+            target: target.to_owned(),
+            status,
+            headers,
+            text: text.as_bytes().to_vec(),
+            was_read: true,
+            complete: true,
+            at_s: 1_767_225_600,
+            was_slow: false,
+        }
     }
 
     /// A page that answered at once.

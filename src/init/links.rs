@@ -2,6 +2,8 @@
 //!
 //! Invariant: whatever might change something is never a [`Kind::Page`]: in doubt a link is left alone.
 
+use std::sync::LazyLock;
+
 use super::place::Place;
 use crate::config::engines;
 use crate::wire::{path, query};
@@ -47,6 +49,21 @@ const FILES: [&str; 40] = [
     "map", "md", "mp3", "mp4", "pdf", "png", "ppt", "rss", "svg", "swf", "tar", "tgz", "ttf", "txt", "wav", "webp", "woff",
     "woff2", "xls", "xlsx", "xml", "zip",
 ];
+
+/// Where session ids ride in URLs, by the engines' names.
+struct Ids {
+    path_params: Vec<Box<str>>,
+    queries: Vec<Box<str>>,
+}
+
+static IDS: LazyLock<Ids> = LazyLock::new(|| {
+    let tokens = engines::NAMES.iter().flat_map(|(_, engine)| engines::preset(*engine));
+    let parts: Vec<_> = tokens.flat_map(|token| token.parts).collect();
+    Ids {
+        path_params: parts.iter().filter_map(|part| part.path_param.clone()).collect(),
+        queries: parts.iter().filter_map(|part| part.query.clone()).collect(),
+    }
+});
 
 /// What a link to `target` (path and query) with that text is.
 pub(super) fn kind(target: &str, text: &str) -> Kind {
@@ -105,15 +122,10 @@ pub(super) fn halves(target: &str) -> (&str, &str) {
 /// The target without session ids that ride in path parameters and queries. Those of cookieless servers stay: without them
 /// such a server only redirects.
 pub(super) fn without_ids(target: &str) -> String {
-    let rules: Vec<_> =
-        engines::NAMES.iter().flat_map(|(_, engine)| engines::preset(*engine)).flat_map(|token| token.parts).collect();
-    let names = |key: &str, of: fn(&crate::bridge::rules::PartRule) -> Option<&str>| {
-        rules.iter().filter_map(of).any(|name| query::key_is(key, name))
-    };
     let (path, query) = halves(target);
-    let cut = path::cut_params(path, |key| names(key, |part| part.path_param.as_deref()));
+    let cut = path::cut_params(path, |key| IDS.path_params.iter().any(|name| query::key_is(key, name)));
     let path = cut.as_deref().unwrap_or(path);
-    let cut = query::cut(query, |key| names(key, |part| part.query.as_deref()));
+    let cut = query::cut(query, |key| IDS.queries.iter().any(|name| query::key_is(key, name)));
     let query = cut.as_deref().unwrap_or(query);
     if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
 }

@@ -91,7 +91,7 @@ pub fn run(args: &InitArgs) -> Result<(), Box<dyn std::error::Error>> {
     let client = Client::new(Dialer::Sockets, ClientOptions::default());
     let wanted = Wanted { listen: args.listen, timeout: args.timeout };
     let mut progress = say;
-    let work = draft_all(&client, &args.urls, wanted, &mut progress);
+    let work = draft_all((&client, Clock::system()), &args.urls, wanted, &mut progress);
     let drafted = tokio::task::LocalSet::new().block_on(&runtime, work);
     if let Some(text) = &drafted.text {
         config::load_str("the draft", text)
@@ -104,11 +104,22 @@ pub fn run(args: &InitArgs) -> Result<(), Box<dyn std::error::Error>> {
 
 /// Looks at the apps at `urls` through `client` and drafts a config that listens at `listen`. Progress goes to `say`. Must run
 /// in a `LocalSet`.
-pub async fn draft(client: &Client, urls: &[String], listen: SocketAddr, say: &mut dyn FnMut(&str)) -> Drafted {
-    draft_all(client, urls, Wanted { listen, timeout: None }, say).await
+pub async fn draft(
+    client: &Client,
+    clock: Clock,
+    urls: &[String],
+    listen: SocketAddr,
+    say: &mut dyn FnMut(&str),
+) -> Drafted {
+    draft_all((client, clock), urls, Wanted { listen, timeout: None }, say).await
 }
 
-async fn draft_all(client: &Client, urls: &[String], wanted: Wanted, say: &mut dyn FnMut(&str)) -> Drafted {
+async fn draft_all(
+    (client, clock): (&Client, Clock),
+    urls: &[String],
+    wanted: Wanted,
+    say: &mut dyn FnMut(&str),
+) -> Drafted {
     let mut places: Vec<(String, Place)> = Vec::new();
     let mut failed = Vec::new();
     for url in urls {
@@ -127,7 +138,7 @@ async fn draft_all(client: &Client, urls: &[String], wanted: Wanted, say: &mut d
         let foreign: Vec<String> = places.iter().filter(inside).map(|(_, other)| other.mount.clone()).collect();
         let upstream = Upstream { ix: UpstreamIx(ix), origin: Arc::new(place.origin.clone()) };
         let deadline = Instant::now() + crawl::PATIENCE;
-        let way = Way { client, upstream: &upstream, place, clock: Clock::system(), deadline };
+        let way = Way { client, upstream: &upstream, place, clock, deadline };
         match crawl::look(way, &foreign).await {
             Ok(seen) => found.push((url, place, seen)),
             Err(trouble) => failed.push((url.clone(), trouble)),

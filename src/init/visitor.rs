@@ -100,7 +100,7 @@ impl<'a> Visitor<'a> {
             };
             if is_text(&hop.kind()) {
                 let read = reading::read(answer.body, hop.headers.get(CONTENT_ENCODING), PAGE_LIMIT).await;
-                (hop.text, hop.complete) = (read.text, read.complete);
+                (hop.text, hop.was_read, hop.complete) = (read.text, true, read.complete);
             }
             Ok::<Hop, Trouble>(hop)
         };

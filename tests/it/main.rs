@@ -27,6 +27,9 @@ mod sign_out;
 /// Heartbeats: what they carry, when they go out, what their answers mean.
 mod heartbeat;
 
+/// Configs drafted from running apps, run as they are.
+mod init;
+
 /// The three clocks of a bridge session.
 mod clocks;
 
