@@ -132,7 +132,7 @@ pub(super) fn choose(place: &Place, seen: &Seen, engine: Option<&Recognised>) ->
             (None, None) => others.push((path, "others look more like it")),
             (None, Some(asked)) => {
                 let canary = canary::find(&asked.three(), &secrets);
-                let touch = if canary.is_some() { Touch::Shows } else { asked.touch(place, engine) };
+                let touch = asked.touch(place, engine, canary.is_some());
                 match touch {
                     Touch::No => others.push((path, "it gives a new visitor no session: it does not touch it")),
                     touch => ranked.push((worth(touch) + looks(visit), Chosen { path, touch, canary })),
@@ -188,8 +188,8 @@ impl<'a> Asked<'a> {
         Three { first: self.first, other: of(self.other), again: of(self.again) }
     }
 
-    /// What the session's cookies tell.
-    fn touch(&self, place: &Place, engine: Option<&Recognised>) -> Touch {
+    /// What the session's cookies tell, and whether the page `shows` something of the session.
+    fn touch(&self, place: &Place, engine: Option<&Recognised>, shows: bool) -> Touch {
         let Some(engine) = engine else { return Touch::No };
         let sets = |visit: &Visit| visit.cookies().iter().any(|fact| engine.cookies.contains(&fact.name));
         let segment = |hop: &Hop| {
@@ -199,10 +199,13 @@ impl<'a> Asked<'a> {
         };
         let begins = sets(self.other) || self.other.hops.iter().any(segment);
         match engine.engine {
+            // Django extends what it saves, and says so by the cookie; what it only reads runs out.
+            Engine::Django if begins && !sets(self.again) => Touch::Unknown,
+            _ if shows => Touch::Shows,
             _ if !begins => Touch::No,
             _ if sets(self.again) => Touch::Renews,
-            // Every page of Lucee sets cfid; Django extends what it saves, and says so by the cookie.
-            Engine::Lucee | Engine::BoxLang | Engine::Django => Touch::Unknown,
+            // Every page of Lucee sets cfid.
+            Engine::Lucee | Engine::BoxLang => Touch::Unknown,
             _ => Touch::Begins,
         }
     }
@@ -286,6 +289,11 @@ mod tests {
         assert_eq!(touch(&seen, Engine::ColdFusion), Touch::Begins);
         seen.again = vec![visit("/AppA/a.cfm", &[("set-cookie", SID)], "a")];
         assert_eq!(touch(&seen, Engine::Django), Touch::Renews);
+        let [a, b] = ["{\"started\":1000001}", "{\"started\":1000002}"];
+        let mut seen = Seen::default();
+        page(&mut seen, "/AppA/ping", [a, b, a], true);
+        assert_eq!(touch(&seen, Engine::Lucee), Touch::Shows);
+        assert_eq!(touch(&seen, Engine::Django), Touch::Unknown, "a session that is only read runs out");
     }
 
     #[test]

@@ -175,6 +175,10 @@ fn chosen_page(out: &mut Text, chosen: &Chosen, engine: &Recognised) {
         Touch::Shows => "It touches the session: what it shows belongs to one session.",
         Touch::Renews => "It touches the session: it sets its cookie again.",
         Touch::Begins => "It begins a session for who has none, so it should keep one alive.",
+        Touch::No | Touch::Unknown if engine.engine == Engine::Django => {
+            "UNSURE: its answer does not renew the cookie. Django extends a session only when it is saved: let the page change \
+             something in it, or set SESSION_SAVE_EVERY_REQUEST."
+        }
         Touch::No | Touch::Unknown => {
             "UNSURE: nothing tells whether it touches the session. `sessionbridge check --live` finds out."
         }

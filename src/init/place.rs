@@ -111,11 +111,13 @@ impl Place {
     }
 }
 
-/// The folder of an app's first page. A last segment without a dot is a folder.
+/// The folder of an app's first page. A last segment is that page where it has a dot or is called like one, else a folder.
 fn mount(path: &str) -> String {
+    const PAGES: [&str; 8] = ["index", "default", "home", "main", "welcome", "login", "start", "portal"];
     let folder = path.rfind('/').map_or("/", |at| path.get(..=at).unwrap_or("/"));
     let last = path.get(folder.len()..).unwrap_or_default();
-    if last.is_empty() || last.contains('.') { folder.to_owned() } else { format!("{path}/") }
+    let is_page = last.contains('.') || PAGES.iter().any(|page| last.eq_ignore_ascii_case(page));
+    if last.is_empty() || is_page { folder.to_owned() } else { format!("{path}/") }
 }
 
 #[cfg(test)]
@@ -138,6 +140,7 @@ mod tests {
             of("http://apps.example.org:80", "apps.example.org", "/x/AppA/", "/x/AppA/index.cfm?a=1")
         );
         assert_eq!(read("http://[::1]:80/AppA"), of("http://[::1]:80", "[::1]:80", "/AppA/", "/AppA"));
+        assert_eq!(read("http://a/AppA/index"), of("http://a:80", "a", "/AppA/", "/AppA/index"));
         assert_eq!(read("http://a"), of("http://a:80", "a", "/", "/"));
     }
 

@@ -19,3 +19,6 @@ mod php;
 mod django;
 // Express with express-session.
 mod express;
+
+// Drafts for the apps of every engine, run as they are.
+mod init;
