@@ -188,7 +188,8 @@ fn find(given: Option<PathBuf>) -> Result<PathBuf, ExitCode> {
     found.ok_or_else(|| {
         let text = format!(
             "error: no config: neither ./{} nor {} exists\n\
-             help: copy config.toml.example, or name a file; `sessionbridge demo` needs none",
+             help: draft one with `sessionbridge init URL...`, copy config.toml.example, or name a file;\n\
+             `sessionbridge demo` needs none",
             DEFAULTS[0], DEFAULTS[1]
         );
         say(&text);

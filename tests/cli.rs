@@ -572,7 +572,9 @@ fn init_says_what_is_wrong_with_each_url_and_drafts_the_rest() {
     let [a, b] = urls(&apps);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let noise = answering("hello, I am no web server\r\n\r\n");
-    let picture = answering("HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
+    let picture = answering(
+        "HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
+    );
     let missing = a.replace("/AppA/", "/nothing/");
     let wrong = [
         ("https://127.0.0.1/AppA/".to_owned(), "https to apps is not supported yet"),
@@ -590,7 +592,10 @@ fn init_says_what_is_wrong_with_each_url_and_drafts_the_rest() {
     assert_eq!(code(&output), 1, "{said}");
     assert!(text.contains("[apps.appB]") && !text.contains("[apps.appA]"), "{text}");
     for (url, reason) in &wrong {
-        assert!(said.lines().any(|line| line.starts_with(url) && line.contains(reason)), "{url} {reason}: {said}");
+        assert!(
+            said.lines().any(|line| line.starts_with(url) && line.contains(reason)),
+            "{url} {reason}: {said}"
+        );
     }
     assert!(said.contains("7 of 8 apps could not be looked at"), "{said}");
     let output = program(directory.path(), &["init", "https://127.0.0.1/"]);
@@ -608,7 +613,13 @@ fn the_command_line_is_told_in_a_few_lines() {
     let output = program(directory.path(), &["--version"]);
     let version = format!("sessionbridge {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((code(&output), String::from_utf8(output.stdout).unwrap()), (0, version));
-    for arguments in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["explain", "--help"], &["init", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["check", "--help"],
+        &["explain", "--help"],
+        &["init", "--help"],
+    ] {
         let output = program(directory.path(), arguments);
         let help = String::from_utf8(output.stdout.clone()).unwrap();
         assert_eq!(code(&output), 0);

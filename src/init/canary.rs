@@ -36,15 +36,38 @@ pub(super) struct Three<'a> {
 }
 
 /// Names that tell when a session began.
-const GOOD: [&str; 9] = ["started", "start", "created", "creation", "since", "began", "begin", "begun", "born"];
+const GOOD: [&str; 9] =
+    ["started", "start", "created", "creation", "since", "began", "begin", "begun", "born"];
 /// Names of what changes while the session lives (at a sign-in), or is nobody's business.
 const BAD: [&str; 15] = [
-    "csrf", "xsrf", "token", "csrfmiddlewaretoken", "nonce", "viewstate", "verification", "sessionid", "session id", "jsessionid",
-    "cfid", "cftoken", "urltoken", "phpsessid", "ticket",
+    "csrf",
+    "xsrf",
+    "token",
+    "csrfmiddlewaretoken",
+    "nonce",
+    "viewstate",
+    "verification",
+    "sessionid",
+    "session id",
+    "jsessionid",
+    "cfid",
+    "cftoken",
+    "urltoken",
+    "phpsessid",
+    "ticket",
 ];
 /// Headers that say nothing of a session.
-const HEADERS: [&str; 9] =
-    ["date", "etag", "set-cookie", "content-length", "age", "last-modified", "expires", "location", "x-request-id"];
+const HEADERS: [&str; 9] = [
+    "date",
+    "etag",
+    "set-cookie",
+    "content-length",
+    "age",
+    "last-modified",
+    "expires",
+    "location",
+    "x-request-id",
+];
 /// A shorter value is no witness.
 const SHORTEST: usize = 6;
 /// A longer one is content.
@@ -57,15 +80,19 @@ pub(super) fn find(three: &Three<'_>, secrets: &[Vec<u8>]) -> Option<Spot> {
     let mut spots = [headers(three), json(three), texts(three)].concat();
     spots.retain(|(_, name)| !BAD.iter().any(|bad| holds(name, bad)));
     // A name that says so first; otherwise headers and JSON, which have no looks, before text.
-    spots.sort_by_key(|(spot, name)| (!GOOD.iter().any(|good| holds(name, good)), matches!(spot, Spot::Regex(_))));
+    spots.sort_by_key(|(spot, name)| {
+        (!GOOD.iter().any(|good| holds(name, good)), matches!(spot, Spot::Regex(_)))
+    });
     spots.into_iter().map(|(spot, _)| spot).find(|spot| proves(spot, three, secrets))
 }
 
 /// True where heartbeats would see one value in the first and the last answer, and another one in between.
 fn proves(spot: &Spot, three: &Three<'_>, secrets: &[Vec<u8>]) -> bool {
     let Some(rule) = spot.rule() else { return false };
-    let see = |hop: &Hop| reading::canary(&rule, &hop.headers, hop.text.get(..reading::LIMIT).unwrap_or(&hop.text));
-    let (Some(first), Some(other), Some(again)) = (see(three.first), see(three.other), see(three.again)) else {
+    let see =
+        |hop: &Hop| reading::canary(&rule, &hop.headers, hop.text.get(..reading::LIMIT).unwrap_or(&hop.text));
+    let (Some(first), Some(other), Some(again)) = (see(three.first), see(three.other), see(three.again))
+    else {
         return false;
     };
     let within = |one: &[u8], two: &[u8]| !one.is_empty() && memchr::memmem::find(two, one).is_some();
@@ -109,7 +136,8 @@ fn json(three: &Three<'_>) -> Spots {
 
 /// The numbers and strings in `value`, by their path with dots. Names that such a path cannot spell are left out.
 fn leaves(path: &str, value: &Value, spots: &mut Spots) {
-    if !path.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"._-".contains(&octet)) || path.len() > 200 {
+    if !path.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"._-".contains(&octet)) || path.len() > 200
+    {
         return;
     }
     match value {
@@ -157,7 +185,9 @@ fn values(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 fn context(before: &str) -> Option<&str> {
     let from = before.char_indices().rev().map(|(at, _)| at).take(CONTEXT).last()?;
     let tail = before.get(from..)?;
-    let start = |mark: char| tail.char_indices().filter(|(at, letter)| *letter == mark && tail.len() - at >= 12).last();
+    let start = |mark: char| {
+        tail.char_indices().filter(|(at, letter)| *letter == mark && tail.len() - at >= 12).next_back()
+    };
     let start = start('<').or_else(|| start(' '));
     let context = start.and_then(|(at, _)| tail.get(at..)).unwrap_or(tail).trim_start();
     context.bytes().any(|octet| octet.is_ascii_alphabetic()).then_some(context)
@@ -189,9 +219,12 @@ mod tests {
     #[test]
     fn a_page_shows_it_by_the_text_before_it() {
         let page = |started: u64, now: u64| {
-            format!("<p>Now <b>{now}</b>\n<p>Session since <output id=\"started\">{started}</output>, hits 1000000")
+            format!(
+                "<p>Now <b>{now}</b>\n<p>Session since <output id=\"started\">{started}</output>, hits 1000000"
+            )
         };
-        let (a, b, c) = (page(1_767_225_600, 5_000_000), page(1_767_225_700, 5_000_001), page(1_767_225_600, 5_000_002));
+        let (a, b, c) =
+            (page(1_767_225_600, 5_000_000), page(1_767_225_700, 5_000_001), page(1_767_225_600, 5_000_002));
         let Some(Spot::Regex(regex)) = spot("text/html", [&a, &b, &c]) else { panic!() };
         assert_eq!(regex, "<output id=\"started\">([0-9A-Za-z][0-9A-Za-z:.-]*)");
     }

@@ -17,7 +17,17 @@ use crate::wire::path;
 const MOST_CANDIDATES: usize = 6;
 /// Names that heartbeat pages have.
 const NAMES: [&str; 12] = [
-    "ping", "keepalive", "keep alive", "heartbeat", "alive", "stayalive", "stay alive", "status", "renew", "refresh", "touch",
+    "ping",
+    "keepalive",
+    "keep alive",
+    "heartbeat",
+    "alive",
+    "stayalive",
+    "stay alive",
+    "status",
+    "renew",
+    "refresh",
+    "touch",
     "session",
 ];
 
@@ -90,7 +100,8 @@ fn redirects(visit: &Visit, place: &Place) -> bool {
 pub(super) fn candidates(seen: &Seen, place: &Place) -> Vec<usize> {
     let mut fit: Vec<usize> = Vec::new();
     for (at, visit) in seen.pages.iter().enumerate() {
-        let is_new = !fit.iter().filter_map(|at| seen.pages.get(*at)).any(|other| other.public == visit.public);
+        let is_new =
+            !fit.iter().filter_map(|at| seen.pages.get(*at)).any(|other| other.public == visit.public);
         if is_new && unfit(visit, place).is_none() {
             fit.push(at);
         }
@@ -134,7 +145,9 @@ pub(super) fn choose(place: &Place, seen: &Seen, engine: Option<&Recognised>) ->
                 let canary = canary::find(&asked.three(), &secrets);
                 let touch = asked.touch(place, engine, canary.is_some());
                 match touch {
-                    Touch::No => others.push((path, "it gives a new visitor no session: it does not touch it")),
+                    Touch::No => {
+                        others.push((path, "it gives a new visitor no session: it does not touch it"))
+                    }
                     touch => ranked.push((worth(touch) + looks(visit), Chosen { path, touch, canary })),
                 }
             }
@@ -243,8 +256,11 @@ mod tests {
 
     /// A page as its first visitor, another one, and the first again saw it.
     fn page(seen: &mut Seen, path: &str, bodies: [&str; 3], begins: bool) {
-        let head: &[(&'static str, &str)] =
-            if begins { &[("set-cookie", OTHER), ("content-type", "text/plain")] } else { &[("content-type", "text/plain")] };
+        let head: &[(&'static str, &str)] = if begins {
+            &[("set-cookie", OTHER), ("content-type", "text/plain")]
+        } else {
+            &[("content-type", "text/plain")]
+        };
         let plain = [("content-type", "text/plain")];
         seen.pages.push(visit(path, &plain, bodies[0]));
         seen.others.push(visit(path, head, bodies[1]));
@@ -305,7 +321,11 @@ mod tests {
         assert!(why(&visit("/AppA/x?a=1", &html, "")).contains("query"));
         assert!(why(&visit("/other/x", &html, "")).contains("path"));
         assert!(why(&visit("/AppA/x", &html, &"x".repeat(70_000))).contains("large"));
-        let failed = Visit { public: "/AppA/x".into(), hops: vec![hop("/AppA/x", 404, &html, "")], ..Visit::default() };
+        let failed = Visit {
+            public: "/AppA/x".into(),
+            hops: vec![hop("/AppA/x", 404, &html, "")],
+            ..Visit::default()
+        };
         assert!(why(&failed).contains("success"));
         let mut moved = visit("/AppA/y", &html, "");
         moved.hops.insert(0, hop("/AppA/x", 302, &[("location", "/AppA/y")], ""));

@@ -71,7 +71,8 @@ fn check(first: &Visit, place: &Place) -> Result<(), Trouble> {
         return Err(Trouble::Failing { path, status: last.status });
     }
     let kind = last.kind();
-    let is_page = last.is_html() || matches!(kind.as_str(), "text/plain" | "application/json") || kind.ends_with("xml");
+    let is_page =
+        last.is_html() || matches!(kind.as_str(), "text/plain" | "application/json") || kind.ends_with("xml");
     if is_page || (300..400).contains(&last.status) { Ok(()) } else { Err(Trouble::NoPage { path, kind }) }
 }
 
@@ -89,7 +90,9 @@ async fn ask_again(seen: &mut Seen, way: Way<'_>, mut visitor: Visitor<'_>) {
     }
     // Cookieless servers know the first visitor by the path that he was sent to.
     for at in list {
-        let Some(first) = seen.pages.get(at).and_then(Visit::last).map(|hop| hop.target.clone()) else { continue };
+        let Some(first) = seen.pages.get(at).and_then(Visit::last).map(|hop| hop.target.clone()) else {
+            continue;
+        };
         let Ok(visit) = visitor.look(&first).await else { break };
         seen.again.push(visit);
     }
@@ -159,7 +162,11 @@ impl Crawl<'_> {
             Kind::Action | Kind::File => {}
             Kind::Page => {
                 let (path, depth) = (halves(&own).0, visit.depth + 1);
-                if self.is_ours(path) && depth <= MOST_CLICKS && self.known.len() < 500 && self.known.insert(own) {
+                if self.is_ours(path)
+                    && depth <= MOST_CLICKS
+                    && self.known.len() < 500
+                    && self.known.insert(own)
+                {
                     self.ahead.push_back(Ahead { target, text: link.text.clone(), depth });
                 }
             }
@@ -167,7 +174,8 @@ impl Crawl<'_> {
     }
 
     fn form(&mut self, page: &Page, from: &str, form: &Form, visit: &Visit) {
-        let action = page.resolve(&self.place.authority, from, &form.action).unwrap_or_else(|| from.to_owned());
+        let action =
+            page.resolve(&self.place.authority, from, &form.action).unwrap_or_else(|| from.to_owned());
         let action = halves(&public(&action, self.place)).0.to_owned();
         let (own, buttons) = (halves(&visit.public).0, form.fields.iter().map(|field| field.value.as_str()));
         if form.asks_for_password() {
@@ -206,9 +214,12 @@ impl Crawl<'_> {
         }
         let kept: Vec<String> = query::params(query)
             .filter(is_fixed)
-            .map(|param| param.value.map_or_else(|| param.key.to_owned(), |value| format!("{}={value}", param.key)))
+            .map(|param| {
+                param.value.map_or_else(|| param.key.to_owned(), |value| format!("{}={value}", param.key))
+            })
             .collect();
-        let pattern = if kept.is_empty() { format!("{path}*") } else { format!("{path}?*{}*", kept.join("*")) };
+        let pattern =
+            if kept.is_empty() { format!("{path}*") } else { format!("{path}?*{}*", kept.join("*")) };
         SignOut::Changing { page: page.to_owned(), pattern }
     }
 
@@ -280,8 +291,11 @@ mod tests {
 
     #[test]
     fn a_token_in_a_sign_out_link_is_neither_kept_nor_shown() {
-        let (seen, _) = read("<a href='doku.php?do=logout&amp;sectok=0123456789abcdef0123'>Log Out</a><a href='?do=logout'>x</a>");
-        let changing = SignOut::Changing { page: "/AppA/".into(), pattern: "/AppA/doku.php?*do=logout*".into() };
+        let (seen, _) = read(
+            "<a href='doku.php?do=logout&amp;sectok=0123456789abcdef0123'>Log Out</a><a href='?do=logout'>x</a>",
+        );
+        let changing =
+            SignOut::Changing { page: "/AppA/".into(), pattern: "/AppA/doku.php?*do=logout*".into() };
         assert_eq!(seen.sign_out, [changing, SignOut::Link("/AppA/?do=logout".into())]);
     }
 
@@ -294,7 +308,9 @@ mod tests {
         };
         assert!(matches!(of(404, "text/html"), Err(Trouble::Failing { status: 404, .. })));
         assert!(matches!(of(200, "image/png"), Err(Trouble::NoPage { .. })));
-        for (status, kind) in [(200, "text/html; charset=utf-8"), (403, "text/html"), (302, ""), (200, "application/json")] {
+        for (status, kind) in
+            [(200, "text/html; charset=utf-8"), (403, "text/html"), (302, ""), (200, "application/json")]
+        {
             assert!(of(status, kind).is_ok(), "{status} {kind}");
         }
     }

@@ -56,7 +56,9 @@ const WIDTH: usize = 110;
 /// Writes the config.
 pub(super) fn draft(apps: &[App], wanted: Wanted) -> String {
     let mut out = Text::default();
-    out.say("Drafted by `sessionbridge init` from what an anonymous visitor sees of these apps. Read it, then:");
+    out.say(
+        "Drafted by `sessionbridge init` from what an anonymous visitor sees of these apps. Read it, then:",
+    );
     out.say("`sessionbridge check FILE` and `sessionbridge run --config FILE`. config.toml.example explains every key.");
     out.key("listen", &quoted(&wanted.listen.to_string()));
     let collisions = collisions(apps);
@@ -80,7 +82,10 @@ fn table(out: &mut Text, app: &App, apps: &[App], wanted: Wanted) {
         out.say("Its server is IIS, which takes /appa/ for /AppA/.");
     }
     out.key("upstreams", &format!("[{}]", quoted(&app.place.upstream)));
-    if app.place.host.parse::<std::net::IpAddr>().is_err() && app.place.host != "localhost" && !is_v6(&app.place) {
+    if app.place.host.parse::<std::net::IpAddr>().is_err()
+        && app.place.host != "localhost"
+        && !is_v6(&app.place)
+    {
         out.say("Where it answers to its own name only: host_header = \"upstream\"");
     }
     session(out, app, wanted);
@@ -97,12 +102,14 @@ fn is_v6(place: &Place) -> bool {
 
 /// Apps of one path need hosts of their own.
 fn hosts(out: &mut Text, app: &App, apps: &[App]) {
-    let same = |other: &&App| other.place.mount.eq_ignore_ascii_case(&app.place.mount) && other.name != app.name;
+    let same =
+        |other: &&App| other.place.mount.eq_ignore_ascii_case(&app.place.mount) && other.name != app.name;
     let others: Vec<&App> = apps.iter().filter(same).collect();
     if others.is_empty() {
         return;
     }
-    let is_name = |place: &Place| place.host.bytes().any(|octet| octet.is_ascii_alphabetic()) && !is_v6(place);
+    let is_name =
+        |place: &Place| place.host.bytes().any(|octet| octet.is_ascii_alphabetic()) && !is_v6(place);
     let differ = others.iter().all(|other| other.place.host != app.place.host && is_name(&other.place));
     let host = if differ && is_name(&app.place) {
         app.place.host.trim_end_matches('.').to_owned()
@@ -111,7 +118,10 @@ fn hosts(out: &mut Text, app: &App, apps: &[App]) {
     };
     out.key("hosts", &format!("[{}]", quoted(&host)));
     let names: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
-    out.say(&format!("The same path as {}: a host of its own tells them apart. Put its public name here.", listed(&names)));
+    out.say(&format!(
+        "The same path as {}: a host of its own tells them apart. Put its public name here.",
+        listed(&names)
+    ));
 }
 
 fn session(out: &mut Text, app: &App, wanted: Wanted) {
@@ -157,7 +167,10 @@ fn heartbeat(out: &mut Text, app: &App) {
         None => {
             out.say("No page was found that heartbeats could ask. It must touch the session, answer at once with success and");
             out.say("do nothing else; see README, \"Choose a heartbeat page\". Until then this app is not kept alive:");
-            out.say(&format!("heartbeat.path = {}", quoted(&format!("{}ping{}", app.place.mount, app.extension))));
+            out.say(&format!(
+                "heartbeat.path = {}",
+                quoted(&format!("{}ping{}", app.place.mount, app.extension))
+            ));
         }
     }
     let others: Vec<_> = app.choice.others.iter().filter(|(path, _)| super::links::is_plain(path)).collect();
@@ -229,7 +242,8 @@ fn sign_out(out: &mut Text, app: &App) {
         }
     }
     if !app.sign_in.is_empty() {
-        let list: Vec<String> = app.sign_in.iter().take(MOST_OTHERS).map(|path| quoted(&open(path))).collect();
+        let list: Vec<String> =
+            app.sign_in.iter().take(MOST_OTHERS).map(|path| quoted(&open(path))).collect();
         out.key("sign_out.login", &format!("[{}]", list.join(", ")));
         out.say("Its sign-in: a heartbeat that is sent there was signed out.");
     }
@@ -253,7 +267,9 @@ fn way_out(out: &mut Text, way: &SignOut) {
             out.key("sign_out.detect", &format!("[{}]", quoted(&format!("GET {pattern}"))));
         }
         SignOut::Elsewhere(path) => {
-            out.say(&format!("It signs out at {path}, outside of its own path: the bridge cannot ask for that itself."));
+            out.say(&format!(
+                "It signs out at {path}, outside of its own path: the bridge cannot ask for that itself."
+            ));
             out.key("sign_out.detect", &format!("[{}]", quoted(&format!("* {}", open(path)))));
         }
     }

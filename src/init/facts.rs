@@ -174,8 +174,12 @@ impl Seen {
 
     /// Every value of a cookie, of whomever, that is long enough to be a secret.
     pub(super) fn secrets(&self) -> Vec<Vec<u8>> {
-        let mut list: Vec<Vec<u8>> =
-            self.hops().flat_map(Hop::cookies).map(|fact| fact.value).filter(|value| value.len() >= 6).collect();
+        let mut list: Vec<Vec<u8>> = self
+            .hops()
+            .flat_map(Hop::cookies)
+            .map(|fact| fact.value)
+            .filter(|value| value.len() >= 6)
+            .collect();
         list.sort();
         list.dedup();
         list

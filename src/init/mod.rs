@@ -23,8 +23,8 @@ use tokio::time::Instant;
 
 use self::draft::{App, Wanted};
 use self::facts::Seen;
-pub use self::place::Trouble;
 use self::place::Place;
+pub use self::place::Trouble;
 use self::visitor::Way;
 use crate::clock::Clock;
 use crate::config;
@@ -133,9 +133,12 @@ async fn draft_all(
     for (ix, (url, place)) in places.iter().enumerate() {
         say(&format!("{url}: looking at it\n"));
         let inside = |other: &&(String, Place)| {
-            other.1.upstream == place.upstream && other.1.mount.len() > place.mount.len() && place.contains(&other.1.mount)
+            other.1.upstream == place.upstream
+                && other.1.mount.len() > place.mount.len()
+                && place.contains(&other.1.mount)
         };
-        let foreign: Vec<String> = places.iter().filter(inside).map(|(_, other)| other.mount.clone()).collect();
+        let foreign: Vec<String> =
+            places.iter().filter(inside).map(|(_, other)| other.mount.clone()).collect();
         let upstream = Upstream { ix: UpstreamIx(ix), origin: Arc::new(place.origin.clone()) };
         let deadline = Instant::now() + crawl::PATIENCE;
         let way = Way { client, upstream: &upstream, place, clock, deadline };
@@ -186,9 +189,16 @@ fn known(place: &Place, seen: &Seen, others: &[App]) -> App {
 
 /// `AppA` is called `appA`; an app at `/` is called after its host.
 fn name(place: &Place, others: &[App]) -> String {
-    let host = if place.host.parse::<IpAddr>().is_ok() { "app" } else { place.host.split('.').next().unwrap_or("app") };
-    let last = place.mount.trim_matches('/').rsplit('/').next().filter(|last| !last.is_empty()).unwrap_or(host);
-    let plain = |letter: char| if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_') { letter } else { '-' };
+    let host = if place.host.parse::<IpAddr>().is_ok() {
+        "app"
+    } else {
+        place.host.split('.').next().unwrap_or("app")
+    };
+    let last =
+        place.mount.trim_matches('/').rsplit('/').next().filter(|last| !last.is_empty()).unwrap_or(host);
+    let plain = |letter: char| {
+        if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_') { letter } else { '-' }
+    };
     let mut base: String = last.chars().take(48).map(plain).collect();
     if let Some(first) = base.get_mut(..1) {
         first.make_ascii_lowercase();

@@ -69,7 +69,9 @@ pub enum Trouble {
 impl From<SendError> for Trouble {
     fn from(error: SendError) -> Self {
         match error {
-            SendError::BadResponse(_) | SendError::AmbiguousLength | SendError::Unasked => Self::NotHttp(error),
+            SendError::BadResponse(_) | SendError::AmbiguousLength | SendError::Unasked => {
+                Self::NotHttp(error)
+            }
             other => Self::Unreachable(other),
         }
     }
@@ -146,11 +148,19 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_refused_with_the_reason() {
-        for bad in ["127.0.0.1:80", "ftp://a/", "http://", "http://u:p@a/", "http://a b/", "http://a\"b/", ""] {
+        for bad in ["127.0.0.1:80", "ftp://a/", "http://", "http://u:p@a/", "http://a b/", "http://a\"b/", ""]
+        {
             assert!(Place::parse(bad).is_err(), "{bad}");
         }
         assert!(matches!(Place::parse("https://a/"), Err(Trouble::Https)));
-        for bad in ["http://a/x y/", "http://a/%41/", "http://a/x//y/", "http://a/*/", "http://a/../", "http://a/${X}/"] {
+        for bad in [
+            "http://a/x y/",
+            "http://a/%41/",
+            "http://a/x//y/",
+            "http://a/*/",
+            "http://a/../",
+            "http://a/${X}/",
+        ] {
             assert!(matches!(Place::parse(bad), Err(Trouble::Path)), "{bad}");
         }
     }

@@ -49,7 +49,11 @@ struct Traces<'a> {
 pub(super) fn recognise(place: &Place, seen: &Seen) -> Option<Recognised> {
     let traces = Traces::of(place, seen);
     let by_cookie = [cfml, servlet, php, aspnet, aspnetcore, django, express, rails];
-    let found = by_cookie.iter().find_map(|ask| ask(&traces)).or_else(|| custom(&traces)).or_else(|| hearsay(&traces));
+    let found = by_cookie
+        .iter()
+        .find_map(|ask| ask(&traces))
+        .or_else(|| custom(&traces))
+        .or_else(|| hearsay(&traces));
     found.map(|found| found.with_timeout(&traces))
 }
 
@@ -58,16 +62,19 @@ impl<'a> Traces<'a> {
         let hops: Vec<&Hop> = seen.hops().collect();
         let paths = || hops.iter().map(|hop| hop.target.split('?').next().unwrap_or_default());
         let locations = || hops.iter().map(|hop| hop.header("location"));
-        let own = |url: &str| url.find(&place.mount).and_then(|at| url.get(at..)).is_some_and(|path| {
-            path::session_segment(path.split('?').next().unwrap_or_default(), place.mount.len()).is_some()
-        });
+        let own = |url: &str| {
+            url.find(&place.mount).and_then(|at| url.get(at..)).is_some_and(|path| {
+                path::session_segment(path.split('?').next().unwrap_or_default(), place.mount.len()).is_some()
+            })
+        };
         let printed = |hop: &Hop| memchr::memmem::find(&hop.text, b";jsessionid=").is_some();
         Self {
             cookies: seen.cookies(),
             others: seen.others.iter().flat_map(super::facts::Visit::cookies).collect(),
             extensions: paths().filter_map(extension).map(str::to_ascii_lowercase).collect(),
             segment: locations().any(own) || paths().any(own),
-            path_param: hops.iter().any(|hop| printed(hop)) || locations().any(|to| to.contains(";jsessionid=")),
+            path_param: hops.iter().any(|hop| printed(hop))
+                || locations().any(|to| to.contains(";jsessionid=")),
             hops,
         }
     }
@@ -130,7 +137,8 @@ fn fits(engine: Engine, fact: &CookieFact) -> bool {
     let tokens = engines::preset(engine);
     let mut parts = tokens.iter().flat_map(|token| &token.parts);
     parts.any(|part| {
-        part.cookie.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(&fact.name)) && part.shape.fits(&fact.value)
+        part.cookie.as_ref().is_some_and(|name| name.eq_ignore_ascii_case(&fact.name))
+            && part.shape.fits(&fact.value)
     })
 }
 
@@ -144,7 +152,10 @@ fn cfml(traces: &Traces<'_>) -> Option<Recognised> {
             .because(token.value == b"0", "cftoken is 0, as Lucee issues it")
             .because(is_small, "the names are in lower case, as Lucee writes them")
     } else if is_openbd(traces) {
-        Recognised::new(Engine::OpenBd, "sets CFID and CFTOKEN, readable by scripts, with a Max-Age of nine years")
+        Recognised::new(
+            Engine::OpenBd,
+            "sets CFID and CFTOKEN, readable by scripts, with a Max-Age of nine years",
+        )
     } else {
         Recognised::new(Engine::ColdFusion, "sets CFID and CFTOKEN")
             .because(token.value.len() > 20, "CFTOKEN is a UUID, the default from ColdFusion 10 on")
@@ -204,9 +215,10 @@ fn aspnet(traces: &Traces<'_>) -> Option<Recognised> {
     let fact = traces.cookie("ASP.NET_SessionId");
     let found = match fact {
         Some(_) => Recognised::new(Engine::AspNet, "sets ASP.NET_SessionId"),
-        None if traces.segment => {
-            Recognised::new(Engine::AspNet, "sends clients to a path with the session's id in it, /(S(..))/: cookieless")
-        }
+        None if traces.segment => Recognised::new(
+            Engine::AspNet,
+            "sends clients to a path with the session's id in it, /(S(..))/: cookieless",
+        ),
         None => return None,
     };
     Some(said_of(found, traces).by(fact))
@@ -219,7 +231,8 @@ fn aspnetcore(traces: &Traces<'_>) -> Option<Recognised> {
 
 fn django(traces: &Traces<'_>) -> Option<Recognised> {
     let fact = traces.cookie("sessionid").filter(|fact| fits(Engine::Django, fact))?;
-    let is_id = fact.value.len() == 32 && fact.value.iter().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit());
+    let is_id = fact.value.len() == 32
+        && fact.value.iter().all(|octet| octet.is_ascii_lowercase() || octet.is_ascii_digit());
     let csrf = traces.cookie("csrftoken").is_some();
     (is_id || csrf).then(|| {
         let reason = "sets csrftoken beside it";
@@ -250,8 +263,12 @@ fn rails(traces: &Traces<'_>) -> Option<Recognised> {
 fn custom(traces: &Traces<'_>) -> Option<Recognised> {
     let like = |fact: &&CookieFact| {
         let differs = traces.others.iter().any(|other| other.name == fact.name && other.value != fact.value);
-        differs && fact.http_only && fact.seconds.is_none_or(|seconds| seconds <= LONGEST_TIMEOUT_S)
-            && fact.value.len() >= SHORTEST_ID && is_plain_name(&fact.name) && is_opaque(&fact.value)
+        differs
+            && fact.http_only
+            && fact.seconds.is_none_or(|seconds| seconds <= LONGEST_TIMEOUT_S)
+            && fact.value.len() >= SHORTEST_ID
+            && is_plain_name(&fact.name)
+            && is_opaque(&fact.value)
     };
     let facts: Vec<&CookieFact> = traces.cookies.iter().filter(like).collect();
     let first = facts.first()?;
@@ -280,14 +297,20 @@ fn hearsay(traces: &Traces<'_>) -> Option<Recognised> {
         Some(Recognised::new(*engine, format!("its pages end in .{extension}; no page began a session")))
     });
     let powered = || {
-        let words = [("php", Engine::Php), ("express", Engine::Express), ("servlet", Engine::Servlet), ("jsp", Engine::Servlet)];
+        let words = [
+            ("php", Engine::Php),
+            ("express", Engine::Express),
+            ("servlet", Engine::Servlet),
+            ("jsp", Engine::Servlet),
+        ];
         let (word, engine) = words.into_iter().find(|(word, _)| traces.says("x-powered-by", word))?;
         Some(Recognised::new(engine, format!("X-Powered-By says {word}; no page began a session")))
     };
     let aspnet = || {
         let is_so = traces.says("x-powered-by", "asp.net") || traces.says("x-aspnet-version", "");
         let has = traces.hops.iter().any(|hop| hop.headers.contains_key("x-aspnet-version"));
-        (is_so && has).then(|| Recognised::new(Engine::AspNet, "X-AspNet-Version is there; no page began a session"))
+        (is_so && has)
+            .then(|| Recognised::new(Engine::AspNet, "X-AspNet-Version is there; no page began a session"))
     };
     named.or_else(aspnet).or_else(powered)
 }
@@ -310,7 +333,8 @@ fn said_of(found: Recognised, traces: &Traces<'_>) -> Recognised {
 
 /// A cookie's name that a config and a comment take as it is.
 fn is_plain_name(name: &str) -> bool {
-    (1..=128).contains(&name.len()) && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"._-".contains(&octet))
+    (1..=128).contains(&name.len())
+        && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"._-".contains(&octet))
 }
 
 fn is_opaque(value: &[u8]) -> bool {

@@ -133,7 +133,11 @@ impl<'a> Visitor<'a> {
             let own = cookie.path().unwrap_or_else(|| default_path(path)).to_vec();
             self.jar.retain(|kept| kept.name != cookie.name() || kept.path != own);
             if cookie.lifetime(hop.at_s) != Lifetime::Delete {
-                self.jar.push(Kept { name: cookie.name().to_vec(), value: cookie.value().to_vec(), path: own });
+                self.jar.push(Kept {
+                    name: cookie.name().to_vec(),
+                    value: cookie.value().to_vec(),
+                    path: own,
+                });
             }
         }
     }
@@ -157,7 +161,10 @@ pub(super) fn location(hop: &Hop, place: &Place) -> Option<String> {
 /// True for media types that are read.
 fn is_text(kind: &str) -> bool {
     kind.is_empty()
-        || matches!(kind, "text/html" | "text/plain" | "text/xml" | "application/json" | "application/javascript")
+        || matches!(
+            kind,
+            "text/html" | "text/plain" | "text/xml" | "application/json" | "application/javascript"
+        )
         || kind.ends_with("+xml")
         || kind.ends_with("+json")
         || kind == "application/xml"

@@ -110,7 +110,10 @@ fn f15_a_draft_chooses_the_ping_page_with_its_canary_and_runs_the_walk() {
             is("sign_out.login", "[\"/AppA/login*\"]");
             for seen in world.seen("AppA") {
                 let page = seen.page.as_deref().unwrap_or_default().to_owned();
-                assert!(!["logout", "login", "invalidate", "static.css", "set"].contains(&&*page), "{profile}: {page}");
+                assert!(
+                    !["logout", "login", "invalidate", "static.css", "set"].contains(&&*page),
+                    "{profile}: {page}"
+                );
                 assert!(!seen.heartbeat);
             }
             walk(&text, apps(profile, true), "").await;

@@ -35,8 +35,10 @@ fn cookie(name: &str, path: Option<&str>) -> CookieFact {
     CookieFact { name, value: b"0123456789topsecret".to_vec(), path, http_only: true, seconds: None }
 }
 
-const WANTED: Wanted =
-    Wanted { listen: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080), timeout: None };
+const WANTED: Wanted = Wanted {
+    listen: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080),
+    timeout: None,
+};
 
 /// The draft, which must be a config without mistakes.
 fn good(apps: &[App], wanted: Wanted) -> String {
@@ -55,7 +57,8 @@ fn a_draft_is_short_and_says_why() {
         touch: Touch::Shows,
         canary: Some(Spot::Json("started".into())),
     });
-    a.choice.others = vec![("/AppA/quiet.php".into(), "it gives a new visitor no session: it does not touch it")];
+    a.choice.others =
+        vec![("/AppA/quiet.php".into(), "it gives a new visitor no session: it does not touch it")];
     a.sign_out = vec![SignOut::Link("/AppA/logout.php".into())];
     a.sign_in = vec!["/AppA/login.php".into()];
     assert_eq!(
@@ -106,7 +109,10 @@ fn apps_of_one_path_get_hosts() {
     let text = good(&[app("app", "http://a.example/"), app("app2", "http://b.example/")], WANTED);
     assert!(text.contains("hosts = [\"a.example\"]") && text.contains("hosts = [\"b.example\"]"), "{text}");
     let text = good(&[app("app", "http://127.0.0.1:1/"), app("app2", "http://127.0.0.1:2/")], WANTED);
-    assert!(text.contains("hosts = [\"app.localhost\"]") && text.contains("hosts = [\"app2.localhost\"]"), "{text}");
+    assert!(
+        text.contains("hosts = [\"app.localhost\"]") && text.contains("hosts = [\"app2.localhost\"]"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -125,15 +131,16 @@ fn path(inside: &'static str) -> impl Strategy<Value = String> {
 }
 
 fn ways() -> impl Strategy<Value = Vec<SignOut>> {
-    let way = prop_oneof![
-        path("/AppA/").prop_map(SignOut::Link),
-        path("/AppA/").prop_map(|path| SignOut::Link(format!("{path}?do=logout"))),
-        (path("/AppA/"), path("/AppA/"), any::<bool>())
-            .prop_map(|(page, action, is_post)| SignOut::Form { page, action, is_post }),
-        (path("/AppA/"), path("/AppA/"))
-            .prop_map(|(page, path)| SignOut::Changing { page, pattern: format!("{path}?*do=logout*") }),
-        path("/").prop_map(SignOut::Elsewhere),
-    ];
+    let way =
+        prop_oneof![
+            path("/AppA/").prop_map(SignOut::Link),
+            path("/AppA/").prop_map(|path| SignOut::Link(format!("{path}?do=logout"))),
+            (path("/AppA/"), path("/AppA/"), any::<bool>())
+                .prop_map(|(page, action, is_post)| SignOut::Form { page, action, is_post }),
+            (path("/AppA/"), path("/AppA/"))
+                .prop_map(|(page, path)| SignOut::Changing { page, pattern: format!("{path}?*do=logout*") }),
+            path("/").prop_map(SignOut::Elsewhere),
+        ];
     prop::collection::vec(way, 0..4)
 }
 
@@ -143,15 +150,20 @@ fn choices() -> impl Strategy<Value = Choice> {
         "[a-zA-Z0-9._-]{1,30}".prop_map(Spot::Json),
         any::<String>().prop_map(|text| Spot::Regex(format!("{}([0-9]+)", regex::escape(&text)))),
     ];
-    let touch = prop_oneof![Just(Touch::Unknown), Just(Touch::Begins), Just(Touch::Renews), Just(Touch::Shows)];
-    let chosen = (path("/AppA/"), touch, prop::option::of(spot))
-        .prop_map(|(path, touch, canary)| Chosen { path, touch, canary });
+    let touch =
+        prop_oneof![Just(Touch::Unknown), Just(Touch::Begins), Just(Touch::Renews), Just(Touch::Shows)];
+    let chosen = (path("/AppA/"), touch, prop::option::of(spot)).prop_map(|(path, touch, canary)| Chosen {
+        path,
+        touch,
+        canary,
+    });
     let others = prop::collection::vec((path("/AppA/"), Just("it redirects")), 0..12);
     (prop::option::of(chosen), others).prop_map(|(chosen, others)| Choice { chosen, others })
 }
 
 fn found() -> impl Strategy<Value = Option<Recognised>> {
-    let known = (0..engines::NAMES.len(), any::<bool>(), prop::option::of(1_u64..90_000), "[A-Za-z._-]{1,20}");
+    let known =
+        (0..engines::NAMES.len(), any::<bool>(), prop::option::of(1_u64..90_000), "[A-Za-z._-]{1,20}");
     prop::option::of(known.prop_map(|(at, j2ee, timeout, name)| {
         let of = engines::NAMES[at].1;
         Recognised {

@@ -28,7 +28,12 @@ fn engines_are_told_by_their_cookies() {
         ("/AppA/index.cfm", &lucee, Engine::Lucee, None),
         ("/AppA/index.cfm", &[lucee[0], lucee[1], id], Engine::Lucee, Some("j2ee")),
         ("/AppA/index.cfm", &["CFID=17; Path=/", uuid], Engine::ColdFusion, None),
-        ("/AppA/index.cfm", &["CFID=17; Path=/", "CFTOKEN=81726354; Path=/", id], Engine::ColdFusion, Some("j2ee")),
+        (
+            "/AppA/index.cfm",
+            &["CFID=17; Path=/", "CFTOKEN=81726354; Path=/", id],
+            Engine::ColdFusion,
+            Some("j2ee"),
+        ),
         (
             "/AppA/index.cfm",
             &["CFID=17; Max-Age=283824000; Path=/", "CFTOKEN=81726354; Max-Age=283824000; Path=/"],
@@ -77,7 +82,11 @@ fn an_unknown_session_cookie_is_custom_only_if_it_differs_between_visitors() {
     seen.others = app("/AppA/", &[cookie("fedcba9876543210fedcba98")]).pages;
     let found = recognise(&place(), &seen).unwrap();
     assert_eq!((found.engine, found.tokens), (Engine::Custom, vec!["SHOP".to_owned()]));
-    for unlike in ["SHOP=0123456789abcdef01234567", "SHOP=short; HttpOnly", "SHOP=0123456789abcdef01234567; HttpOnly; Max-Age=99999999"] {
+    for unlike in [
+        "SHOP=0123456789abcdef01234567",
+        "SHOP=short; HttpOnly",
+        "SHOP=0123456789abcdef01234567; HttpOnly; Max-Age=99999999",
+    ] {
         seen.pages = app("/AppA/", &[unlike.to_owned()]).pages;
         assert_eq!(recognise(&place(), &seen), None, "{unlike}");
     }
@@ -111,6 +120,7 @@ fn a_short_life_of_the_cookie_is_the_timeout() {
 
 #[test]
 fn no_reason_shows_a_value() {
-    let found = recognise(&place(), &app("/AppA/", &["PHPSESSID=0123456789abcdefghijklmnop".to_owned()])).unwrap();
+    let found =
+        recognise(&place(), &app("/AppA/", &["PHPSESSID=0123456789abcdefghijklmnop".to_owned()])).unwrap();
     assert!(!format!("{found:?}").contains("0123456789"));
 }
