@@ -25,6 +25,7 @@ pub use self::error::BodyError;
 pub use self::filter::Filter;
 use self::filter::Filtering;
 use self::stall::Stall;
+use super::h1::Reply;
 use super::upload::Upload;
 
 /// A body of an HTTP message.
@@ -66,6 +67,7 @@ enum Source {
     /// Nothing, but of a length that a header states: the answer to a conditional request.
     Declared(u64),
     Incoming(Incoming),
+    Reply(Reply),
     #[cfg(test)]
     Script(super::testing::Script),
 }
@@ -155,6 +157,11 @@ impl Body {
     }
 
     /// No bytes, though `length` of them are named: hyper keeps the `Content-Length` of a 304 only for such a body.
+    /// The body of an app's answer.
+    pub(super) fn reply(reply: Reply) -> Self {
+        Self::new(if reply.is_over() { Source::Empty } else { Source::Reply(reply) })
+    }
+
     pub(super) fn declaring(length: u64) -> Self {
         Self::new(Source::Declared(length))
     }
@@ -201,6 +208,7 @@ impl Body {
             Source::Incoming(incoming) => {
                 Pin::new(incoming).poll_frame(cx).map_err(|error| BodyError::Broken(Arc::new(error)))
             }
+            Source::Reply(reply) => reply.poll_frame(cx),
             #[cfg(test)]
             Source::Script(script) => script.poll_recv(cx),
         };
@@ -244,6 +252,7 @@ impl Body {
             Source::Empty => true,
             Source::Declared(_) => false,
             Source::Incoming(incoming) => incoming.is_end_stream(),
+            Source::Reply(reply) => reply.is_over(),
             #[cfg(test)]
             Source::Script(_) => false,
         };
@@ -327,6 +336,7 @@ impl http_body::Body for Body {
             Source::Empty => return SizeHint::with_exact(ahead),
             Source::Declared(length) => return SizeHint::with_exact(*length),
             Source::Incoming(incoming) => incoming.size_hint(),
+            Source::Reply(reply) => reply.size_hint(),
             #[cfg(test)]
             Source::Script(_) => SizeHint::default(),
         };

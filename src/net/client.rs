@@ -4,36 +4,29 @@
 //! and a connection is used again only after a request and an answer that both ended in full and left no doubt about
 //! their framing.
 
-use std::error::Error;
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::UPGRADE;
 use http::response::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep_until};
-use tracing::debug;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
-use super::body::{Body, BodyError, Outcome};
+use super::body::{Body, BodyError};
 use super::guard::Guarded;
+use super::h1::{Conn, Head, HeadError, NoHead, Outgoing, Reply, Sending, UploadError};
 use super::pool::Pool;
 use super::stream::Rewind;
 use super::upload::Upload;
 use super::upstream::{ConnectError, Dialer, Upstream, UpstreamIx};
-
-/// Headers of an answer; legacy apps send more than most.
-const MAX_HEADERS: usize = 200;
-const MAX_HEAD_BYTES: usize = 32 * 1024;
-const BUFFER: usize = 64 * 1024;
 
 /// How connections to apps are kept.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +75,36 @@ pub struct Answer {
     pub parts: Parts,
     /// Its body. Reading it to the end gives the connection back.
     pub body: Body,
-    /// On 101: the connection, once the body is dropped.
-    pub upgraded: Option<OnUpgrade>,
+    /// On 101: the connection.
+    pub upgraded: Option<AppStream>,
+}
+
+/// An app's side of a connection that speaks another protocol now.
+#[derive(Debug)]
+pub struct AppStream(Guarded);
+
+impl AsyncRead for AppStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for AppStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
 }
 
 /// Why there is no answer.
@@ -103,7 +124,7 @@ pub enum SendError {
     FirstByteTimeout,
     /// The answer is no HTTP/1, or too large a head.
     #[error("the app's answer is malformed")]
-    BadResponse(#[source] hyper::Error),
+    BadResponse(#[source] HeadError),
     /// The answer can be read in two ways: several lengths, or a length and an encoding.
     #[error("the length of the app's answer is ambiguous")]
     AmbiguousLength,
@@ -116,9 +137,9 @@ pub enum SendError {
         /// It had served before: most likely the app closed it as idle at the same moment. All idle connections to
         /// the app have been dropped, so that a caller who knows the request to be idempotent gets a fresh one.
         reused: bool,
-        /// What hyper saw.
+        /// What the system said.
         #[source]
-        source: hyper::Error,
+        source: io::Error,
     },
     /// The client's own body failed.
     #[error("the request's body failed")]
@@ -146,20 +167,18 @@ impl From<ConnectError> for SendError {
     }
 }
 
-/// One try on one connection.
-struct Exchange<'a> {
-    upload: Option<&'a Upload>,
-    first_byte: Duration,
-    reused: bool,
-    /// Whether another protocol was asked for.
-    upgrades: bool,
-}
-
 /// Why a try failed.
 enum Lost {
-    /// Nothing was written; here is the request.
-    Unsent(Box<Request<Body>>, hyper::Error),
+    /// Nothing was written; here is the body.
+    Unsent(Body, io::Error),
     Sent(SendError),
+}
+
+/// One request, whatever connection it goes out on.
+struct Asked<'a> {
+    head: AppRequest<'a>,
+    upload: Option<Rc<Upload>>,
+    first_byte: Duration,
 }
 
 impl Client {
@@ -182,19 +201,12 @@ impl Client {
         body: Body,
         deadlines: &Deadlines,
     ) -> Result<Answer, SendError> {
-        let (body, upload) = follow(body);
-        let mut request = rebuild(head, body);
-        let upgrades = head.headers.contains_key(UPGRADE);
-        let try_on = |reused| Exchange {
-            upload: upload.as_deref(),
-            first_byte: deadlines.first_byte,
-            reused,
-            upgrades,
-        };
-        if let Some(mut sender) = self.pool.take(upstream).await {
-            match try_on(true).run(&mut sender, request).await {
-                Ok(answer) => return self.accept(upstream, sender, answer, upload),
-                Err(Lost::Unsent(unsent, _)) => request = *unsent,
+        let (mut body, upload) = follow(body);
+        let asked = Asked { head, upload, first_byte: deadlines.first_byte };
+        if let Some(conn) = self.pool.take(upstream) {
+            match asked.on(conn, body, true).await {
+                Ok(answer) => return Ok(answer),
+                Err(Lost::Unsent(unsent, _)) => body = unsent,
                 Err(Lost::Sent(error)) => {
                     if matches!(error, SendError::Reset { .. }) {
                         self.pool.forget(upstream.ix);
@@ -203,12 +215,11 @@ impl Client {
                 }
             }
         }
-        let mut sender = self.dial(upstream, deadlines.connect).await?;
-        match try_on(false).run(&mut sender, request).await {
-            Ok(answer) => self.accept(upstream, sender, answer, upload),
-            Err(Lost::Unsent(_, source)) => Err(SendError::Reset { reused: false, source }),
-            Err(Lost::Sent(error)) => Err(error),
-        }
+        let conn = self.dial(upstream, deadlines.connect).await?;
+        asked.on(conn, body, false).await.map_err(|lost| match lost {
+            Lost::Unsent(_, source) => SendError::Reset { reused: false, source },
+            Lost::Sent(error) => error,
+        })
     }
 
     /// How many connections to an upstream lie idle on this thread.
@@ -216,112 +227,117 @@ impl Client {
         self.pool.idle(ix)
     }
 
-    async fn dial(&self, upstream: &Upstream, limit: Duration) -> Result<SendRequest<Body>, SendError> {
+    async fn dial(&self, upstream: &Upstream, limit: Duration) -> Result<Rc<RefCell<Conn>>, SendError> {
         let stream = self.dialer.dial(&upstream.origin, limit).await?;
         let io = Guarded::new(Rewind::new(bytes::Bytes::new(), stream), self.options.body_stall);
-        let (sender, conn) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .max_header_size(MAX_HEAD_BYTES)
-            .max_buf_size(BUFFER)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(|source| SendError::Reset { reused: false, source })?;
-        spawn_local(async move {
-            if let Err(error) = conn.with_upgrades().await {
-                debug!(%error, "a connection to an app failed");
-            }
-        });
         self.pool.ensure_reaper();
-        Ok(sender)
+        Ok(Rc::new(RefCell::new(Conn::new(io, upstream.clone(), Rc::downgrade(&self.pool)))))
+    }
+}
+
+impl Asked<'_> {
+    /// Sends it on `conn` and waits for the head of its answer.
+    async fn on(&self, conn: Rc<RefCell<Conn>>, body: Body, reused: bool) -> Result<Answer, Lost> {
+        let sending = Sending::of(self.head.method, &body);
+        let mut outgoing = Outgoing::new(body, sending.framing);
+        {
+            let mut conn = conn.borrow_mut();
+            conn.begin(&self.head, sending);
+            conn.set_clock(Instant::now() + self.first_byte);
+        }
+        let mut refused = None;
+        let came = poll_fn(|cx| {
+            let conn = &mut *conn.borrow_mut();
+            if let Err(error) = write_on(&mut outgoing, conn, &mut refused, cx) {
+                return Poll::Ready(Err(Failed::Sent(error)));
+            }
+            if let Poll::Ready(came) = conn.poll_head(cx, sending.is_head) {
+                return Poll::Ready(came.map_err(Failed::NoHead));
+            }
+            self.poll_clock(conn, cx).map(|()| Err(Failed::Sent(SendError::FirstByteTimeout)))
+        })
+        .await;
+        match came {
+            Ok(head) => self.accept(conn, head, outgoing, refused.is_some()).map_err(Lost::Sent),
+            Err(Failed::Sent(error)) => Err(Lost::Sent(error)),
+            Err(Failed::NoHead(NoHead::Bad(HeadError::Ambiguous))) => {
+                Err(Lost::Sent(SendError::AmbiguousLength))
+            }
+            Err(Failed::NoHead(NoHead::Bad(HeadError::Cut))) => {
+                Err(Lost::Sent(SendError::Reset { reused, source: io::ErrorKind::UnexpectedEof.into() }))
+            }
+            Err(Failed::NoHead(NoHead::Bad(error))) => Err(Lost::Sent(SendError::BadResponse(error))),
+            Err(Failed::NoHead(NoHead::Lost(source))) => {
+                let written = conn.borrow().has_written();
+                match outgoing.untouched().filter(|_| !written) {
+                    Some(body) => Err(Lost::Unsent(body, source)),
+                    None => Err(Lost::Sent(SendError::Reset { reused, source: refused.unwrap_or(source) })),
+                }
+            }
+        }
+    }
+
+    /// The clock for the head of the answer: it runs only while the app has all that the client has given.
+    fn poll_clock(&self, conn: &mut Conn, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(conn.poll_clock(cx));
+            let now = Instant::now();
+            match self.upload.as_ref().map(|upload| upload.due(now, self.first_byte)) {
+                Some(due) if due > now => conn.set_clock(due),
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 
     fn accept(
         &self,
-        upstream: &Upstream,
-        sender: SendRequest<Body>,
-        answer: Response<Incoming>,
-        upload: Option<Rc<Upload>>,
+        conn: Rc<RefCell<Conn>>,
+        head: Head,
+        outgoing: Outgoing,
+        refused: bool,
     ) -> Result<Answer, SendError> {
-        let (mut parts, incoming) = answer.into_parts();
-        if is_ambiguous(&parts) {
-            return Err(SendError::AmbiguousLength);
-        }
-        let upgraded = parts.extensions.remove::<OnUpgrade>();
+        let Head { parts, framing, keeps } = head;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Answer { parts, body: Body::empty(), upgraded });
+            if !self.head.headers.contains_key(UPGRADE) {
+                return Err(SendError::Unasked);
+            }
+            let stream = Rc::into_inner(conn).map(|conn| conn.into_inner().into_stream());
+            return Ok(Answer { parts, body: Body::empty(), upgraded: stream.map(AppStream) });
         }
-        let body = self.lend(upstream, sender, Body::incoming(incoming), upload);
+        conn.borrow_mut().keep(keeps && !refused);
+        let unsent = (!outgoing.is_done() && !refused).then_some(outgoing);
+        let body = Body::reply(Reply::new(conn, framing, unsent));
         Ok(Answer { parts, body, upgraded: None })
-    }
-
-    /// Ties the connection to the body of the answer: its clean end gives it back, anything else closes it. So does an
-    /// answer that ended before the request did: what the app makes of the rest is unknown.
-    fn lend(
-        &self,
-        upstream: &Upstream,
-        sender: SendRequest<Body>,
-        body: Body,
-        upload: Option<Rc<Upload>>,
-    ) -> Body {
-        let upload_done = move || upload.is_none_or(|upload| upload.is_complete());
-        if body.is_end_stream() {
-            if upload_done() {
-                self.pool.give(upstream, sender);
-            }
-            return body;
-        }
-        let (pool, upstream) = (Rc::downgrade(&self.pool), upstream.clone());
-        body.on_end(move |end| {
-            if let (Outcome::Complete, true, Some(pool)) = (&end.outcome, upload_done(), pool.upgrade()) {
-                pool.give(&upstream, sender);
-            }
-        })
     }
 }
 
-impl Exchange<'_> {
-    async fn run(
-        self,
-        sender: &mut SendRequest<Body>,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, Lost> {
-        let mut answer = pin!(sender.try_send_request(request));
-        let mut overdue = pin!(sleep_until(Instant::now() + self.first_byte));
-        let result = loop {
-            tokio::select! {
-                biased;
-                result = &mut answer => break result,
-                () = &mut overdue => {
-                    let now = Instant::now();
-                    match self.upload.map(|upload| upload.due(now, self.first_byte)) {
-                        Some(due) if due > now => overdue.as_mut().reset(due),
-                        _ => return Err(Lost::Sent(SendError::FirstByteTimeout)),
-                    }
-                }
-            }
-        };
-        if result.as_ref().is_ok_and(|answer| answer.status() == StatusCode::SWITCHING_PROTOCOLS)
-            && !self.upgrades
-        {
-            return Err(Lost::Sent(SendError::Unasked));
-        }
-        result.map_err(|mut failed| match failed.take_message() {
-            Some(request) => Lost::Unsent(Box::new(request), failed.into_error()),
-            None => Lost::Sent(self.explain(failed.into_error())),
-        })
-    }
+/// Why there is no answer on one connection.
+enum Failed {
+    Sent(SendError),
+    NoHead(NoHead),
+}
 
-    fn explain(&self, error: hyper::Error) -> SendError {
-        if let Some(error) = self.upload.and_then(Upload::take_error) {
-            return SendError::RequestBody(error);
+/// Writes on, as far as the app takes it. An app that takes no more may have answered all the same: that is remembered in
+/// `refused`, and its answer read.
+fn write_on(
+    outgoing: &mut Outgoing,
+    conn: &mut Conn,
+    refused: &mut Option<io::Error>,
+    cx: &mut Context<'_>,
+) -> Result<(), SendError> {
+    if refused.is_some() || outgoing.is_done() {
+        return Ok(());
+    }
+    match outgoing.poll(cx, conn) {
+        Poll::Ready(Err(UploadError::Body(error))) => Err(SendError::RequestBody(error)),
+        Poll::Ready(Err(UploadError::Io(error))) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(SendError::FirstByteTimeout)
         }
-        if error.is_parse() {
-            return SendError::BadResponse(error);
+        Poll::Ready(Err(UploadError::Io(error))) => {
+            *refused = Some(error);
+            Ok(())
         }
-        if is_stall(&error) {
-            return SendError::FirstByteTimeout;
-        }
-        SendError::Reset { reused: self.reused, source: error }
+        Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
     }
 }
 
@@ -332,59 +348,6 @@ fn follow(body: Body) -> (Body, Option<Rc<Upload>>) {
     }
     let upload = Rc::new(Upload::new());
     (body.followed_by(Rc::clone(&upload)), Some(upload))
-}
-
-/// The request as hyper wants it: by value, its framing said by us. Left to itself hyper sends no body with a GET of
-/// unknown length, and no length with an empty POST, which some servers refuse (411).
-fn rebuild(head: AppRequest<'_>, body: Body) -> Request<Body> {
-    let mut headers = head.headers.clone();
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(CONTENT_LENGTH);
-    match body.size_hint().exact() {
-        Some(0) if body.is_end_stream() && !announces_body(head.method) => {}
-        Some(length) => {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        None => {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-    }
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = Uri::from(head.target.clone());
-    *request.headers_mut() = headers;
-    request
-}
-
-/// RFC 9110, 8.6: methods whose meaning includes content send a length even of 0.
-fn announces_body(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
-}
-
-/// hyper takes the first of equal lengths, and an encoding before a length; an answer that leaves such a choice may be
-/// read otherwise by the next reader (RFC 9112, 6.3).
-fn is_ambiguous(parts: &Parts) -> bool {
-    let mut encodings = parts.headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = parts.headers.get_all(CONTENT_LENGTH).iter();
-    match (encodings.next(), lengths.next()) {
-        (Some(_), Some(_)) => true,
-        (Some(encoding), None) => {
-            encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked")
-        }
-        (None, Some(length)) => lengths.next().is_some() || !length.as_bytes().iter().all(u8::is_ascii_digit),
-        (None, None) => false,
-    }
-}
-
-fn is_stall(error: &hyper::Error) -> bool {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::TimedOut;
-        }
-        source = cause.source();
-    }
-    false
 }
 
 #[cfg(test)]

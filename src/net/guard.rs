@@ -53,6 +53,12 @@ impl Guarded {
     }
 
     /// True where what hyper is about to write is replaced.
+    /// The same, with `read` in front of what is still to come.
+    pub(super) fn rewound(mut self, read: Bytes) -> Self {
+        self.io = self.io.rewound(read);
+        self
+    }
+
     fn is_replaced(&mut self, written: &[u8]) -> bool {
         if self.instead.is_none()
             && let (Some(word), Some(phase)) = (&self.last_word, &self.phase)

@@ -17,6 +17,7 @@ pub mod upstream;
 
 mod connections;
 mod guard;
+mod h1;
 mod phase;
 mod pool;
 mod refuse;
@@ -30,6 +31,7 @@ pub use body::{Body, BodyError, End, EndHook, Filter, Outcome};
 pub use client::{Answer, AppRequest, Client, ClientOptions, Deadlines, SendError};
 pub use connections::Connections;
 pub use drain::{Drain, Drainer};
+pub use h1::HeadError;
 pub use listener::{Bound, ListenAddr, ListenAddrError, Listener, MemoryDialer, memory};
 pub use refuse::LastWord;
 pub use serve::{ServeOptions, serve};

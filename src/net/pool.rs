@@ -8,11 +8,10 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
-use tokio::task::{spawn_local, yield_now};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::body::Body;
+use super::h1::Conn;
 use super::upstream::{Origin, Upstream, UpstreamIx};
 
 /// All idle connections of one thread.
@@ -32,16 +31,8 @@ struct Stack {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<Body>,
+    conn: Rc<RefCell<Conn>>,
     since: Instant,
-}
-
-/// What the top of a stack has to offer.
-enum Top {
-    Ready(SendRequest<Body>),
-    /// Only connections that have not come to rest after their last answer.
-    Settling,
-    Nothing,
 }
 
 impl Pool {
@@ -49,40 +40,46 @@ impl Pool {
         Self { stacks: RefCell::default(), idle_timeout, max_idle, reaping: Cell::new(false) }
     }
 
-    /// The connection that was used last, if it is fit for use.
-    pub(super) async fn take(&self, upstream: &Upstream) -> Option<SendRequest<Body>> {
-        match self.pop(upstream) {
-            Top::Ready(sender) => Some(sender),
-            Top::Nothing => None,
-            Top::Settling => {
-                // The task of a connection runs after the one that read the end of its answer.
-                yield_now().await;
-                match self.pop(upstream) {
-                    Top::Ready(sender) => Some(sender),
-                    Top::Settling | Top::Nothing => None,
-                }
+    /// An idle connection to `upstream` that is still good, the one used last first.
+    pub(super) fn take(&self, upstream: &Upstream) -> Option<Rc<RefCell<Conn>>> {
+        let mut stacks = self.stacks.borrow_mut();
+        let stack = stacks.get_mut(upstream.ix.0)?;
+        if !stack.origin.as_ref().is_some_and(|origin| same(origin, &upstream.origin)) {
+            stack.origin = Some(Arc::clone(&upstream.origin));
+            stack.idle.clear();
+            return None;
+        }
+        let now = Instant::now();
+        while let Some(idle) = stack.idle.pop() {
+            if now - idle.since >= self.idle_timeout {
+                // Those below are older.
+                stack.idle.clear();
+            } else if idle.conn.borrow_mut().is_quiet() {
+                return Some(idle.conn);
             }
         }
+        None
     }
 
     /// Keeps a connection whose answer has ended in full.
-    pub(super) fn give(&self, upstream: &Upstream, sender: SendRequest<Body>) {
-        if sender.is_closed() {
-            return;
-        }
+    pub(super) fn give(&self, conn: Rc<RefCell<Conn>>) {
+        let (ix, origin) = {
+            let conn = conn.borrow();
+            (conn.upstream.ix.0, Arc::clone(&conn.upstream.origin))
+        };
         let mut stacks = self.stacks.borrow_mut();
-        if stacks.len() <= upstream.ix.0 {
-            stacks.resize_with(upstream.ix.0 + 1, Stack::default);
+        if stacks.len() <= ix {
+            stacks.resize_with(ix + 1, Stack::default);
         }
-        let Some(stack) = stacks.get_mut(upstream.ix.0) else { return };
+        let Some(stack) = stacks.get_mut(ix) else { return };
         // A connection of an older configuration must not take the place of a newer one's.
         match &stack.origin {
-            Some(origin) if !same(origin, &upstream.origin) => return,
+            Some(present) if !same(present, &origin) => return,
             Some(_) => {}
-            None => stack.origin = Some(Arc::clone(&upstream.origin)),
+            None => stack.origin = Some(origin),
         }
         if stack.idle.len() < self.max_idle {
-            stack.idle.push(Idle { sender, since: Instant::now() });
+            stack.idle.push(Idle { conn, since: Instant::now() });
         }
     }
 
@@ -105,41 +102,12 @@ impl Pool {
         }
     }
 
-    fn pop(&self, upstream: &Upstream) -> Top {
-        let mut stacks = self.stacks.borrow_mut();
-        let Some(stack) = stacks.get_mut(upstream.ix.0) else { return Top::Nothing };
-        if !stack.origin.as_ref().is_some_and(|origin| same(origin, &upstream.origin)) {
-            stack.origin = Some(Arc::clone(&upstream.origin));
-            stack.idle.clear();
-            return Top::Nothing;
-        }
-        let now = Instant::now();
-        let mut settling = Vec::new();
-        let mut ready = None;
-        while let Some(idle) = stack.idle.pop() {
-            if now - idle.since >= self.idle_timeout {
-                // Those below lie there longer still.
-                stack.idle.clear();
-            } else if idle.sender.is_ready() {
-                ready = Some(idle.sender);
-                break;
-            } else if !idle.sender.is_closed() {
-                settling.push(idle);
-            }
-        }
-        let any_settling = !settling.is_empty();
-        stack.idle.extend(settling.into_iter().rev());
-        match ready {
-            Some(sender) => Top::Ready(sender),
-            None if any_settling => Top::Settling,
-            None => Top::Nothing,
-        }
-    }
-
     fn drop_expired(&self) {
         let now = Instant::now();
         for stack in self.stacks.borrow_mut().iter_mut() {
-            stack.idle.retain(|idle| !idle.sender.is_closed() && now - idle.since < self.idle_timeout);
+            stack
+                .idle
+                .retain(|idle| now - idle.since < self.idle_timeout && idle.conn.borrow_mut().is_quiet());
         }
     }
 }

@@ -119,6 +119,11 @@ impl Rewind {
     pub fn new(sniffed: Bytes, inner: Stream) -> Self {
         Self { sniffed, inner }
     }
+
+    /// The same, with `read` in front of what is still to come.
+    pub(super) fn rewound(self, read: Bytes) -> Self {
+        Self { sniffed: read, ..self }
+    }
 }
 
 impl AsyncRead for Rewind {

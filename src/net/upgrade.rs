@@ -15,6 +15,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, sp
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::client::AppStream;
+
 const BUFFER: usize = 8 * 1024;
 /// What a close takes at most.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -67,8 +69,8 @@ pub enum SpliceEnd {
 }
 
 /// Joins two upgraded connections until both are closed, one breaks, nothing passes, or `ended` resolves.
-pub async fn splice<E: Future<Output = ()>>(client: Upgraded, app: Upgraded, options: Splice<E>) -> Spliced {
-    join(TokioIo::new(client), TokioIo::new(app), options).await
+pub async fn splice<E: Future<Output = ()>>(client: Upgraded, app: AppStream, options: Splice<E>) -> Spliced {
+    join(TokioIo::new(client), app, options).await
 }
 
 async fn join<E, C, A>(client: C, app: A, options: Splice<E>) -> Spliced

@@ -159,7 +159,9 @@ impl Proxy {
         };
         slot.with(|session| {
             session.give_app(app_session);
-            map.route(app).map(|route| share::follow(session, &route.rules, inbound.now));
+            if let Some(route) = map.route(app) {
+                share::follow(session, &route.rules, inbound.now);
+            }
             session.timeline.note(inbound.now, Some(app), What::AdoptedUrl);
         });
         self.own_tokens(map, app, &slot);

@@ -8,7 +8,6 @@ use http::header::LOCATION;
 use http::response::Parts;
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::upgrade::OnUpgrade;
 
 use super::Proxy;
 use super::back::Returned;
@@ -21,14 +20,14 @@ use crate::bridge::rules::Scope;
 use crate::bridge::session::{End, Farewell};
 use crate::bridge::share;
 use crate::net::body::Body;
-use crate::net::client::Answer;
+use crate::net::client::{Answer, AppStream};
 
 /// An answer that may be released.
 pub(super) struct Answered {
     pub(super) response: Response<Body>,
     pub(super) departed: Departed,
     /// The app's side of an upgraded connection.
-    pub(super) app_side: Option<OnUpgrade>,
+    pub(super) app_side: Option<AppStream>,
 }
 
 impl Proxy {

@@ -16,6 +16,7 @@ use crate::bridge::rules::{AppIx, Clocks};
 use crate::bridge::session::Session;
 use crate::clock::Clock;
 use crate::net::body::Body;
+use crate::net::client::AppStream;
 use crate::net::upgrade::{self, CloseFrame, Splice};
 use crate::random;
 use crate::registry::Slot;
@@ -121,7 +122,7 @@ impl Proxy {
     pub(super) fn tunnel(
         self: &Rc<Self>,
         response: &Response<Body>,
-        (client, app_side): (OnUpgrade, OnUpgrade),
+        (client, app_side): (OnUpgrade, AppStream),
         slot: Option<&Arc<Slot>>,
         app: AppIx,
     ) {
@@ -141,8 +142,8 @@ impl Proxy {
             to_app: websocket.then(|| closing(ws::masked_close_frame(POLICY, REASON, random::bytes()))),
         };
         tokio::task::spawn_local(async move {
-            if let (Ok(client), Ok(app)) = tokio::join!(client, app_side) {
-                upgrade::splice(client, app, options).await;
+            if let Ok(client) = client.await {
+                upgrade::splice(client, app_side, options).await;
             }
             drop(open);
         });

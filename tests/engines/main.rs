@@ -19,6 +19,10 @@ mod php;
 mod django;
 // Express with express-session.
 mod express;
+// Lucee 6.2 on Tomcat and 5.4 on Jetty, with CF and with J2EE sessions.
+mod lucee;
+// Tomcat: servlet sessions of two web applications.
+mod tomcat;
 
 // Drafts for the apps of every engine, run as they are.
 mod init;

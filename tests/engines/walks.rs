@@ -46,6 +46,8 @@ pub(crate) struct Site {
     pub(crate) variant: &'static str,
     /// The word of `session.engine`.
     pub(crate) engine: &'static str,
+    /// What comes after `/AppA` and `/AppB`, for a second pair of apps of one engine.
+    pub(crate) suffix: &'static str,
     /// What comes after the name of a page: `.php`.
     pub(crate) extension: &'static str,
     /// True where AppB listens at a port of its own, `PORT_B` in the environment of `start`.
@@ -64,6 +66,8 @@ pub(crate) struct Site {
     pub(crate) rotates: bool,
     /// True where an id that the engine does not know becomes a session under that id; else it gives out another.
     pub(crate) adopts: bool,
+    /// True where `logout` leaves the id, with an empty session behind it.
+    pub(crate) logout_keeps_id: bool,
 }
 
 impl Site {
@@ -73,6 +77,7 @@ impl Site {
         folder: "",
         variant: "",
         engine: "",
+        suffix: "",
         extension: "",
         own_ports: false,
         timeouts: [10, 300],
@@ -82,13 +87,19 @@ impl Site {
         tokens: &[],
         rotates: true,
         adopts: false,
+        logout_keeps_id: false,
     };
 
     /// Path of a page, its query behind it: `/AppA/data.php?key=note`.
     pub(crate) fn page(&self, app: App, page: &str) -> String {
         let (name, query) =
             page.split_once('?').map_or((page, String::new()), |(name, query)| (name, format!("?{query}")));
-        format!("/App{app:?}/{name}{}{query}", self.extension)
+        format!("{}{name}{}{query}", self.folder_of(app), self.extension)
+    }
+
+    /// Where an app lives: `/AppA/`.
+    pub(crate) fn folder_of(&self, app: App) -> String {
+        format!("/App{app:?}{}/", self.suffix)
     }
 
     /// The tables of both apps in a config, under these names.
@@ -100,10 +111,11 @@ impl Site {
     pub(crate) fn config_with_heartbeat(&self, engine: &Engine, names: [&str; 2], page: &str) -> String {
         let table = |app: App, name: &str, timeout: u64| {
             format!(
-                "[apps.{name}]\npath = \"/App{app:?}/\"\nupstreams = [\"{}\"]\nsession.engine = \"{}\"\n\
+                "[apps.{name}]\npath = \"{}\"\nupstreams = [\"{}\"]\nsession.engine = \"{}\"\n\
                  session.timeout = \"{timeout}s\"\nheartbeat.path = \"{}\"\nheartbeat.canary = {{ json = \"started\" }}\n\
                  sign_out.request = \"{method} {logout}\"\nsign_out.detect = [\"{method} {logout}*\"]\n\
                  sign_out.login = [\"{}*\"]\n{}\n",
+                self.folder_of(app),
                 engine.origin(app),
                 self.engine,
                 self.page(app, page),
@@ -140,7 +152,8 @@ impl<'a> Person<'a> {
     pub(crate) fn url(&self, app: App, page: &str) -> String {
         match self.way {
             Way::Bridge(bridge) => bridge.url(self.site, app, page),
-            Way::Plain(engine) => engine.url(app, page),
+            // By this site: an engine may serve the apps of several.
+            Way::Plain(engine) => engine.origin(app) + &self.site.page(app, page),
         }
     }
 
@@ -215,8 +228,16 @@ pub(crate) fn borrowed(form: &[(String, String)]) -> Vec<(&str, &str)> {
 /// A request straight to the engine with this Cookie header: what happens behind the back of the bridge, and what a thief
 /// of a token could do.
 pub(crate) fn straight(engine: &Engine, app: App, page: &str, token: &str) -> Answer {
-    let url = engine.url(app, page);
-    Browser::new().request(Method::GET, &url, &[("cookie", token)], "").unwrap()
+    ask_straight(&engine.url(app, page), token)
+}
+
+/// The same for an engine that serves the apps of several sites.
+pub(crate) fn straight_to(site: &Site, engine: &Engine, app: App, page: &str, token: &str) -> Answer {
+    ask_straight(&(engine.origin(app) + &site.page(app, page)), token)
+}
+
+fn ask_straight(url: &str, token: &str) -> Answer {
+    Browser::new().request(Method::GET, url, &[("cookie", token)], "").unwrap()
 }
 
 /// S3-1: AppA's session lives through a long stay in AppB; without the bridge it does not. Both at once: most of it is waiting.
@@ -332,7 +353,7 @@ pub(crate) fn sign_out(site: &Site, engine: &Engine) {
     let tokens = apps.map(|app| person.token(app));
     for (app, token) in apps.iter().zip(&tokens) {
         assert_eq!(
-            straight(engine, *app, "state", token).json()["user"],
+            straight_to(site, engine, *app, "state", token).json()["user"],
             "ann",
             "the token of {app:?} is good"
         );
@@ -341,7 +362,7 @@ pub(crate) fn sign_out(site: &Site, engine: &Engine) {
     person.sign_out(App::A);
     for (app, token) in apps.iter().zip(&tokens) {
         wait_until(&format!("the old token of {app:?} to be dead"), || {
-            straight(engine, *app, "state", token).json()["user"].is_null()
+            straight_to(site, engine, *app, "state", token).json()["user"].is_null()
         });
     }
     assert_eq!(bridge.status(&old)["state"], "none", "the old bridge cookie opens nothing");
@@ -361,9 +382,10 @@ pub(crate) fn verdicts(site: &Site, engine: &mut Engine) {
     beat(&bridge, &person, "alive");
     // Behind the back of the bridge, as an administrator would.
     let end = if site.sign_out == "GET" { "logout" } else { "end" };
-    straight(engine, App::A, end, &person.token(App::A));
-    let dead = if site.adopts { "reborn" } else { "replaced" };
-    beat(&bridge, &person, dead);
+    straight_to(site, engine, App::A, end, &person.token(App::A));
+    let verdict = |reborn| if reborn { "reborn" } else { "replaced" };
+    let dead = verdict(site.adopts);
+    beat(&bridge, &person, verdict(site.adopts || site.logout_keeps_id));
     let second = person.started(App::A);
     assert_ne!(first, second, "the person is answered by a new session");
     beat(&bridge, &person, "alive");
@@ -379,7 +401,7 @@ pub(crate) fn verdicts(site: &Site, engine: &mut Engine) {
     let person = Person::new(site, Way::Bridge(&bridge));
     person.sign_in(App::A, "ann");
     beat(&bridge, &person, "alive");
-    straight(engine, App::A, "forget", &person.token(App::A));
+    straight_to(site, engine, App::A, "forget", &person.token(App::A));
     beat(&bridge, &person, "signed_out");
 }
 

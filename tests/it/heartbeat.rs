@@ -351,8 +351,8 @@ fn a_person_who_lingers_at_the_sign_in_page_comes_back() {
         browser.get("/app/down").await;
         pass(60.0).await;
         assert_eq!(script.beats().len(), dead, "an answer of 500 re-arms nothing");
-        browser.get("/app/login").await;
         signed_in.set(true);
+        browser.get("/app/login").await;
         pass(60.0).await;
         assert!(script.beats().len() >= dead + 4);
         assert_eq!(state(&mut browser, "app").await, "live");

@@ -85,11 +85,12 @@ impl Spelling {
         format!("{}{}", visit.ids.upper_hex(32), self.suffix)
     }
 
-    /// Cookies first, all of that name, then the path parameter (Tomcat's `CoyoteAdapter`).
+    /// All cookies of that name; the path parameter only where there is none, even if none of them is known
+    /// (Tomcat's `CoyoteAdapter`; Jetty does the same).
     pub(super) fn shown(&self, visit: &Visit<'_>) -> Vec<Shown> {
-        let cookies =
-            visit.ask.cookies.iter().filter(|(name, _)| name == "JSESSIONID").map(|(_, v)| v.as_str());
-        let all = cookies.map(|v| (v, true)).chain(visit.ask.path_param("jsessionid").map(|v| (v, false)));
+        let cookies = || visit.ask.cookies.iter().filter(|(name, _)| name == "JSESSIONID");
+        let path = visit.ask.path_param("jsessionid").filter(|_| cookies().next().is_none());
+        let all = cookies().map(|(_, v)| (v.as_str(), true)).chain(path.map(|v| (v, false)));
         let shown = |(value, by_cookie): (&str, bool)| {
             let id = if self.jetty { value.split('.').next().unwrap_or_default() } else { value };
             let exact = !self.jetty || value.strip_prefix(id) == Some(self.suffix.as_str());
@@ -98,9 +99,14 @@ impl Spelling {
         all.map(shown).collect()
     }
 
+    /// The id with the suffix that cookies have.
+    pub(super) fn long(&self, id: &str) -> String {
+        if self.jetty { format!("{id}{}", self.suffix) } else { id.to_owned() }
+    }
+
     pub(super) fn set(&self, visit: &mut Visit<'_>, id: &str) {
         if self.jetty {
-            visit.set_cookie(format!("JSESSIONID={id}{}; Path={}", self.suffix, self.path));
+            visit.set_cookie(format!("JSESSIONID={}; Path={}", self.long(id), self.path));
             visit.headers.push(("expires", "Thu, 01 Jan 1970 00:00:00 GMT".to_owned()));
         } else {
             visit.set_cookie(format!("JSESSIONID={id}; Path={}; HttpOnly", self.path));

@@ -60,14 +60,9 @@ pub(super) fn touches(page: &str) -> bool {
 /// The whole answer of the application, but for its cookies.
 pub(super) fn answer(engine: &mut dyn Engine, visit: &mut Visit<'_>) -> Reply {
     let page = visit.ask.page.clone().unwrap_or_default();
-    match page.as_str() {
-        "static.css" => return Reply::new(StatusCode::OK, "text/css", "body { font-family: sans-serif }\n"),
-        "notouch" => return said(visit, json!({"app": visit.options.name, "now": visit.now})),
-        "headers" => return said(visit, headers(visit)),
-        other if !touches(other) => {
-            return Reply::html(StatusCode::NOT_FOUND, "<h1>404 Not Found</h1>".to_owned());
-        }
-        _ => {}
+    if !touches(&page) {
+        engine.pass_by(visit);
+        return passing(visit, &page);
     }
     if let Some(reply) = engine.admit(visit) {
         return reply;
@@ -78,6 +73,15 @@ pub(super) fn answer(engine: &mut dyn Engine, visit: &mut Visit<'_>) -> Reply {
     };
     engine.finish(visit);
     reply
+}
+
+fn passing(visit: &Visit<'_>, page: &str) -> Reply {
+    match page {
+        "static.css" => Reply::new(StatusCode::OK, "text/css", "body { font-family: sans-serif }\n"),
+        "notouch" => said(visit, json!({"app": visit.options.name, "now": visit.now})),
+        "headers" => said(visit, headers(visit)),
+        _ => Reply::html(StatusCode::NOT_FOUND, "<h1>404 Not Found</h1>".to_owned()),
+    }
 }
 
 fn touching(engine: &mut dyn Engine, visit: &mut Visit<'_>, page: &str) -> Reply {

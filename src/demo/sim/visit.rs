@@ -191,6 +191,9 @@ pub(super) trait Engine: Send {
     /// place.
     fn open(&mut self, visit: &mut Visit<'_>) -> Result<(), Box<Reply>>;
 
+    /// A page that does not want the session, or a file: what the engine does all the same with an id that came.
+    fn pass_by(&mut self, _visit: &mut Visit<'_>) {}
+
     /// A new id for the same content; false where the engine has no such thing.
     fn rotate(&mut self, visit: &mut Visit<'_>) -> bool;
 

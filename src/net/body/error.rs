@@ -22,7 +22,7 @@ pub enum BodyError {
     },
     /// The peer broke it off, or its framing is wrong.
     #[error("the body broke off")]
-    Broken(#[source] Arc<hyper::Error>),
+    Broken(#[source] Arc<dyn std::error::Error + Send + Sync>),
     /// A filter gave back more or fewer bytes than it took.
     #[error("a filter changed the length of the body")]
     Filter,

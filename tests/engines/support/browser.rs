@@ -137,6 +137,14 @@ impl Browser {
         self.state.lock().unwrap().seen.contains(text)
     }
 
+    /// One request of nobody: no jar, this Cookie header (none where it is empty), this form (none where it is empty).
+    pub(crate) fn bare(url: &str, cookies: &str, form: &str) -> Answer {
+        let method = if form.is_empty() { Method::GET } else { Method::POST };
+        let all = [("cookie", cookies), ("content-type", "application/x-www-form-urlencoded")];
+        let headers = if cookies.is_empty() { &all[1..] } else { &all };
+        Self::new().request(method, url, headers, form).unwrap_or_else(|| panic!("no answer from {url}"))
+    }
+
     fn navigate(&self, method: Method, url: &str, body: &str) -> Answer {
         let (mut method, mut url, mut body) = (method, url.to_owned(), body);
         let from = self.state.lock().unwrap().page.clone();
@@ -237,6 +245,22 @@ impl Answer {
     pub(crate) fn set_cookies(&self) -> Vec<String> {
         let lines = self.headers.get_all(SET_COOKIE).iter();
         lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect()
+    }
+
+    /// The names of the cookies that it sets, in its order; deletions have a `-` before them.
+    pub(crate) fn names_set(&self) -> Vec<String> {
+        let name = |line: String| {
+            let (name, rest) = line.split_once('=').unwrap();
+            if rest.starts_with(';') { format!("-{name}") } else { name.to_owned() }
+        };
+        self.set_cookies().into_iter().map(name).collect()
+    }
+
+    /// The value that it gives the cookie `name`; the last one counts.
+    pub(crate) fn value_set(&self, name: &str) -> String {
+        let lines = self.set_cookies();
+        let last = lines.iter().rev().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        last.unwrap_or_else(|| panic!("{name} is not set: {lines:?}")).split(';').next().unwrap().to_owned()
     }
 
     /// The body as JSON.

@@ -7,7 +7,7 @@
 use super::{
     super::{
         Profile, SimOptions,
-        container::{Container, Spelling},
+        container::{Container, Shown, Spelling},
         ids::date,
         sessions::End,
         visit::{Engine, Reply, Visit},
@@ -35,6 +35,15 @@ impl J2ee {
         }
         let spelling = Spelling::new(&options, "/");
         Self { lucee, container: options.container.unwrap_or_default(), spelling }
+    }
+
+    /// The id of a client that lives in the container.
+    fn known(&self, visit: &Visit<'_>) -> Option<Shown> {
+        self.spelling.shown(visit).into_iter().find(|shown| self.container.has(&shown.id, visit.now))
+    }
+
+    const fn margin(&self) -> u64 {
+        if self.lucee { LUCEE_MARGIN_MS } else { 0 }
     }
 
     fn issue_pair(&self, visit: &mut Visit<'_>) -> (String, String) {
@@ -66,16 +75,14 @@ impl J2ee {
 impl Engine for J2ee {
     fn open(&mut self, visit: &mut Visit<'_>) -> Result<(), Box<Reply>> {
         visit.sessions.expire(visit.now);
-        let shown = self.spelling.shown(visit);
-        let known = shown.into_iter().find(|shown| self.container.has(&shown.id, visit.now));
+        let known = self.known(visit);
         visit.by_cookie = known.as_ref().is_some_and(|shown| shown.by_cookie);
         let spelt = known.as_ref().is_some_and(|shown| shown.exact);
         let id = known.map_or_else(|| self.spelling.issue(visit), |shown| shown.id);
         if !spelt {
             self.spelling.set(visit, &id);
         }
-        let margin = if self.lucee { LUCEE_MARGIN_MS } else { 0 };
-        self.container.touch(&id, visit.now + visit.options.timeout_ms + margin);
+        self.container.touch(&id, visit.now + visit.options.timeout_ms + self.margin());
         if visit.sessions.has(&id) {
             visit.resume(&id);
         } else {
@@ -112,9 +119,23 @@ impl Engine for J2ee {
         if self.lucee { url } else { with_url_token(visit, &url) }
     }
 
-    /// `cflocation`: all three in the query.
+    /// `cflocation`: all three in the query. Lucee 5.4 on Jetty has the id in the path too for a client without
+    /// cookies, 6.2 on Tomcat has not.
     fn relocation(&self, visit: &Visit<'_>, page: &str) -> String {
-        with_url_token(visit, &visit.page_url(page))
+        let url = visit.page_url(page);
+        let bare = self.lucee && visit.options.jetty && visit.ask.cookies.is_empty();
+        match visit.token.last().filter(|_| bare) {
+            Some((_, id)) => with_url_token(visit, &format!("{url};jsessionid={}", self.spelling.long(id))),
+            None => with_url_token(visit, &url),
+        }
+    }
+
+    /// The container's session lives on, the application's does not notice.
+    fn pass_by(&mut self, visit: &mut Visit<'_>) {
+        let expires = visit.now + visit.options.timeout_ms + self.margin();
+        if let Some(shown) = self.known(visit) {
+            self.container.touch(&shown.id, expires);
+        }
     }
 
     fn restart(&mut self) {

@@ -1,4 +1,4 @@
-//! Lucee's CF sessions, as 6.2 behaves on Tomcat.
+//! Lucee's CF sessions, as 6.2 behaves on Tomcat and, with `jetty`, 5.4 on Jetty.
 //!
 //! Invariant: the session hangs on `cfid` alone, and nothing but a page that wants the session touches it.
 
@@ -68,23 +68,33 @@ impl Engine for Lucee {
     }
 }
 
-/// The pair of the cookies. An id that is no GUID (Adobe's) is looked for again among cookies of the same
-/// name, and if there is no good one both cookies are deleted.
+/// The pair of the cookies; of several with one name, in whatever case, the last counts. If that id is no GUID
+/// (Adobe's) all of them are deleted, and the last good one among them, if any, is set anew.
 pub(super) fn cookie_pair(visit: &mut Visit<'_>) -> Option<(String, String)> {
     let ask = visit.ask;
-    let token = ask.cookie_any_case("cftoken").filter(|token| !token.is_empty());
-    let cookies = || builder_pair(ask).or_else(|| pair(ask.cookie_any_case("cfid"), token));
+    let token = ask.cookies_any_case("cftoken").last().filter(|token| !token.is_empty());
+    let cookies = || builder_pair(ask).or_else(|| pair(ask.cookies_any_case("cfid").last(), token));
     let (id, token) = cookies()?;
     if is_guid(&id) {
         return Some((id, token));
     }
-    if let Some(good) = ask.cookies_any_case("cfid").find(|id| is_guid(id)) {
-        return Some((good.to_owned(), token));
-    }
     for name in ["cfid", "cftoken"] {
-        visit.set_cookie(format!("{name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:10 GMT; Path=/"));
+        for (spelt, _) in ask.cookies.iter().filter(|(spelt, _)| spelt.eq_ignore_ascii_case(name)) {
+            delete(visit, spelt);
+        }
     }
-    None
+    let good = ask.cookies_any_case("cfid").filter(|id| is_guid(id)).last()?.to_owned();
+    set_pair(visit, &good, &token);
+    Some((good, token))
+}
+
+/// By the container, each in its own way.
+fn delete(visit: &mut Visit<'_>, name: &str) {
+    visit.set_cookie(if visit.options.jetty {
+        format!("{name}=; Path=/; Expires=Thu, 01-Jan-1970 00:00:00 GMT; Max-Age=0")
+    } else {
+        format!("{name}=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:10 GMT; Path=/")
+    });
 }
 
 pub(super) fn issue_pair(visit: &mut Visit<'_>) -> (String, String) {
@@ -94,8 +104,9 @@ pub(super) fn issue_pair(visit: &mut Visit<'_>) -> (String, String) {
 }
 
 fn set_pair(visit: &mut Visit<'_>, id: &str, token: &str) {
-    let expires = date(visit.now + AGE_MS, ' ');
+    let expires = date(visit.now + AGE_MS, '-').replace("GMT", "UTC");
+    let same_site = if visit.options.jetty { "" } else { ";SameSite=Lax" };
     for (name, value) in [("cfid", id), ("cftoken", token)] {
-        visit.set_cookie(format!("{name}={value};Path=/;Expires={expires};HttpOnly;SameSite=Lax"));
+        visit.set_cookie(format!("{name}={value};Path=/;Expires={expires};HttpOnly{same_site}"));
     }
 }

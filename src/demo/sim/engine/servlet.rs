@@ -64,6 +64,16 @@ impl Engine for Servlet {
         Ok(())
     }
 
+    /// Tomcat's authenticator and Jetty's session handler look the session up before the application is asked.
+    fn pass_by(&mut self, visit: &mut Visit<'_>) {
+        visit.sessions.expire(visit.now);
+        let shown = self.spelling.shown(visit);
+        if let Some(shown) = shown.into_iter().find(|shown| visit.sessions.has(&shown.id)) {
+            visit.expire_in(&shown.id, visit.options.timeout_ms);
+            self.container.touch(&shown.id, visit.now + visit.options.timeout_ms);
+        }
+    }
+
     /// `changeSessionId`.
     fn rotate(&mut self, visit: &mut Visit<'_>) -> bool {
         let id = self.spelling.issue(visit);

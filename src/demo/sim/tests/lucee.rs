@@ -12,6 +12,16 @@ fn cookies() {
     assert!(cfid.ends_with(";HttpOnly;SameSite=Lax") && !cfid.contains("; "));
     assert!(cftoken.starts_with("cftoken=0;Path=/"));
     assert!(ids::is_guid(cfid[5..].split(';').next().unwrap()));
+    // T0 and 946,626,690 s.
+    assert!(cfid.contains("Expires=Thu, 13-Nov-2053 06:04:50 UTC;"), "{cfid}");
+    // 5.4 on Jetty knows no SameSite, and deletes in the way of its container.
+    let options = SimOptions { jetty: true, ..SimOptions::new(Profile::Lucee, "AppA") };
+    let mut ann = Browser::new();
+    ann.plant("cfid", "123");
+    ann.plant("cftoken", "45678901");
+    let set = ann.get(&mut Sim::new(options), "index").set;
+    assert_eq!(set[0], "cfid=; Path=/; Expires=Thu, 01-Jan-1970 00:00:00 GMT; Max-Age=0");
+    assert!(set[2].ends_with(" UTC;HttpOnly"), "{set:?}");
 }
 
 #[test]
@@ -73,12 +83,21 @@ fn adobes_decimal_ids_are_deleted_and_then_replaced() {
             && set[3].starts_with("cftoken=0")
     );
     assert!(ids::is_guid(ann.cookie("cfid").unwrap()));
-    // A good one among duplicates is found.
+    // The last of a name counts.
     let (mut app, mut ann) = (sim(Profile::Lucee), Browser::new());
     ann.plant("CFID", "123");
     ann.plant("cfid", FOREIGN);
     ann.plant("cftoken", "0");
     assert!(ann.get(&mut app, "index").set.is_empty() && app.knows(FOREIGN));
+    // If that is none, all are deleted and the last good one is set anew.
+    let (mut app, mut ann) = (sim(Profile::Lucee), Browser::new());
+    ann.plant("cfid", FOREIGN);
+    ann.plant("CFID", "123");
+    ann.plant("cftoken", "0");
+    let set = ann.get(&mut app, "index").set;
+    let names: Vec<&str> = set.iter().map(|line| line.split(['=', ';']).next().unwrap()).collect();
+    assert_eq!(names, ["cfid", "CFID", "cftoken", "cfid", "cftoken"]);
+    assert!(app.knows(FOREIGN) && set[3].starts_with(&format!("cfid={FOREIGN};")));
 }
 
 #[test]
@@ -178,4 +197,27 @@ fn jee_path_ids_links_and_relocations() {
     assert!(
         location.starts_with("/AppA/index.cfm?CFID=") && location.ends_with(&format!("&jsessionid={id}"))
     );
+}
+
+#[test]
+fn jee_on_jetty_a_relocation_without_cookies_has_the_id_in_the_path_too() {
+    let with = |jetty| Sim::new(SimOptions { jetty, ..SimOptions::new(Profile::LuceeJ2ee, "AppA") });
+    let mut jetty = with(true);
+    let location = Browser::new().get(&mut jetty, "relocate").header("location").to_owned();
+    assert!(location.starts_with("/AppA/index.cfm;jsessionid=node0"), "{location}");
+    assert!(location.contains(".node0?CFID=") && location.contains("&jsessionid=node0"), "{location}");
+    assert_eq!(Browser::new().get(&mut jetty, &location).json()["fresh"], false);
+    let location = Browser::new().get(&mut with(false), "relocate").header("location").to_owned();
+    assert!(location.starts_with("/AppA/index.cfm?CFID="), "{location}");
+}
+
+#[test]
+fn jee_a_page_that_wants_no_session_keeps_the_container_alive_and_not_the_application() {
+    let (mut app, mut ann) = (sim(Profile::LuceeJ2ee), Browser::new());
+    ann.get(&mut app, "index");
+    for _ in 0..10 {
+        ann.later(9).get(&mut app, "notouch");
+    }
+    let reborn = ann.get(&mut app, "index");
+    assert!(reborn.set.is_empty() && reborn.json()["fresh"] == true);
 }

@@ -51,6 +51,27 @@ fn the_first_page_prints_ids_and_they_resume() {
 }
 
 #[test]
+fn a_cookie_hides_the_path_even_if_it_is_unknown() {
+    let (mut app, mut ann, mut bob) = (sim(Profile::Servlet), Browser::new(), Browser::new());
+    ann.get(&mut app, "index");
+    let url = format!("index.jsp;jsessionid={}", ann.cookie("JSESSIONID").unwrap());
+    bob.plant("JSESSIONID", "0123456789ABCDEF0123456789ABCDEF");
+    assert_eq!(bob.get(&mut app, &url).json()["fresh"], true);
+    assert_eq!(Browser::new().get(&mut app, &url).json()["fresh"], false);
+}
+
+#[test]
+fn every_request_keeps_a_session_alive() {
+    let (mut app, mut ann) = (sim(Profile::Servlet), Browser::new());
+    ann.get(&mut app, "index");
+    for page in ["notouch", "static.css", "notouch", "nowhere"] {
+        ann.later(9).get(&mut app, page);
+    }
+    assert_eq!(ann.get(&mut app, "index").json()["fresh"], false);
+    assert_eq!(ann.later(10).get(&mut app, "index").json()["fresh"], true);
+}
+
+#[test]
 fn an_unknown_id_is_replaced() {
     let (mut app, mut ann) = (sim(Profile::Servlet), Browser::new());
     ann.plant("JSESSIONID", "0123456789ABCDEF0123456789ABCDEF");

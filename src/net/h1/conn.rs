@@ -1,0 +1,227 @@
+//! One connection to an app: what is read of it, what is to be written, and whether it may serve again.
+//!
+//! Invariant: bytes that nobody asked for are never read as the answer to a request that comes after them.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
+
+use super::head::{self, Head, HeadError};
+use super::request::Sending;
+use crate::net::client::AppRequest;
+use crate::net::guard::Guarded;
+use crate::net::pool::Pool;
+use crate::net::upstream::Upstream;
+
+/// What is read at once, as long as no body asks for more.
+const READ: usize = 8 * 1024;
+/// What is read at once of a large body.
+const READ_MOST: usize = 64 * 1024;
+/// Room that is worth a read.
+const ROOM: usize = 1024;
+/// Interim answers before one answer, at most.
+const MAX_INTERIM: usize = 16;
+
+/// A connection to an app. Shared only while an answer comes before its request has gone out in full.
+pub(crate) struct Conn {
+    io: Guarded,
+    /// Where it leads.
+    pub(crate) upstream: Upstream,
+    home: Weak<Pool>,
+    input: BytesMut,
+    output: BytesMut,
+    /// How much is read at once.
+    step: usize,
+    /// For the head of an answer; kept from one request to the next, since moving a timer on costs less than making one.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// True where a byte of the present request has been written.
+    written: bool,
+    /// True where the last answer left it open.
+    keeps: bool,
+}
+
+impl fmt::Debug for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn")
+            .field("upstream", &self.upstream)
+            .field("keeps", &self.keeps)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no head.
+#[derive(Debug)]
+pub(crate) enum NoHead {
+    /// The connection failed or ended before one began.
+    Lost(io::Error),
+    /// What came is none.
+    Bad(HeadError),
+}
+
+impl Conn {
+    pub(crate) fn new(io: Guarded, upstream: Upstream, home: Weak<Pool>) -> Self {
+        Self {
+            io,
+            upstream,
+            home,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            step: READ,
+            timer: None,
+            written: false,
+            keeps: false,
+        }
+    }
+
+    /// Puts the head of a request in front of what is to be written.
+    pub(crate) fn begin(&mut self, head: &AppRequest<'_>, sending: Sending) {
+        (self.written, self.keeps, self.step) = (false, false, READ);
+        self.output.clear();
+        sending.write(head, &mut self.output);
+    }
+
+    /// True where a byte of the present request has been written.
+    pub(crate) const fn has_written(&self) -> bool {
+        self.written
+    }
+
+    /// The answer keeps the connection open, or does not.
+    pub(crate) const fn keep(&mut self, keeps: bool) {
+        self.keeps = keeps;
+    }
+
+    /// Bytes that frame a body.
+    pub(super) fn frame(&mut self, bytes: &[u8]) {
+        self.output.extend_from_slice(bytes);
+    }
+
+    /// What has been read and not taken.
+    pub(super) const fn input(&mut self) -> &mut BytesMut {
+        &mut self.input
+    }
+
+    /// Writes all that is framed, `data` behind it, and then `tail`.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        data: &mut Bytes,
+        tail: &mut &'static [u8],
+    ) -> Poll<io::Result<()>> {
+        while !self.output.is_empty() || !data.is_empty() || !tail.is_empty() {
+            let io = Pin::new(&mut self.io);
+            let mut written = if data.is_empty() && tail.is_empty() {
+                ready!(io.poll_write(cx, &self.output))?
+            } else {
+                let slices = [IoSlice::new(&self.output), IoSlice::new(data), IoSlice::new(tail)];
+                ready!(io.poll_write_vectored(cx, &slices))?
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written = true;
+            let mut of = |length: usize| {
+                let here = written.min(length);
+                written -= here;
+                here
+            };
+            self.output.advance(of(self.output.len()));
+            data.advance(of(data.len()));
+            *tail = tail.get(of(tail.len())..).unwrap_or_default();
+        }
+        self.output.clear();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more; 0 at the end.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() - self.input.len() < ROOM {
+            self.input.reserve(self.step);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let read = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))?;
+        if read == room {
+            self.step = (self.step * 2).min(READ_MOST);
+        }
+        Poll::Ready(Ok(read))
+    }
+
+    /// Reads the head of the answer. Interim answers but 101 are dropped.
+    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>, to_head: bool) -> Poll<Result<Head, NoHead>> {
+        let mut interim = 0;
+        let mut had_any = false;
+        loop {
+            while !self.input.is_empty() {
+                had_any = true;
+                match head::take(&mut self.input, to_head) {
+                    Ok(None) => break,
+                    Ok(Some(head)) if head.parts.status.is_informational() && head.parts.status != 101 => {
+                        interim += 1;
+                        if interim > MAX_INTERIM {
+                            return Poll::Ready(Err(NoHead::Bad(HeadError::Interim)));
+                        }
+                    }
+                    Ok(Some(head)) => return Poll::Ready(Ok(head)),
+                    Err(error) => return Poll::Ready(Err(NoHead::Bad(error))),
+                }
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) if had_any || !self.input.is_empty() => {
+                    return Poll::Ready(Err(NoHead::Bad(HeadError::Cut)));
+                }
+                Ok(0) => return Poll::Ready(Err(NoHead::Lost(io::ErrorKind::UnexpectedEof.into()))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Err(NoHead::Lost(error))),
+            }
+        }
+    }
+
+    /// Sets the clock for the head of the answer.
+    pub(crate) fn set_clock(&mut self, at: Instant) {
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().reset(at),
+            None => self.timer = Some(Box::pin(sleep_until(at))),
+        }
+    }
+
+    /// Resolves when the clock has come to its end.
+    pub(crate) fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.timer {
+            Some(timer) => timer.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// True for an idle connection that is open and on which nothing has come: neither its end, nor bytes that would be
+    /// taken for the next answer. Asks the system only where something is said to have come.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let mut cx = Context::from_waker(Waker::noop());
+        self.input.is_empty() && Pin::new(&mut self.io).poll_read(&mut cx, &mut buffer).is_pending()
+    }
+
+    /// The stream alone, with what was read of it and not taken.
+    pub(crate) fn into_stream(self) -> Guarded {
+        self.io.rewound(self.input.freeze())
+    }
+
+    /// Gives the connection back where it may serve again, and closes it else.
+    pub(crate) fn give_back(this: Rc<RefCell<Self>>) {
+        let home = {
+            let conn = this.borrow();
+            let spotless = conn.keeps && conn.input.is_empty() && conn.output.is_empty();
+            conn.home.upgrade().filter(|_| spotless)
+        };
+        if let Some(pool) = home {
+            pool.give(this);
+        }
+    }
+}

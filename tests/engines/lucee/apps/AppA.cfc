@@ -1,0 +1,13 @@
+// AppA: CF sessions (cfid, cftoken) that die after 10 s.
+component {
+    this.name = "AppA";
+    this.sessionManagement = true;
+    this.sessionType = "cfml";
+    this.sessionTimeout = createTimeSpan(0, 0, 0, 10);
+    this.setClientCookies = true;
+    // Client variables only where the page about them is: their cookies would blur the others.
+    this.clientManagement = listLast(cgi.script_name, "/") == "client.cfm";
+    this.clientStorage = "cookie";
+    // Another app on the same host, for the link on the front page.
+    this.other = "AppB";
+}

@@ -1,0 +1,6 @@
+<cfinclude template="app.cfm"><cfscript>
+// structClear and nothing else.
+structClear(session);
+begin();
+json(state());
+</cfscript>

@@ -1,0 +1,5 @@
+<cfinclude template="app.cfm"><cfscript>
+begin();
+session.data[url.key] = url.value;
+json(state());
+</cfscript>

@@ -1,0 +1,5 @@
+<cfscript>
+// Never mentions the session.
+cfcontent(type="text/plain", reset=true);
+writeOutput("quiet");
+</cfscript>

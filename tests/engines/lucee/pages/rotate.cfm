@@ -1,0 +1,5 @@
+<cfinclude template="app.cfm"><cfscript>
+begin();
+sessionRotate();
+json(state());
+</cfscript>

@@ -1,0 +1,4 @@
+<cfinclude template="app.cfm"><cfscript>
+begin();
+json(state());
+</cfscript>

@@ -1,0 +1,1 @@
+<%@ include file="app.jspf" %><%-- What a test could not see otherwise: the cookies that arrived here, and the session's id. --%>{"cookie":<%= quoted(request.getHeader("Cookie")) %>,"id":<%= quoted(begin(request).getId()) %>}

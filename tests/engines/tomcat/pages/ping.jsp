@@ -1,0 +1,1 @@
+<%@ include file="app.jspf" %><%-- The heartbeat page. --%>{"started":<%= begin(request).getAttribute("started") %>}

@@ -1,0 +1,1 @@
+<%@ page session="false" contentType="application/json" %><%-- Only for who is signed in with the container's own form. --%>{"user":"<%= request.getRemoteUser() %>","started":<%= request.getSession().getCreationTime() %>}

@@ -1,0 +1,1 @@
+<%@ include file="app.jspf" %><%= state(begin(request)) %>
