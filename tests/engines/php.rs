@@ -140,6 +140,21 @@ fn alone_on_the_server_a_dead_session_answers_once_more() {
 
 #[test]
 #[ignore = "needs PHP: tests/run"]
+fn where_nobody_sweeps_a_dead_session_revives() {
+    let engine = Engine::start_as(&SITE, "lazy");
+    let person = Person::new(&SITE, Way::Plain(&engine));
+    let first = person.started(App::A);
+    // The real timeout, 10 s, is the point.
+    pause(Duration::from_secs(13));
+    assert_eq!(
+        [person.started(App::A), person.started(App::A)],
+        [first, first],
+        "a timeout measured here misleads"
+    );
+}
+
+#[test]
+#[ignore = "needs PHP: tests/run"]
 fn ids_in_urls() {
     let person = Person::new(&URL_SITE, Way::Plain(&URL));
     let first = person.visit(App::A, "index").body;

@@ -174,6 +174,11 @@ impl<'a> Visit<'a> {
         self.sessions.get_mut(self.key.as_deref()?)
     }
 
+    /// Whether a file is asked for, which most servers find before any code of the application runs.
+    pub(super) fn is_file(&self) -> bool {
+        self.ask.page.as_deref() == Some("static.css")
+    }
+
     /// The plain URL of a page of this application.
     pub(super) fn page_url(&self, page: &str) -> String {
         format!("{}{page}{}", self.options.mount, self.options.profile.extension())

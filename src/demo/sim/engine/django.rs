@@ -21,6 +21,19 @@ const EXEMPT: [&str; 2] = ["echo", "builder.xml"];
 pub(super) struct Django;
 
 impl Django {
+    /// The session that the cookie shows, if it lives, else another.
+    fn find(visit: &mut Visit<'_>) {
+        visit.sessions.expire(visit.now);
+        match visit.ask.cookie("sessionid").filter(|id| visit.sessions.has(id)) {
+            Some(id) if visit.options.rolling => visit.resume(id),
+            Some(id) => visit.take(id),
+            None => {
+                let id = visit.ids.text(32, ALPHABET);
+                visit.start(&id);
+            }
+        }
+    }
+
     fn set_csrf(visit: &mut Visit<'_>, token: &str) {
         let expires = date(visit.now + CSRF_AGE_S * 1000, ' ');
         visit.set_cookies.retain(|line| !line.starts_with("csrftoken="));
@@ -62,15 +75,7 @@ impl Engine for Django {
     }
 
     fn open(&mut self, visit: &mut Visit<'_>) -> Result<(), Box<Reply>> {
-        visit.sessions.expire(visit.now);
-        match visit.ask.cookie("sessionid").filter(|id| visit.sessions.has(id)) {
-            Some(id) if visit.options.rolling => visit.resume(id),
-            Some(id) => visit.take(id),
-            None => {
-                let id = visit.ids.text(32, ALPHABET);
-                visit.start(&id);
-            }
-        }
+        Self::find(visit);
         if matches!(visit.ask.page.as_deref(), Some("index" | "login")) {
             let token = match visit.ask.cookie("csrftoken") {
                 Some(token) => token.to_owned(),
@@ -79,6 +84,15 @@ impl Engine for Django {
             Self::set_csrf(visit, &token);
         }
         Ok(())
+    }
+
+    /// With `SAVE_EVERY_REQUEST` the middleware saves after every page, under another id where the one shown is dead (seen on
+    /// Django 5.2).
+    fn pass_by(&mut self, visit: &mut Visit<'_>) {
+        if visit.options.rolling && !visit.is_file() && visit.ask.cookie("sessionid").is_some() {
+            Self::find(visit);
+            self.finish(visit);
+        }
     }
 
     /// `cycle_key`.

@@ -1,5 +1,8 @@
 //! express-session with a store in memory: `connect.sid` is an id and its signature.
 //!
+//! The middleware stands in front of every page: one that never looks at the session renews it too (seen on express-session
+//! 1.19).
+//!
 //! Invariant: an id without the application's signature, or one that the store does not know, is never taken.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
@@ -28,6 +31,14 @@ impl Express {
         Self { secret: format!("secret of {} {}", options.name, options.seed), due: false }
     }
 
+    /// The session that the cookie shows, if it lives; also whether this answer sets the cookie anew.
+    fn known(&mut self, visit: &mut Visit<'_>) -> Option<String> {
+        visit.sessions.expire(visit.now);
+        self.due = visit.options.rolling;
+        let shown = visit.ask.cookie(NAME).and_then(|cookie| self.key_of(cookie));
+        shown.filter(|id| visit.sessions.has(id))
+    }
+
     fn signature(&self, id: &str) -> String {
         STANDARD_NO_PAD.encode(ids::sign(&self.secret, id))
     }
@@ -35,10 +46,7 @@ impl Express {
 
 impl Engine for Express {
     fn open(&mut self, visit: &mut Visit<'_>) -> Result<(), Box<Reply>> {
-        visit.sessions.expire(visit.now);
-        let shown = visit.ask.cookie(NAME).and_then(|cookie| self.key_of(cookie));
-        self.due = visit.options.rolling;
-        match shown.filter(|id| visit.sessions.has(id)) {
+        match self.known(visit) {
             Some(id) => visit.resume(&id),
             None => {
                 let id = visit.ids.text(32, ALPHABET);
@@ -47,6 +55,14 @@ impl Engine for Express {
             }
         }
         Ok(())
+    }
+
+    /// A session that is empty and new is not saved (`saveUninitialized: false`), so its id is not told.
+    fn pass_by(&mut self, visit: &mut Visit<'_>) {
+        if let Some(id) = self.known(visit).filter(|_| !visit.is_file()) {
+            visit.resume(&id);
+            self.finish(visit);
+        }
     }
 
     /// `req.session.regenerate`, with what was in it put back.

@@ -1,6 +1,9 @@
 //! PHP's file sessions: PHPSESSID, `use_strict_mode=0`, a lock on the file for the whole request.
 //!
-//! Invariant: only a sweep ends a session, and a request sweeps after it has read its own.
+//! Every request sweeps (`gc_probability=1`, `gc_divisor=1`), and only a sweep ends a session. It comes after the request has read
+//! its own: a dead session answers once more, with all its content, and what it writes is lost with the file (seen on PHP 8.2).
+//!
+//! Invariant: no session outlives the request that finds it dead.
 
 use super::super::{
     ask::Ask,
@@ -35,14 +38,14 @@ impl Engine for Php {
             Some(id) => id.to_owned(),
             None => Self::issue(visit),
         };
-        if !visit.sessions.has(&id) {
+        let dead = visit.sessions.get(&id).map(|session| session.expires <= visit.now);
+        if dead.is_none() {
             visit.start(&id);
-        } else if Self::too_early(visit, &id) {
+        } else if dead == Some(true) || Self::too_early(visit, &id) {
             visit.take(&id);
         } else {
             visit.resume(&id);
         }
-        visit.sessions.expire(visit.now);
         let bound_to = visit.session().and_then(|session| session.binding.clone());
         if bound_to.is_some_and(|bound| bound != binding(visit.ask)) {
             visit.user = None;
@@ -58,6 +61,8 @@ impl Engine for Php {
     fn rotate(&mut self, visit: &mut Visit<'_>) -> bool {
         let id = Self::issue(visit);
         visit.rename(&id);
+        // Another file, written now.
+        visit.expire_in(&id, visit.options.timeout_ms);
         visit.token = vec![(NAME, id)];
         true
     }
@@ -83,7 +88,11 @@ impl Engine for Php {
     fn sign_out(&mut self, visit: &mut Visit<'_>) {
         visit.end(End::Logout);
         visit.set_cookies.clear();
-        visit.set_cookie(format!("{NAME}=deleted; expires=Thu, 01-Jan-1970 00:00:01 GMT; Max-Age=0; path=/"));
+        visit.set_cookie(format!("{NAME}=deleted; expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; path=/"));
+    }
+
+    fn finish(&mut self, visit: &mut Visit<'_>) {
+        visit.sessions.expire(visit.now);
     }
 
     fn link(&self, visit: &Visit<'_>, page: &str) -> String {

@@ -16,14 +16,19 @@ fn php_adopts_well_shaped_ids_in_silence_and_no_others() {
 }
 
 #[test]
-fn php_revives_a_dead_session_alone_and_loses_it_with_company() {
+fn php_lets_a_dead_session_answer_once_more_alone_and_not_with_company() {
     let (mut app, mut ann) = (sim(Profile::PhpLock), Browser::new());
     ann.get(&mut app, "index");
-    assert_eq!(ann.later(60).get(&mut app, "index").started(), T0);
+    assert_eq!(ann.later(60).get(&mut app, "index").started(), T0, "a read ignores age");
+    let reborn = ann.get(&mut app, "index");
+    assert!(reborn.started() == ann.now && reborn.set.is_empty(), "the sweep came after it");
     ann.later(60);
     Browser::new().at(ann.now).get(&mut app, "index");
     let reborn = ann.get(&mut app, "index");
     assert!(reborn.started() == ann.now && reborn.set.is_empty());
+    // Whoever signs in with the last breath of a session has another, with what was in it.
+    ann.later(60).sign_in(&mut app);
+    assert_eq!(ann.get(&mut app, "index").user().as_deref(), Some("ann"));
 }
 
 #[test]
@@ -191,6 +196,18 @@ fn express_regenerates_at_sign_in_and_destroys_without_a_cookie() {
 }
 
 #[test]
+fn express_renews_on_pages_that_never_look_at_the_session() {
+    let (mut app, mut ann) = (sim(Profile::Express), Browser::new());
+    assert!(ann.get(&mut app, "notouch").set.is_empty(), "nothing to tell yet");
+    ann.get(&mut app, "index");
+    let before = app.sessions()[0].expires;
+    assert_eq!(ann.later(1).get(&mut app, "notouch").set.len(), 1);
+    assert_eq!(app.sessions()[0].expires, before + 1000);
+    app.restart();
+    assert!(ann.get(&mut app, "notouch").set.is_empty(), "a dead id is left alone");
+}
+
+#[test]
 fn rails_is_its_cookie() {
     let (mut app, mut ann) = (sim(Profile::Rails), Browser::new());
     let set = ann.get(&mut app, "set?k=1").set;
@@ -264,4 +281,17 @@ fn django_slides_only_when_saved() {
     let old = ann.cookie("sessionid").unwrap().to_owned();
     assert_eq!(ann.get(&mut app, "get").json()["fresh"], true);
     assert_ne!(ann.cookie("sessionid"), Some(old.as_str()));
+}
+
+#[test]
+fn django_saves_after_every_page_where_it_is_told_to() {
+    for (rolling, sets) in [(true, 1), (false, 0)] {
+        let options = SimOptions { rolling, ..SimOptions::new(Profile::Django, "AppA").timeout_ms(10_000) };
+        let (mut app, mut ann) = (Sim::new(options), Browser::new());
+        assert!(ann.get(&mut app, "notouch").set.is_empty(), "nothing to save yet");
+        ann.get(&mut app, "ping");
+        assert_eq!(ann.later(5).get(&mut app, "notouch").set.len(), sets);
+        app.restart();
+        assert_eq!(ann.get(&mut app, "notouch").set.len(), sets, "another id");
+    }
 }

@@ -3,8 +3,8 @@
 ini_set('session.save_handler', 'files');
 ini_set('session.save_path', $_SERVER['SESSIONS']);
 ini_set('session.gc_maxlifetime', $_SERVER['TIMEOUT']);
-// Every request sweeps: what a busy server does by chance once in a while.
-ini_set('session.gc_probability', '1');
+// Every request sweeps (or none): what a busy server does by chance once in a while.
+ini_set('session.gc_probability', $_SERVER['SWEEP']);
 ini_set('session.gc_divisor', '1');
 ini_set('session.use_strict_mode', $_SERVER['STRICT']);
 ini_set('session.use_only_cookies', $_SERVER['IDS_IN_URLS'] ? '0' : '1');
