@@ -12,7 +12,7 @@ pub(crate) fn draft(site: &Site, engine: &Engine, more: &[&str]) -> String {
     let file = work.path().join("config.toml");
     let output = Command::new(env!("CARGO_BIN_EXE_sessionbridge"))
         .arg("init")
-        .args([engine.url(App::A, "index"), engine.url(App::B, "index")])
+        .args([App::A, App::B].map(|app| engine.origin(app) + &site.page(app, "index")))
         .args(more)
         .arg("--out")
         .arg(&file)
