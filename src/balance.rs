@@ -45,6 +45,13 @@ impl Balancer {
         Self { upstreams, in_flight, turn: AtomicUsize::new(0) }
     }
 
+    /// Where the servers of `route` are, in its own order.
+    #[must_use]
+    pub fn origins(&self, route: &Route) -> Vec<String> {
+        let origin = |at: usize| self.upstreams.get(at).map(|upstream| upstream.origin.to_string());
+        route.upstreams.iter().filter_map(|ix| origin(ix.0)).collect()
+    }
+
     /// Chooses a server for a request to `route`. `sticky`: where its app session went before. `None` only for a route
     /// without servers, which the config does not let pass.
     #[must_use]

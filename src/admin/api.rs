@@ -55,6 +55,7 @@ pub(super) fn router(parts: Parts, desk: Desk) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/apps", get(apps))
+        .route("/api/v1/findings", get(findings))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/sessions/{id}", get(session).delete(end))
         .fallback(|| async { ApiError::NoPath })
@@ -106,8 +107,16 @@ async fn metrics(State(desktop): State<Desktop>) -> Response {
 async fn apps(State(desktop): State<Desktop>) -> Json<Value> {
     let (routes, now) = (&desktop.parts.routes, desktop.now());
     let counts = scan::census(&desktop.parts.registry, routes, now);
-    let apps = routes.routes().iter().zip(&counts).map(|(route, states)| view::app(route, states));
+    let found = desktop.parts.findings.all();
+    let apps = routes.routes().iter().zip(&counts).map(|(route, states)| view::app(route, states, &found));
     Json(json!({"now": At(now), "apps": apps.collect::<Vec<_>>()}))
+}
+
+async fn findings(State(desktop): State<Desktop>) -> Json<Value> {
+    let found = desktop.parts.findings.all();
+    let name = |app: AppIx| desktop.parts.routes.route(app).map(|route| &*route.rules.name);
+    let list: Vec<_> = found.iter().map(|found| view::finding(found, name(found.app))).collect();
+    Json(json!({"now": At(desktop.now()), "findings": list}))
 }
 
 /// What may stand in the query of the list.

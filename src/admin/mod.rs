@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::balance::Balancer;
 use crate::clock::Clock;
+use crate::findings::Findings;
 use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
@@ -45,6 +46,8 @@ pub struct Parts {
     pub health: Health,
     /// The time.
     pub clock: Clock,
+    /// What was found out about the apps.
+    pub findings: Findings,
     /// What an operator must show.
     pub token: Option<Secret>,
 }

@@ -26,6 +26,7 @@ h1{font-size:1.25rem;margin:0 0 .25rem}h2{font-size:1rem;margin:1.5rem 0 .4rem}p
 div{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
 th,td{text-align:left;padding:.22rem .9rem .22rem 0;border-bottom:1px solid #e3e6ea;vertical-align:top;white-space:nowrap}\
 th{font-weight:600;color:#5b6472;position:sticky;top:0;background:#fff}td.n,th.n{text-align:right}\
+td.w{white-space:normal;min-width:22rem}\
 code{font:13px ui-monospace,monospace}span{display:inline-block;margin-right:.9rem}\
 .bad{color:#b3261e;font-weight:600}.dim{color:#8a93a0}tbody tr:hover{background:#f4f6f9}\
 @media(prefers-color-scheme:dark){body,th{background:#14181f;color:#e6e9ee}p,th{color:#9aa4b2}\
@@ -43,8 +44,11 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 pub(super) fn overview(desktop: &Desktop) -> Response {
     let (parts, now) = (&desktop.parts, desktop.now());
     let counts = scan::census(&parts.registry, &parts.routes, now);
-    let apps = parts.routes.routes().iter().zip(&counts).map(|(route, states)| view::app(route, states));
-    let apps = apps.fold(String::new(), |rows, app| rows + &app_row(&app));
+    let found = parts.findings.all();
+    let apps = parts.routes.routes().iter().zip(&counts);
+    let apps: Vec<_> = apps.map(|(route, states)| view::app(route, states, &found)).collect();
+    let findings = findings(&apps);
+    let apps = apps.iter().fold(String::new(), |rows, app| rows + &app_row(app));
     let slots = scan::latest(&parts.registry, SHOWN);
     let views = slots.iter().filter_map(|slot| desktop.view(slot));
     let sessions = views.fold(String::new(), |rows, view| rows + &session_row(&view, now));
@@ -52,7 +56,7 @@ pub(super) fn overview(desktop: &Desktop) -> Response {
     let body = format!(
         "<h1>sessionbridge</h1><p>{bound} bound, {pending} pending. {ready}. {at}</p>\
          <h2>Apps</h2><div><table><thead><tr><th>App<th>Path<th>Hosts<th>Engine<th class=n>Servers<th class=n>Timeout\
-         <th>Heartbeat<th>Sessions</thead><tbody>{apps}</tbody></table></div>\
+         <th>Heartbeat<th>Sessions</thead><tbody>{apps}</tbody></table></div>{findings}\
          <h2>Sessions</h2>{hint}<div><table><thead><tr><th>Id<th>State<th>Browser<th>Net<th class=n>Begun<th class=n>Active\
          <th class=n>Left<th class=n>Requests<th>Open<th>Apps</thead><tbody>{sessions}</tbody></table></div>",
         bound = all.bound,
@@ -106,6 +110,35 @@ fn app_row(app: &AppView<'_>) -> String {
         app.upstreams,
         app.timeout.map(seconds).unwrap_or_default(),
         if states.is_empty() { "<span class=dim>none</span>" } else { &states },
+    )
+}
+
+/// What was found out about the apps, where anything was: warnings stand out, what is as it should be steps back.
+fn findings(apps: &[AppView<'_>]) -> String {
+    let rows = apps.iter().flat_map(|app| app.findings.iter().map(move |found| (app.name, found)));
+    let rows = rows.fold(String::new(), |mut rows, (app, found)| {
+        let class = match found.level {
+            "warning" => " class=bad",
+            "good" => " class=dim",
+            _ => "",
+        };
+        let _ = write!(
+            rows,
+            "<tr><td><b>{}</b><td>{}<td{class}>{}<td class=w>{}<td><code>{}</code>",
+            escape(app),
+            found.at,
+            escape(found.level),
+            escape(found.says),
+            escape(found.key),
+        );
+        rows
+    });
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "<h2>Findings</h2><div><table><thead><tr><th>App<th>At<th>Level<th>What was found<th>Config\
+         </thead><tbody>{rows}</tbody></table></div>"
     )
 }
 
@@ -171,7 +204,19 @@ mod tests {
             timeout: Some(1200.0),
             heartbeat: Some("/'<img>"),
             sessions: [("live", 2)].into(),
+            findings: vec![view::FindingView {
+                app: None,
+                kind: "restart",
+                level: "warning",
+                at: At(Timestamp::from_secs(1)),
+                key: "session.timeout",
+                says: "<i>restarted</i>",
+            }],
         };
+        let found = findings(std::slice::from_ref(&app));
+        assert!(found.contains("&lt;i&gt;restarted") && found.contains("<td class=bad>warning"), "{found}");
+        assert!(!found.contains("<i>") && !found.contains("<script"));
+        assert_eq!(findings(&[]), "");
         let row = app_row(&app);
         assert!(
             row.contains("&lt;script&gt;")

@@ -14,6 +14,7 @@ use crate::bridge::beat::Verdict;
 use crate::bridge::rules::{Clocks, Engine};
 use crate::bridge::session::{Phase, Session};
 use crate::bridge::timeline::{Event, Timeline};
+use crate::findings::Found;
 use crate::registry::Ended;
 use crate::route::{Route, RouteMap};
 use crate::telemetry::labels::AppState;
@@ -126,6 +127,25 @@ pub(super) struct AppView<'a> {
     pub(super) heartbeat: Option<&'a str>,
     /// How many sessions of it are in each state; every state has a number.
     pub(super) sessions: BTreeMap<&'static str, u64>,
+    /// What was found out about it.
+    pub(super) findings: Vec<FindingView<'a>>,
+}
+
+/// Something that was found out about an app.
+#[derive(Debug, Serialize)]
+pub(super) struct FindingView<'a> {
+    /// The app's name; left out where it stands below the app.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) app: Option<&'a str>,
+    pub(super) kind: &'static str,
+    /// `good`, `note` or `warning`.
+    pub(super) level: &'static str,
+    /// When it was last found to be so.
+    pub(super) at: At,
+    /// The key below `apps.NAME` that it is about.
+    pub(super) key: &'static str,
+    /// One sentence.
+    pub(super) says: &'a str,
 }
 
 /// A live session. `None` where it has ended meanwhile.
@@ -194,11 +214,24 @@ pub(super) fn timeline<'a>(timeline: &Timeline, routes: &'a RouteMap) -> Vec<Eve
     timeline.iter().map(event).collect()
 }
 
-/// An app, with the states that its sessions are in.
-pub(super) fn app<'a>(route: &'a Route, states: &States) -> AppView<'a> {
+/// What was found out about the app called `app`.
+pub(super) fn finding<'a>(found: &'a Found, app: Option<&'a str>) -> FindingView<'a> {
+    FindingView {
+        app,
+        kind: found.kind.as_str(),
+        level: found.level.as_str(),
+        at: At(found.at),
+        key: found.kind.key(),
+        says: &found.says,
+    }
+}
+
+/// An app, with the states that its sessions are in, and what was found out about it among `found`.
+pub(super) fn app<'a>(route: &'a Route, states: &States, found: &'a [Found]) -> AppView<'a> {
     let session = route.rules.session.as_ref();
     let all =
         [AppState::Live, AppState::Reborn, AppState::Replaced, AppState::SignedOut, AppState::Unreachable];
+    let own = found.iter().filter(|found| found.app == route.rules.app);
     let count = |state: AppState| (state.as_str(), states.get(&state).copied().unwrap_or(0));
     AppView {
         name: &route.rules.name,
@@ -209,6 +242,7 @@ pub(super) fn app<'a>(route: &'a Route, states: &States) -> AppView<'a> {
         timeout: session.map(|session| session.timeout.as_secs_f64()),
         heartbeat: route.rules.beat.as_ref().and_then(|beat| beat.path.split('?').next()),
         sessions: all.map(count).into(),
+        findings: own.map(|found| finding(found, None)).collect(),
     }
 }
 

@@ -7,9 +7,11 @@ use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::net::serve::ServeOptions;
 use crate::net::{Connections, LastWord};
+use crate::ping::lives::Lives;
 use crate::proxy;
 use crate::random;
 use crate::registry::Registry;
@@ -27,12 +29,14 @@ pub struct Core {
     pub(super) balancer: Arc<Balancer>,
     pub(super) shared: Arc<proxy::Shared>,
     pub(super) pressure: Arc<Pressure>,
+    pub(super) lives: Arc<Lives>,
     pub(super) armed: Arc<AtomicUsize>,
     pub(super) metrics: Metrics,
     pub(super) access: AccessLog,
     pub(super) serve: ServeOptions,
     pub(super) clock: Clock,
     pub(super) request_prefix: u64,
+    findings: Findings,
     health: Health,
     admin: Admin,
 }
@@ -52,6 +56,8 @@ impl Core {
         };
         let metrics = Metrics::new(build, names, listeners);
         let armed = Arc::new(AtomicUsize::new(0));
+        let findings = Findings::default();
+        tell_findings(&metrics, &findings);
         observe(&metrics, (&registry, &routes), &armed, &access, clock);
         let request_prefix = u64::from_le_bytes(random::bytes());
         let serve = ServeOptions {
@@ -72,6 +78,7 @@ impl Core {
             health: health.clone(),
             clock,
             token: config.admin.token,
+            findings: findings.clone(),
         });
         Self {
             shared: Arc::new(proxy::Shared::new(
@@ -81,6 +88,8 @@ impl Core {
                 clock,
             )),
             pressure: Arc::new(Pressure::new(routes.routes().len())),
+            lives: Arc::new(Lives::new(&routes, &balancer, findings.clone())),
+            findings,
             request_prefix,
             routes,
             registry,
@@ -105,6 +114,12 @@ impl Core {
     #[must_use]
     pub const fn routes(&self) -> &Arc<RouteMap> {
         &self.routes
+    }
+
+    /// What was found out about the apps.
+    #[must_use]
+    pub const fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     /// Whether it is ready.
@@ -133,6 +148,16 @@ fn last_word(request_prefix: u64) -> LastWord {
         let id = ids.lock().unwrap_or_else(PoisonError::into_inner).make();
         proxy::reply::unasked(status, id.as_str())
     })
+}
+
+/// What is known about the apps, as it is known at a scrape.
+fn tell_findings(metrics: &Metrics, findings: &Findings) {
+    let findings = findings.clone();
+    metrics.observe(move |gauges| {
+        for found in findings.all() {
+            gauges.finding(found.app.index(), found.kind.as_str(), found.level.as_str());
+        }
+    });
 }
 
 /// The gauges that are read at a scrape.

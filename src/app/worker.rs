@@ -29,30 +29,27 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         Client::new(dialer, ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() });
     let shard = Rc::new(core.metrics.shard());
     let (agenda, entries) = Agenda::new();
+    let pinger = Pinger {
+        client: client.clone(),
+        balancer: Arc::clone(&core.balancer),
+        registry: Arc::clone(&core.registry),
+        clock: core.clock,
+        shard: Rc::clone(&shard),
+        lives: Arc::clone(&core.lives),
+    };
     let proxy = Rc::new(Proxy::new(
         Arc::clone(&core.shared),
         Parts {
             routes: (*core.routes).clone(),
             client: client.clone(),
+            pinger: pinger.clone(),
             agenda,
             shard: Rc::clone(&shard),
             access: core.access.sink(),
             ids: RequestIds::new(core.request_prefix, u16::try_from(number).unwrap_or(u16::MAX)),
         },
     ));
-    let sign_out = SignOut {
-        client: client.clone(),
-        balancer: Arc::clone(&core.balancer),
-        clock: core.clock,
-        shard: Rc::clone(&shard),
-    };
-    let pinger = Pinger {
-        client,
-        balancer: Arc::clone(&core.balancer),
-        registry: Arc::clone(&core.registry),
-        clock: core.clock,
-        shard,
-    };
+    let sign_out = SignOut { client, balancer: Arc::clone(&core.balancer), clock: core.clock, shard };
     let routes = {
         let proxy = Rc::clone(&proxy);
         Rc::new(move || proxy.routes())

@@ -58,6 +58,9 @@ pub fn apply(session: &mut Session, rules: &AppRules, answer: &Answer<'_>) -> Ef
     app.lent = false;
     app.posted |= answer.form && answer.status < 500;
     effect.learned = app.learn(answer.sent, answer.edits, answer.now);
+    if effect.learned.changed {
+        app.beat.proven = answer.now;
+    }
     if let Some(before) = before
         && answer.asked.signed_out(&rules.sign_out, answer.status, effect.learned)
     {
@@ -66,7 +69,7 @@ pub fn apply(session: &mut Session, rules: &AppRules, answer: &Answer<'_>) -> Ef
         return effect;
     }
     if answer.status < 500 {
-        revive(app);
+        revive(app, answer.now);
     }
     effect.arm = bound && rules.beat.is_some() && should_arm(app);
     share::follow(session, rules, answer.now);
@@ -91,8 +94,9 @@ pub fn fresh<'a>(edits: &'a [Edit<'a>], old: &'a Vault) -> impl Iterator<Item = 
 }
 
 /// The person's answer came below 500: what a heartbeat found dead may live again, and its canary is learned anew.
-fn revive(app: &mut AppSession) {
+fn revive(app: &mut AppSession, now: Timestamp) {
     if app.beat.stopped {
+        app.beat.proven = now;
         app.beat.stopped = false;
         app.beat.canary = 0;
         app.beat.failures = 0;
@@ -157,6 +161,7 @@ pub fn beat(session: &mut Session, rules: &AppRules, judged: &Judged) {
     match judged.verdict {
         Verdict::Alive => {
             app.beat.failures = 0;
+            app.beat.proven = app.beat.at;
             app.renewed = app.renewed.max(judged.now);
             app.last_request = app.last_request.max(judged.now);
             if let Some(canary) = judged.canary {

@@ -240,6 +240,7 @@ impl AppSession {
             }
             self.vault.put(&cookie);
         }
+        self.beat.proven = now;
         self.renewed = now;
         self.revision = self.revision.wrapping_add(1);
     }

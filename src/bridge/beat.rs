@@ -64,6 +64,9 @@ pub struct BeatState {
     pub armed: bool,
     /// True while one is on its way.
     pub in_flight: bool,
+    /// When the app session was last known to be the one that it is: its token began, or a heartbeat proved it. Zero: since
+    /// the app's part of the bridge session was made.
+    pub proven: Timestamp,
     /// The keyed hash of the canary of this app session; 0: none seen yet.
     pub canary: u64,
 }

@@ -12,6 +12,7 @@ pub mod bridge_cookie;
 pub mod classify;
 pub mod id;
 pub mod janitor;
+pub mod lifespan;
 mod lineage;
 pub mod mount;
 pub mod own;

@@ -52,7 +52,11 @@ pub fn follow(session: &mut Session, rules: &AppRules, now: Timestamp) {
         };
         let Some(app) = app else { continue };
         app.count_from(generation);
+        let before = app.revision();
         app.hold(&source, share);
+        if app.revision() != before {
+            app.beat.proven = now;
+        }
     }
 }
 

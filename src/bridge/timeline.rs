@@ -39,6 +39,8 @@ pub enum What {
     Joined,
     /// A heartbeat was judged; told when the verdict differs from the one before.
     Heartbeat(Verdict),
+    /// A heartbeat found that the app session ended when the app was restarted.
+    AppRestarted,
     /// Requests at a steady beat that nobody declared to be background.
     SteadyBeat,
     /// A sign-out was seen or asked for.
@@ -70,6 +72,7 @@ impl What {
             Self::UrlTokenRefused => "url_token_refused",
             Self::Joined => "joined",
             Self::Heartbeat(_) => "heartbeat",
+            Self::AppRestarted => "app_restarted",
             Self::SteadyBeat => "steady_beat",
             Self::SignOut => "sign_out",
             Self::SignOutConfirmed => "sign_out_confirmed",

@@ -156,7 +156,8 @@ fn cut_reference(
     Some(out)
 }
 
-/// The token that rides as a segment in `reference`, whether in the public or in the app's own URL space.
+/// The token that rides as a segment in `reference`, whether in the public or in the app's own URL space. Of several the
+/// last one: Mono 6.8 writes the new id behind a dead one (`/app/(OLD)/(NEW)/`), and would answer 404 to both.
 #[must_use]
 pub fn segment_token<'a>(
     session: &SessionRules,
@@ -168,7 +169,16 @@ pub fn segment_token<'a>(
     }
     let base = reference.split(['?', '#']).next().unwrap_or(reference);
     let (_, public_path) = base.split_at(path_start(base));
-    path::session_segment(public_path, segment_start(rules, public_path))
+    let mut found = path::session_segment(public_path, segment_start(rules, public_path))?;
+    let mut end = found.span.end;
+    while let Some(next) = path::session_segment(public_path, end) {
+        end = next.span.end;
+        // One without an id carries other tickets.
+        if !next.id.is_empty() {
+            found = next;
+        }
+    }
+    Some(found)
 }
 
 /// Where the path begins in an absolute, scheme-relative or path-only reference.

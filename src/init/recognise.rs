@@ -295,7 +295,10 @@ fn hearsay(traces: &Traces<'_>) -> Option<Recognised> {
     let named = table.iter().find_map(|(list, engine)| {
         let extension = list.iter().find(|extension| traces.has(extension))?;
         let guess = if *engine == Engine::ColdFusion { " (Lucee's do too)" } else { "" };
-        Some(Recognised::new(*engine, format!("its pages end in .{extension}{guess}; no page began a session")))
+        Some(Recognised::new(
+            *engine,
+            format!("its pages end in .{extension}{guess}; no page began a session"),
+        ))
     });
     let powered = || {
         let words = [

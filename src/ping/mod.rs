@@ -12,9 +12,12 @@ use crate::balance::Balancer;
 use crate::bridge::answer::{self, Judged};
 use crate::bridge::app_session::{AppSession, Learned, Sent};
 use crate::bridge::beat::{self, CanarySeen, Evidence, Verdict};
+use crate::bridge::id::Handle;
+use crate::bridge::lifespan::{self, Outcome};
 use crate::bridge::rules::{AppIx, BeatRules};
 use crate::bridge::session::Session;
 use crate::bridge::share;
+use crate::bridge::timeline::What;
 use crate::bridge::to_client::{self, ToClient};
 use crate::clock::Clock;
 use crate::net::client::{Answer, Client};
@@ -25,7 +28,10 @@ use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
 use crate::wire::target::split_authority;
 
+pub mod lives;
 pub mod reading;
+
+use lives::{Lives, Told};
 
 /// What sending heartbeats takes, on one thread.
 #[derive(Clone, Debug)]
@@ -40,6 +46,8 @@ pub struct Pinger {
     pub clock: Clock,
     /// Counts.
     pub shard: Rc<Shard>,
+    /// Makes out what the verdicts say about the apps.
+    pub lives: Arc<Lives>,
 }
 
 /// A heartbeat on its way.
@@ -49,12 +57,19 @@ struct Sending {
     canary: u64,
     /// When the app session began: one that came after it is another, whatever its revision.
     begun: Timestamp,
+    /// What its verdict will be heard with; the outcome is open.
+    heard: lifespan::Heard,
 }
 
 impl Sending {
     /// True where the app session is still the one that it was sent for.
     fn is_for(&self, app: Option<&AppSession>) -> bool {
         app.is_some_and(|app| app.created == self.begun)
+    }
+
+    /// True where the person has asked for something meanwhile: who came first at the app, nobody knows.
+    fn is_crossed(&self, app: &AppSession) -> bool {
+        app.last_request > self.heard.at
     }
 }
 
@@ -68,11 +83,14 @@ impl Pinger {
         let mut landing = Landing { slot, route, landed: false };
         let began = self.clock.now();
         let answer = tokio::time::timeout(rules.timeout, self.exchange(rules, &sending)).await;
-        let verdict = match answer.ok().flatten() {
+        let (verdict, outcome) = match answer.ok().flatten() {
             Some(heard) => self.judge(routes, route, slot, (&sending, &heard)),
             None => self.unreachable(route, slot, &sending),
         };
         landing.landed = true;
+        if let Some(outcome) = outcome {
+            self.told(app, slot, &lifespan::Heard { outcome, ..sending.heard });
+        }
         let label = crate::telemetry::labels::Verdict::from(verdict);
         self.shard.heartbeat(route.rules.app.index(), label, self.clock.now().since(began));
         Some(verdict)
@@ -84,15 +102,18 @@ impl Pinger {
         if session.has_ended() || session.expired(self.registry.clocks(), now).is_some() {
             return None;
         }
-        let (traits, address) = (session.traits.clone(), session.address);
+        let (traits, address, handle) = (session.traits.clone(), session.address, session.handle);
         let passed = session.passed.sent(route.rules.app).to_vec();
         let app = session.app_mut(route.rules.app).filter(|app| app.has_token() && !app.beat.in_flight)?;
         let person = Person { traits: traits.as_deref(), address, passed: &passed, app };
         let ask = Ask { method: &rules.method, target: &rules.path, heartbeat: true };
         let prepared = own::prepare(route, &self.balancer, &person, &ask, now)?;
+        let server = if lives::sticks(route) { prepared.chosen.place } else { 0 };
+        let heard = heard(app, handle, server, now);
         app.beat.in_flight = true;
         app.beat.at = now;
-        Some(Sending { prepared, sent: app.sent(now, false), canary: app.beat.canary, begun: app.created })
+        let (sent, canary, begun) = (app.sent(now, false), app.beat.canary, app.created);
+        Some(Sending { prepared, sent, canary, begun, heard })
     }
 
     /// Sends it and reads what is needed of the answer; the rest is left.
@@ -116,8 +137,8 @@ impl Pinger {
         route: &Route,
         slot: &Slot,
         (sending, heard): (&Sending, &Heard),
-    ) -> Verdict {
-        let Some(rules) = &route.rules.beat else { return Verdict::Unreachable };
+    ) -> (Verdict, Option<Outcome>) {
+        let Some(rules) = &route.rules.beat else { return (Verdict::Unreachable, None) };
         let Heard { parts, text } = heard;
         let mut headers = parts.headers.clone();
         let mut fields = to_client::take_set_cookies(&mut headers);
@@ -130,16 +151,18 @@ impl Pinger {
         slot.with(|session| {
             let app = session.app(route.rules.app);
             if !sending.is_for(app) {
-                return Verdict::Alive;
+                return (Verdict::Alive, None);
             }
+            let crossed = app.is_some_and(|app| sending.is_crossed(app));
             let authority = own::authority_of(&sending.prepared.chosen.upstream);
             let public = app.and_then(|app| app.public.clone());
             let vault = app.map(|app| app.vault().clone());
-            let from_app = {
-                let public = public.as_deref();
-                let context = context(route, sending, &authority, public, vault.as_ref(), self.clock.now());
-                to_client::read(&context, &fields, &[])
-            };
+            let context =
+                context(route, sending, &authority, public.as_deref(), vault.as_ref(), self.clock.now());
+            let riding = to_client::map_urls(&context, &mut headers);
+            let mut from_app = to_client::read(&context, &fields, &[]);
+            // A dead id in the path is answered with a redirect to the new one.
+            from_app.edits.extend(riding.as_ref().and_then(|token| to_client::path_edit(&context, token)));
             let learned = session.app_mut(route.rules.app).map_or_else(Learned::default, |app| {
                 app.learn_from_beat(sending.sent, &from_app.edits, self.clock.now())
             });
@@ -147,7 +170,7 @@ impl Pinger {
             if learned.stale {
                 // The session has changed meanwhile: this answer is about a token that is no longer held.
                 answer::overtaken(session, &route.rules);
-                return Verdict::Alive;
+                return (Verdict::Alive, None);
             }
             for field in from_app.relayed {
                 session.passed.wait(route.rules.app, field);
@@ -162,7 +185,8 @@ impl Pinger {
             let verdict = beat::judge(rules, &evidence);
             let first = if let CanarySeen::First(hash) = canary { Some(hash) } else { None };
             answer::beat(session, &route.rules, &Judged { verdict, canary: first, now: self.clock.now() });
-            verdict
+            let known = rules.canary.is_none() || canary == CanarySeen::Same;
+            (verdict, outcome(verdict, known).filter(|_| !crossed))
         })
     }
 
@@ -180,14 +204,65 @@ impl Pinger {
     }
 
     /// Records that there was no answer.
-    fn unreachable(&self, route: &Route, slot: &Slot, sending: &Sending) -> Verdict {
+    fn unreachable(&self, route: &Route, slot: &Slot, sending: &Sending) -> (Verdict, Option<Outcome>) {
         let judged = Judged { verdict: Verdict::Unreachable, canary: None, now: self.clock.now() };
-        slot.with(|session| {
-            if sending.is_for(session.app(route.rules.app)) {
+        let outcome = slot.with(|session| {
+            sending.is_for(session.app(route.rules.app)).then(|| {
                 answer::beat(session, &route.rules, &judged);
+                Outcome::Unreachable
+            })
+        });
+        (Verdict::Unreachable, outcome)
+    }
+
+    /// Hands a verdict on to what makes out what it says about the app.
+    fn told(&self, app: AppIx, slot: &Slot, heard: &lifespan::Heard) {
+        let told = self.lives.heard(app, heard, self.clock.now());
+        if told.restarted {
+            slot.with(|session| session.timeline.note(self.clock.now(), Some(app), What::AppRestarted));
+        }
+        self.count(app, &told);
+        let Some(mut wake) = told.wake else { return };
+        let this = self.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep_until(this.clock.instant(wake)).await;
+                let told = this.lives.look(app, this.clock.now());
+                this.count(app, &told);
+                let Some(next) = told.wake else { return };
+                wake = next;
             }
         });
-        Verdict::Unreachable
+    }
+
+    fn count(&self, app: AppIx, told: &Told) {
+        if told.restarts + told.lost > 0 {
+            self.shard.app_restarted(app.index(), told.restarts, told.lost);
+        }
+    }
+}
+
+/// What the verdict on a heartbeat that is sent now will be heard with.
+fn heard(app: &AppSession, session: Handle, server: u16, now: Timestamp) -> lifespan::Heard {
+    lifespan::Heard {
+        at: now,
+        session,
+        server,
+        proven: app.created.max(app.beat.proven),
+        renewed: app.renewed,
+        used: app.last_request,
+        missed: app.beat.failures > 0,
+        outcome: Outcome::Unreachable,
+    }
+}
+
+/// What a verdict proves. `known`: the canary is the one of before, or none is asked for.
+const fn outcome(verdict: Verdict, known: bool) -> Option<Outcome> {
+    match verdict {
+        Verdict::Alive if known => Some(Outcome::Alive),
+        Verdict::Alive => None,
+        Verdict::Reborn | Verdict::Replaced | Verdict::SignedOut => Some(Outcome::Dead),
+        Verdict::Unreachable => Some(Outcome::Unreachable),
     }
 }
 

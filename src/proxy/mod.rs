@@ -96,6 +96,8 @@ pub struct Parts {
     pub routes: RouteMap,
     /// Requests to apps.
     pub client: Client,
+    /// Sends heartbeats that a person asks for.
+    pub pinger: Pinger,
     /// Where sessions to be watched are put.
     pub agenda: Agenda,
     /// Counters.
@@ -116,13 +118,6 @@ impl Proxy {
             clock: shared.clock,
             shard: Rc::clone(&parts.shard),
         };
-        let pinger = Pinger {
-            client: parts.client.clone(),
-            balancer: Arc::clone(&shared.balancer),
-            registry: Arc::clone(&shared.registry),
-            clock: shared.clock,
-            shard: Rc::clone(&parts.shard),
-        };
         Self {
             shared,
             routes: RefCell::new(Rc::new(parts.routes)),
@@ -132,7 +127,7 @@ impl Proxy {
             access: Rc::new(RefCell::new(parts.access)),
             ids: RefCell::new(parts.ids),
             sign_out,
-            pinger,
+            pinger: parts.pinger,
             interned: RefCell::default(),
         }
     }

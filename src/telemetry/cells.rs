@@ -97,6 +97,8 @@ pub(super) struct AppCells {
     pub(super) url_tokens: Row<{ UrlTokenResult::WORDS.len() }>,
     pub(super) streams: Row<{ StreamKind::WORDS.len() }>,
     pub(super) steady_beats: Row<1>,
+    /// Restarts, and the sessions that they cost.
+    pub(super) restarts: Row<2>,
 }
 
 /// The numbers of one thread.

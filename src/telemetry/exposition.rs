@@ -39,6 +39,7 @@ impl Collector for Scrape {
         page.requests()?;
         page.sessions()?;
         page.heartbeats()?;
+        page.findings()?;
         page.connections()?;
         page.process()
     }
@@ -130,6 +131,22 @@ impl Page<'_, '_> {
             "Paths found to be asked at a steady beat that no rule declares",
             &steady,
         )
+    }
+
+    fn findings(&mut self) -> fmt::Result {
+        let apps = &self.reading.apps;
+        let found = self.reading.gauges.findings.iter().filter_map(|(app, kind, level)| {
+            Some((vec![("app", apps.get(*app)?.as_ref()), ("kind", *kind), ("level", *level)], 1))
+        });
+        let found: Vec<_> = found.collect();
+        self.gauge("findings", "1 for each thing that was found out about an app", &found)?;
+        let counted = self.by_app(|cells| cells.restarts.cells());
+        let series = |at: usize| -> Vec<_> {
+            let named = counted.iter().filter(|(app, _)| *app != NO_APP);
+            named.filter_map(|(app, values)| Some((vec![("app", *app)], *values.get(at)?))).collect()
+        };
+        self.counter("app_restarts", "Restarts of apps that were noticed", &series(0))?;
+        self.counter("app_sessions_lost", "App sessions that ended in a restart of their app", &series(1))
     }
 
     fn connections(&mut self) -> fmt::Result {

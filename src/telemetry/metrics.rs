@@ -4,7 +4,7 @@
 //! neither be cloned nor shared between threads, so its numbers have one writer.
 
 use std::cell::Cell as NotSync;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -156,6 +156,7 @@ pub struct Gauges {
     pub(super) lines_dropped: u64,
     pub(super) app_sessions: BTreeMap<(usize, AppState), u64>,
     pub(super) upstreams: BTreeMap<(usize, String), bool>,
+    pub(super) findings: BTreeSet<(usize, &'static str, &'static str)>,
 }
 
 impl Gauges {
@@ -179,6 +180,11 @@ impl Gauges {
     /// Whether an upstream (by its name in the config) is up. Up is what every source says is up.
     pub fn upstream(&mut self, app: usize, upstream: &str, up: bool) {
         *self.upstreams.entry((app, upstream.to_owned())).or_insert(true) &= up;
+    }
+
+    /// Something was found out about an app: what kind of thing, and how to take it.
+    pub fn finding(&mut self, app: usize, kind: &'static str, level: &'static str) {
+        self.findings.insert((app, kind, level));
     }
 
     /// Lines of the access log that were dropped since the start; see `AccessLog::dropped`.
@@ -251,6 +257,13 @@ impl Shard {
     /// A path of this app was found to be asked at a steady beat that nobody has declared.
     pub fn steady_beat(&self, app: usize) {
         self.cells.app(Some(app)).steady_beats.add(0, 1);
+    }
+
+    /// An app was found restarted so often, and sessions of it were found to have ended by that.
+    pub fn app_restarted(&self, app: usize, restarts: u64, lost: u64) {
+        let cells = self.cells.app(Some(app));
+        cells.restarts.add(0, restarts);
+        cells.restarts.add(1, lost);
     }
 
     /// A connection was accepted by the listener of this index.

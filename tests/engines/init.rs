@@ -25,7 +25,7 @@ pub(crate) fn draft(site: &Site, engine: &Engine, more: &[&str]) -> String {
 /// The draft knows the engine and its heartbeat page, and the walk runs with it unedited: only the addresses where the proxy
 /// listens are this test's. An engine whose cookies do not say how long a session lives is told by `--timeout`.
 pub(crate) fn drafts_a_config_that_runs_s3_1(site: &Site, engine: &Engine) {
-    let text = draft(site, engine, &["--timeout", "10s"]);
+    let text = draft(site, engine, &["--timeout", &format!("{}s", site.timeouts[0])]);
     let has = |line: String| assert!(text.contains(&line), "{}: no {line} in\n{text}", site.name);
     has(format!("session.engine = \"{}\"", site.engine));
     has(format!("heartbeat.path = \"{}\"", site.page(App::A, "ping")));

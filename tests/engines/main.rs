@@ -15,6 +15,8 @@ mod walks;
 
 // PHP's file sessions: php-fpm behind nginx.
 mod php;
+// ASP.NET on Mono: FastCGI behind nginx.
+mod aspnet;
 // Django with sessions in a database, real sign-in and CSRF tokens.
 mod django;
 // Express with express-session.
@@ -23,6 +25,8 @@ mod express;
 mod lucee;
 // Tomcat: servlet sessions of two web applications.
 mod tomcat;
+// One person in Lucee, Tomcat, PHP and ASP.NET, through one bridge.
+mod mixed;
 
 // Drafts for the apps of every engine, run as they are.
 mod init;

@@ -19,11 +19,11 @@ const DEFAULTS: Site = Site {
     adopts: true,
     ..Site::DEFAULT
 };
-static SITE: Site = DEFAULTS;
+pub(crate) static SITE: Site = DEFAULTS;
 static STRICT_SITE: Site = Site { name: "PHP in strict mode", variant: "strict", adopts: false, ..DEFAULTS };
 static URL_SITE: Site = Site { name: "PHP with ids in URLs", variant: "url", ..DEFAULTS };
 
-static PHP: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
+pub(crate) static PHP: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
 static STRICT: LazyLock<Engine> = LazyLock::new(|| Engine::start(&STRICT_SITE));
 static URL: LazyLock<Engine> = LazyLock::new(|| Engine::start(&URL_SITE));
 

@@ -7,7 +7,7 @@ use crate::init;
 use crate::support::{Answer, Bridge, Browser, Engine, pause, wait_until};
 use crate::walks::{self, App, Person, Site, Way};
 
-static SITE: Site = Site {
+pub(crate) static SITE: Site = Site {
     name: "Tomcat",
     folder: "tomcat",
     engine: "servlet",
@@ -16,7 +16,7 @@ static SITE: Site = Site {
     ..Site::DEFAULT
 };
 
-static TOMCAT: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
+pub(crate) static TOMCAT: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
 /// Each application sets its cookie at its own path: Tomcat's default.
 static PATHS: LazyLock<Engine> = LazyLock::new(|| Engine::start_as(&SITE, "paths"));
 

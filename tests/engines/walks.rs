@@ -56,6 +56,8 @@ pub(crate) struct Site {
     pub(crate) timeouts: [u64; 2],
     /// How long the walk S3-1 stays away from AppA, seconds: A's session is dead for certain after it.
     pub(crate) away: u64,
+    /// False where dead sessions go when the engine likes: what S3-1 is like without the bridge is said, not asserted.
+    pub(crate) punctual: bool,
     /// Further lines of the config for each app, keys such as `session.type = "cf"`.
     pub(crate) config: &'static str,
     /// The method of the page `logout`. With POST, `index` has a form for it, with the hidden fields that it needs.
@@ -82,6 +84,7 @@ impl Site {
         own_ports: false,
         timeouts: [10, 300],
         away: 24,
+        punctual: true,
         config: "",
         sign_out: "GET",
         tokens: &[],
@@ -255,7 +258,11 @@ pub(crate) fn s3_1_with(site: &Site, engine: &Engine, config: &str) {
         });
         scope.spawn(|| {
             let (before, after) = away_in_b(site, Way::Plain(engine));
-            assert_ne!(before, after, "without the bridge it is another one");
+            if !site.punctual {
+                eprintln!("{}: without the bridge the session died: {}", site.name, before != after);
+            } else {
+                assert_ne!(before, after, "without the bridge it is another one");
+            }
         });
     });
 }

@@ -17,7 +17,7 @@ const CROWD: &str =
     "[server.limits]\nnew_sessions = { rate = \"1000/s\", burst = 5000, per = \"client-ip\" }";
 
 /// An operator at the admin listener of `world`. Dropping the drainer stops that.
-fn operator(world: &World) -> (Browser, Drainer) {
+pub(super) fn operator(world: &World) -> (Browser, Drainer) {
     let (listener, dialer) = memory();
     let (drainer, drain) = Drainer::new();
     let (admin, to_apps) = (world.core.admin().clone(), world.dialer());

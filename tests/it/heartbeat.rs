@@ -134,7 +134,7 @@ fn f3_reborn_on_engines_that_adopt_any_id() {
 /// A new id.
 #[test]
 fn f3_replaced_on_engines_that_give_another_id() {
-    for profile in ["acf-strict", "acf-j2ee", "servlet", "express"] {
+    for profile in ["acf-strict", "acf-j2ee", "servlet", "express", "aspnet-mono"] {
         run(async {
             let world = World::pair(profile, "");
             let page = super::support::extension(profile);

@@ -27,6 +27,8 @@ mod sign_out;
 /// Heartbeats: what they carry, when they go out, what their answers mean.
 mod heartbeat;
 
+/// What the deaths of sessions say about their apps.
+mod explained;
 /// Configs drafted from running apps, run as they are.
 mod init;
 

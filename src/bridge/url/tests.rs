@@ -230,6 +230,10 @@ fn a_segment_token_is_read_in_either_url_space() {
     assert_eq!(id("http://h/AppA/(S(abc))/x").as_deref(), Some("abc"));
     assert_eq!(id("/(S(abc))/x").as_deref(), Some("abc"));
     assert_eq!(id("/AppA/x?y=/(S(abc))/"), None);
+    let dead_and_new = "/AppA/(0123456789ABCDEF01234567)/(76543210FEDCBA9876543210)/x";
+    assert_eq!(id(dead_and_new).as_deref(), Some("76543210FEDCBA9876543210"));
+    assert_eq!(clean_location(session, &aspnet, dead_and_new).as_deref(), Some("/AppA/x"));
+    assert_eq!(id("/AppA/(S(abc))/(F(ticket))/x").as_deref(), Some("abc"));
     let php = app(Engine::Php, "appA", "/AppA/");
     assert!(segment_token(php.session.as_ref().unwrap(), &php, "/AppA/(S(abc))/x").is_none());
 }

@@ -28,6 +28,7 @@ fn counters_add_up_over_threads() {
                 shard.url_tokens(0, UrlTokenResult::Cut, 2);
                 shard.session_end(EndReason::Idle);
                 shard.heartbeat_lag(ms(9));
+                shard.app_restarted(1, 1, 5);
             })
         })
         .collect();
@@ -46,6 +47,9 @@ fn counters_add_up_over_threads() {
         (r#"url_tokens_total{app="builder",result="cut"}"#, 6.0),
         (r#"session_ends_total{reason="idle"}"#, 3.0),
         (r#"heartbeat_lag_seconds_bucket{le="0.01"}"#, 3.0),
+        (r#"app_restarts_total{app="portal"}"#, 3.0),
+        (r#"app_sessions_lost_total{app="portal"}"#, 15.0),
+        (r#"app_restarts_total{app="builder"}"#, 0.0),
     ] {
         assert_eq!(value(&page, &format!("sessionbridge_{series}")), Some(wanted), "{series}\n{page}");
     }
@@ -89,6 +93,7 @@ fn gauges_are_asked_for_when_read() {
             gauges.app_sessions(9, AppState::Live, 3);
             gauges.upstream(0, "http://a:1", up);
             gauges.log_lines_dropped(4);
+            gauges.finding(1, "restart", "warning");
         });
     }
     metrics.reloaded(false, Timestamp::from_secs(1_800_000_000));
@@ -101,6 +106,7 @@ fn gauges_are_asked_for_when_read() {
         (r#"app_sessions{app="builder",state="live"}"#, 6.0),
         (r#"upstream_up{app="builder",upstream="http://a:1"}"#, 0.0),
         ("log_lines_dropped_total", 8.0),
+        (r#"findings{app="portal",kind="restart",level="warning"}"#, 1.0),
         (r#"config_reloads_total{result="failed"}"#, 1.0),
         ("config_last_reload_success", 0.0),
         ("config_last_reload_timestamp_seconds", 1_800_000_000.0),
@@ -117,6 +123,7 @@ fn every_series_is_described_once_and_has_a_number() {
     shard.request(Some(0), &Method::GET, 200, Duration::ZERO);
     shard.request_end(Some(0), Reason::Ok);
     shard.upstream(0, Duration::ZERO);
+    shard.app_restarted(0, 1, 7);
     shard.steady_beat(0);
     let page = metrics.encode();
     assert!(page.ends_with("# EOF\n"));

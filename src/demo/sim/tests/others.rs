@@ -162,6 +162,39 @@ fn mono_spells_it_its_own_way_and_is_late() {
 }
 
 #[test]
+fn mono_replaces_ids_that_it_does_not_know() {
+    let (mut app, mut ann) = (sim(Profile::AspNetMono), Browser::new());
+    for unknown in ["0123456789ABCDEF01234567", "abc"] {
+        ann.plant("ASP.NET_SessionId", unknown);
+        assert_eq!(ann.get(&mut app, "index").set.len(), 1);
+        assert!(!app.knows(unknown));
+    }
+    let mut ann = Browser::new();
+    ann.sign_in(&mut app);
+    let ticket = ann.cookie(".MONOAUTH").unwrap().to_owned();
+    ann.get(&mut app, "invalidate");
+    let after = ann.get(&mut app, "index");
+    assert!(after.set.len() == 1 && after.json()["fresh"] == true);
+    assert_eq!(after.user().as_deref(), Some("ann"), "the ticket is no part of the session");
+    let gone = ".MONOAUTH=; path=/AppA; expires=Tue, 12 Oct 1999 00:00:00 GMT";
+    assert_eq!(ann.get(&mut app, "logout").set, [gone]);
+    ann.plant(".MONOAUTH", &ticket);
+    assert_eq!(ann.get(&mut app, "index").user().as_deref(), Some("ann"), "nor can it be taken back");
+}
+
+#[test]
+fn mono_writes_the_new_id_behind_a_dead_one() {
+    let options = SimOptions { cookieless: true, ..SimOptions::new(Profile::AspNetMono, "AppA") };
+    let (mut app, mut ann) = (Sim::new(options), Browser::new());
+    let dead = "/AppA/(0123456789ABCDEF01234567)/";
+    let lost = ann.get(&mut app, &format!("{dead}index.aspx?k=v")).header("location").to_owned();
+    let (_, new) = lost.split_once(dead).unwrap();
+    assert!(new.starts_with('(') && new.ends_with(")/index.aspx?k=v"), "{lost}");
+    assert_eq!(ann.get(&mut app, &lost).status, 404);
+    assert_eq!(ann.get(&mut app, &format!("/AppA/{new}")).status, 200);
+}
+
+#[test]
 fn express_signs_and_rolls() {
     let (mut app, mut ann) = (sim(Profile::Express), Browser::new());
     let set = ann.get(&mut app, "index").set;

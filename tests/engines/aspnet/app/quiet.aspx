@@ -1,0 +1,2 @@
+<%-- Never touches the session. --%>
+<%@ Page Language="C#" EnableSessionState="False" ContentType="text/plain" %>quiet

@@ -1,0 +1,1 @@
+<%@ Page Language="C#" %><% App.Json(Context, App.State(Context)); %>
