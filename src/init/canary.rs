@@ -185,9 +185,8 @@ fn values(text: &[u8]) -> impl Iterator<Item = (&str, &str)> {
 fn context(before: &str) -> Option<&str> {
     let from = before.char_indices().rev().map(|(at, _)| at).take(CONTEXT).last()?;
     let tail = before.get(from..)?;
-    let start = |mark: char| {
-        tail.char_indices().filter(|(at, letter)| *letter == mark && tail.len() - at >= 12).next_back()
-    };
+    let start =
+        |mark: char| tail.char_indices().rfind(|(at, letter)| *letter == mark && tail.len() - at >= 12);
     let start = start('<').or_else(|| start(' '));
     let context = start.and_then(|(at, _)| tail.get(at..)).unwrap_or(tail).trim_start();
     context.bytes().any(|octet| octet.is_ascii_alphabetic()).then_some(context)
