@@ -1,6 +1,7 @@
 //! The proxy's own requests in a person's name, from preparation to sending: what a heartbeat and a sign-out share.
 //!
-//! Invariant: host, scheme and path come from the config and the session, never from a client's request at hand.
+//! Invariant: host and scheme come from the config and the session, a path from the config or from a page that the app has
+//! shown in answer to such a request, never from a client's request at hand.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct Prepared {
     pub head: AppHead,
     /// Where it goes.
     pub chosen: Chosen,
+    /// The public host and port in whose name it is sent.
+    pub authority: String,
 }
 
 /// What is asked.
@@ -99,7 +102,7 @@ pub fn prepare(
     if ask.heartbeat {
         head.headers.insert(own::HEARTBEAT, HeaderValue::from_static("1"));
     }
-    Some(Prepared { head, chosen })
+    Some(Prepared { head, chosen, authority })
 }
 
 /// Sends what was prepared; the whole must have an answer's head within `deadline`. Redirects are not followed.
@@ -107,11 +110,24 @@ pub fn prepare(
 /// # Errors
 /// As [`Client::send`].
 pub async fn send(client: &Client, prepared: &Prepared, deadline: Duration) -> Result<Answer, SendError> {
+    send_with(client, prepared, Body::empty(), deadline).await
+}
+
+/// As [`send`], with a body.
+///
+/// # Errors
+/// As [`Client::send`].
+pub async fn send_with(
+    client: &Client,
+    prepared: &Prepared,
+    body: Body,
+    deadline: Duration,
+) -> Result<Answer, SendError> {
     let target =
         PathAndQuery::try_from(prepared.head.target.as_str()).unwrap_or(PathAndQuery::from_static("/"));
     let head = AppRequest { method: &prepared.head.method, target: &target, headers: &prepared.head.headers };
     let deadlines = Deadlines { connect: deadline, first_byte: deadline };
-    let sent = client.send(&prepared.chosen.upstream, head, Body::empty(), &deadlines);
+    let sent = client.send(&prepared.chosen.upstream, head, body, &deadlines);
     tokio::time::timeout(deadline, sent).await.unwrap_or(Err(SendError::FirstByteTimeout))
 }
 

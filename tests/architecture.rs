@@ -23,15 +23,15 @@ const RANKS: &[(&str, u32)] = &[
     ("balance", 4),
     ("findings", 4),
     ("own", 5),
-    ("sign_out", 6),
     ("ping", 6),
-    ("proxy", 7),
-    ("heartbeat", 7),
-    ("admin", 7),
-    ("config", 8),
-    ("app", 9),
-    ("demo", 10),
-    ("init", 10),
+    ("sign_out", 7),
+    ("proxy", 8),
+    ("heartbeat", 8),
+    ("admin", 8),
+    ("config", 9),
+    ("app", 10),
+    ("demo", 11),
+    ("init", 11),
 ];
 
 /// Modules without effects: what they need of the world is an argument.

@@ -28,7 +28,7 @@ use crate::bridge::rules::AppIx;
 use crate::bridge::session::{End, Phase, Session};
 use crate::net::stream::Peer;
 use crate::registry::{Ended, Slot};
-use crate::sign_out::Told;
+use crate::sign_out::{Proof, Told};
 use crate::telemetry::health::Readiness;
 use crate::time::Timestamp;
 
@@ -275,7 +275,10 @@ fn result(desktop: &Desktop, told: &Told) -> Option<(String, Value)> {
         (true, true) => "confirmed",
         (true, false) => "unconfirmed",
     };
-    Some((desktop.parts.routes.route(told.app)?.rules.name.to_string(), json!({"result": word})))
+    Some((
+        desktop.parts.routes.route(told.app)?.rules.name.to_string(),
+        json!({"result": word, "proof": told.proof.map(Proof::as_str)}),
+    ))
 }
 
 /// The story of a session that ended within the last day.

@@ -42,7 +42,7 @@ impl Desk {
 pub(super) async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, routes: Arc<RouteMap>, sign_out: SignOut) {
     let sign_out = Rc::new(sign_out);
     while let Some(Job { farewell, done }) = jobs.recv().await {
-        sign_out.shard.session_end(farewell.end.into());
+        sign_out.pinger.shard.session_end(farewell.end.into());
         let (sign_out, routes) = (Rc::clone(&sign_out), Arc::clone(&routes));
         spawn_local(async move {
             // Whoever asked may be gone; the apps are told all the same.

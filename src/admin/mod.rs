@@ -12,6 +12,8 @@ use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
 use crate::net::upstream::Dialer;
+use crate::ping::Pinger;
+use crate::ping::lives::Lives;
 use crate::registry::Registry;
 use crate::route::RouteMap;
 use crate::secret::Secret;
@@ -44,6 +46,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Whether the proxy is ready.
     pub health: Health,
+    /// What heartbeats tell of the lives of sessions.
+    pub lives: Arc<Lives>,
     /// The time.
     pub clock: Clock,
     /// What was found out about the apps.
@@ -73,12 +77,15 @@ impl Admin {
 
     /// As [`Admin::serve`]; apps are reached by `dialer` when a session is signed out of them.
     pub async fn serve_over(&self, dialer: Dialer, listener: Listener, drain: Drain) {
-        let sign_out = SignOut {
+        let pinger = Pinger {
             client: Client::new(dialer, ClientOptions::default()),
             balancer: Arc::clone(&self.parts.balancer),
+            registry: Arc::clone(&self.parts.registry),
             clock: self.parts.clock,
             shard: std::rc::Rc::new(self.parts.metrics.shard()),
+            lives: Arc::clone(&self.parts.lives),
         };
+        let sign_out = SignOut { pinger, findings: self.parts.findings.clone() };
         let (desk, kills) = kill::Desk::new();
         let ending = tokio::task::spawn_local(kill::run(kills, Arc::clone(&self.parts.routes), sign_out));
         server::serve(listener, api::router(self.parts.clone(), desk), drain).await;

@@ -36,7 +36,7 @@ pub struct Core {
     pub(super) serve: ServeOptions,
     pub(super) clock: Clock,
     pub(super) request_prefix: u64,
-    findings: Findings,
+    pub(super) findings: Findings,
     health: Health,
     admin: Admin,
 }
@@ -70,12 +70,14 @@ impl Core {
             last_word: last_word(request_prefix),
         };
         let health = Health::new();
+        let lives = Arc::new(Lives::new(&routes, &balancer, findings.clone()));
         let admin = Admin::new(crate::admin::Parts {
             registry: Arc::clone(&registry),
             routes: Arc::clone(&routes),
             balancer: Arc::clone(&balancer),
             metrics: metrics.clone(),
             health: health.clone(),
+            lives: Arc::clone(&lives),
             clock,
             token: config.admin.token,
             findings: findings.clone(),
@@ -88,8 +90,7 @@ impl Core {
                 clock,
             )),
             pressure: Arc::new(Pressure::new(routes.routes().len())),
-            lives: Arc::new(Lives::new(&routes, &balancer, findings.clone())),
-            findings,
+            lives,
             request_prefix,
             routes,
             registry,
@@ -99,6 +100,7 @@ impl Core {
             access,
             serve,
             clock,
+            findings,
             health,
             admin,
         }

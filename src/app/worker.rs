@@ -37,19 +37,20 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         shard: Rc::clone(&shard),
         lives: Arc::clone(&core.lives),
     };
+    let sign_out = SignOut { pinger: pinger.clone(), findings: core.findings.clone() };
     let proxy = Rc::new(Proxy::new(
         Arc::clone(&core.shared),
         Parts {
             routes: (*core.routes).clone(),
-            client: client.clone(),
-            pinger: pinger.clone(),
+            client,
             agenda,
-            shard: Rc::clone(&shard),
+            shard,
+            pinger: pinger.clone(),
+            sign_out: sign_out.clone(),
             access: core.access.sink(),
             ids: RequestIds::new(core.request_prefix, u16::try_from(number).unwrap_or(u16::MAX)),
         },
     ));
-    let sign_out = SignOut { client, balancer: Arc::clone(&core.balancer), clock: core.clock, shard };
     let routes = {
         let proxy = Rc::clone(&proxy);
         Rc::new(move || proxy.routes())

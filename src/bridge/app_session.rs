@@ -89,7 +89,7 @@ pub struct Public {
 }
 
 /// One app's part of a bridge session.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct AppSession {
     /// Whose.
     pub app: AppIx,

@@ -101,6 +101,15 @@ impl Engine {
     pub const fn wants_a_cookie(self) -> bool {
         matches!(self, Self::ColdFusion | Self::Lucee | Self::BoxLang)
     }
+
+    /// Engines whose answer to an id that they do not know may look like the answer to one that they know: an empty session
+    /// under the old id (seen on Lucee, PHP, ASP.NET and older ColdFusion; ASP.NET Core's session middleware keeps the key of a cookie that it can
+    /// decrypt), or no cookie at all until something is stored (express-session with `saveUninitialized` off). Only a canary
+    /// tells. Of an engine that nobody knows the worst is assumed.
+    #[must_use]
+    pub const fn adopts_unknown_ids(self) -> bool {
+        !matches!(self, Self::Servlet | Self::BoxLang | Self::Django | Self::Rails)
+    }
 }
 
 /// One token: what points to an app session. Its parts are taken, replaced and dropped together.
@@ -300,10 +309,37 @@ pub struct SignOutRules {
     /// Requests that are a sign-out when answered below 400. Empty: a token deleted or replaced in answer to a URL that says
     /// so in a word of its own.
     pub detect: Vec<Pattern>,
-    /// The app's own sign-out request: method and public path with query.
-    pub request: Option<(Method, Box<str>)>,
+    /// How the app is asked to sign a session out; `None`: it is not.
+    pub recipe: Option<Recipe>,
     /// Sign-in pages: a redirect to one means signed out, a form posted to one is a sign-in.
     pub login: Vec<Pattern>,
+}
+
+/// How an app is asked to sign a session out. Paths are public, with their queries; what an action or a link is compared with
+/// is its public path, and that with its query.
+#[derive(Clone, Debug)]
+pub enum Recipe {
+    /// One request.
+    Request {
+        /// GET or POST.
+        method: Method,
+        /// What is asked for.
+        target: Box<str>,
+    },
+    /// A page, and the form on it that is sent with its hidden fields: for apps that want a CSRF token.
+    Form {
+        /// The page.
+        page: Box<str>,
+        /// Where the form leads.
+        action: Glob,
+    },
+    /// A page, and the link on it that is followed.
+    Link {
+        /// The page.
+        page: Box<str>,
+        /// Where the link leads.
+        href: Glob,
+    },
 }
 
 /// The `[bridge]` table: what lives and dies together.

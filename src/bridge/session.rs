@@ -116,6 +116,8 @@ pub struct Session {
 /// What is left of a session that has ended: for the apps' sign-outs, then dropped.
 #[derive(Debug)]
 pub struct Farewell {
+    /// The session's name.
+    pub handle: Handle,
     /// Why.
     pub end: End,
     /// Its app sessions, vaults included.
@@ -215,6 +217,19 @@ impl Session {
     pub fn take_app(&mut self, app: AppIx) -> Option<AppSession> {
         let at = self.apps.iter().position(|session| session.app == app)?;
         Some(self.apps.remove(at))
+    }
+
+    /// What is left of `app`, which was taken out: the session itself goes on.
+    #[must_use]
+    pub fn farewell_alone(&self, app: AppSession) -> Farewell {
+        Farewell {
+            handle: self.handle,
+            end: End::AppLogout,
+            apps: vec![app],
+            traits: self.traits.clone(),
+            address: self.address,
+            passed: self.passed.clone(),
+        }
     }
 
     /// Takes over an app session of another bridge session of the same browser, unless it has a live one of its own.
@@ -333,6 +348,7 @@ impl Session {
         self.apps.retain(|app| !app.lent);
         self.timeline.note(now, None, What::Ended(end));
         Some(Farewell {
+            handle: self.handle,
             end,
             apps: std::mem::take(&mut self.apps),
             traits: self.traits.take(),

@@ -79,7 +79,7 @@ mod tests {
         SignOutRules {
             scope: super::super::rules::Scope::Together,
             detect: detect.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect(),
-            request: None,
+            recipe: None,
             login: vec![Pattern::parse("/AppA/login.cfm*").unwrap()],
         }
     }

@@ -108,7 +108,7 @@ pub(crate) fn app(engine: Engine, name: &str, path: &str) -> AppRules {
         sign_out: SignOutRules {
             scope: Scope::Together,
             detect: Vec::new(),
-            request: None,
+            recipe: None,
             login: Vec::new(),
         },
     }

@@ -47,8 +47,12 @@ pub enum What {
     SignOut,
     /// An app confirmed its sign-out.
     SignOutConfirmed,
-    /// An app did not answer its sign-out request.
+    /// An app did not answer its sign-out request, or refused it.
     SignOutUnconfirmed,
+    /// After the sign-out the old token opened nothing any more.
+    SignOutProven,
+    /// After the sign-out the old token still opened the session.
+    SignOutStillAlive,
     /// The person asked for more time.
     Extended,
     /// It ended.
@@ -77,6 +81,8 @@ impl What {
             Self::SignOut => "sign_out",
             Self::SignOutConfirmed => "sign_out_confirmed",
             Self::SignOutUnconfirmed => "sign_out_unconfirmed",
+            Self::SignOutProven => "sign_out_proven",
+            Self::SignOutStillAlive => "sign_out_still_alive",
             Self::Extended => "extended",
             Self::Ended(_) => "ended",
         }

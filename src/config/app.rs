@@ -5,18 +5,16 @@
 
 use std::sync::Arc;
 
-use http::Method;
-
 use super::address;
 use super::beat::{self, Pace};
-use super::bridge::SCOPES;
 use super::options::OriginText;
 use super::report::{Finding, Span};
 use super::session;
+use super::sign_out;
 use super::table::{Table, Text};
 use super::tree::{Findings, Key, Node, Value};
 use crate::bridge::mount::Mount;
-use crate::bridge::rules::{AppIx, AppRules, RequestRule, Scope, SignOutRules};
+use crate::bridge::rules::{AppIx, AppRules, RequestRule, Scope};
 use crate::route::{Balance, HostHeader, Route, UpstreamIx};
 use crate::wire::pattern::Pattern;
 
@@ -107,7 +105,7 @@ fn read(table: Table<'_>, app: AppIx, key: &Key, shared: &mut Shared<'_>) -> Dra
     // Where the path is wrong, the mount is all there is: that is one mistake, not one more for all that lies
     // below it.
     let beat = beat::read(&table, &mount, &shared.pace);
-    let sign_out = sign_out(&table, &mount, shared.sign_out);
+    let sign_out = sign_out::read(&table, &mount, shared.sign_out);
     for key in ["tls", "health"] {
         table.unbuilt(key);
     }
@@ -217,37 +215,8 @@ fn is_plain_html(value: &Value) -> bool {
     })
 }
 
-fn sign_out(app: &Table<'_>, mount: &Mount, general: Scope) -> SignOutRules {
-    let mut rules = SignOutRules { scope: general, detect: Vec::new(), request: None, login: Vec::new() };
-    let Some(table) = app.table("sign_out", &format!("sign_out of {}", app.place)) else { return rules };
-    rules.scope = table.choice("mode", &SCOPES).unwrap_or(general);
-    let folded = |pattern: Pattern| if mount.is_case_insensitive() { pattern.ignore_case() } else { pattern };
-    rules.detect = patterns(&table, "detect").into_iter().map(folded).collect();
-    rules.login = patterns(&table, "login").into_iter().map(folded).collect();
-    rules.request = table.text("request").and_then(|text| request(&table, &text, mount));
-    for key in ["page", "form", "link"] {
-        table.unbuilt(key);
-    }
-    table.finish();
-    rules
-}
-
-/// `GET /AppA/logout.cfm`.
-fn request(table: &Table<'_>, text: &Text, mount: &Mount) -> Option<(Method, Box<str>)> {
-    let (method, path) = text.text.split_once(' ').unwrap_or(("", &text.text));
-    let method = match method {
-        "GET" => Method::GET,
-        "POST" => Method::POST,
-        _ => {
-            let label = "a method and a path: \"GET /app/logout\" or \"POST /app/logout\"";
-            table.findings.error(Finding::at(&text.span, "`request` is no request", label));
-            return None;
-        }
-    };
-    beat::inside(text, path, "request", mount, table).map(|path| (method, path))
-}
-
-fn patterns(table: &Table<'_>, key: &'static str) -> Vec<Pattern> {
+/// The patterns under `key`, a list of them or one.
+pub(super) fn patterns(table: &Table<'_>, key: &'static str) -> Vec<Pattern> {
     let texts = table.texts(key).unwrap_or_default();
     texts.iter().filter_map(|text| pattern(table.findings, key, text)).collect()
 }

@@ -17,6 +17,7 @@ mod report;
 mod server;
 mod session;
 mod share;
+mod sign_out;
 mod sources;
 mod table;
 mod tree;

@@ -8,7 +8,8 @@ use http::Method;
 
 use super::*;
 use crate::bridge::rules::{
-    Adopt, Alive, Canary, CookieMode, Disposition, Engine, SameSite, Scope, SessionRules, SetCookiePolicy,
+    Adopt, Alive, Canary, CookieMode, Disposition, Engine, Recipe, SameSite, Scope, SessionRules,
+    SetCookiePolicy,
 };
 use crate::proxy::options::{PublicScheme, Rate};
 use crate::route::{Balance, HostHeader, UpstreamIx};
@@ -156,7 +157,9 @@ fn sign_outs_and_rules_are_read() {
     let config = loaded(TWO);
     let a = &config.routes.named("appA").unwrap().rules.sign_out;
     assert_eq!(a.scope, Scope::Alone);
-    assert_eq!(a.request, Some((Method::POST, "/AppA/logout".into())));
+    assert!(
+        matches!(&a.recipe, Some(Recipe::Request { method: Method::POST, target }) if &**target == "/AppA/logout")
+    );
     assert!(a.detect[0].matches(&Method::GET, "/appa/LOGOUT.cfm", None), "the app is case-insensitive");
     assert_eq!(config.routes.named("appB").unwrap().rules.sign_out.scope, Scope::Together);
     let does: Vec<_> = config.routes.rules.iter().map(|rule| (rule.background, rule.skip_session)).collect();

@@ -48,8 +48,6 @@ pub(super) struct Wanted {
 
 /// Pages of the list of those that were not chosen.
 const MOST_OTHERS: usize = 8;
-/// Whether this version signs out by pages.
-const RECIPES: bool = false;
 /// Columns of a comment.
 const WIDTH: usize = 110;
 
@@ -206,20 +204,12 @@ fn chosen_page(out: &mut Text, chosen: &Chosen, engine: &Recognised) {
             out.key("heartbeat.canary", &format!("{{ {key} = {} }}", quoted(text)));
             out.say("The same in one session, another one in another: so a dead session is told from a living one.");
         }
-        None if adopts(engine.engine) => {
+        None if engine.engine.adopts_unknown_ids() => {
             out.say("This engine may take up a dead session's id with an empty session, and nothing shows it: let the page show");
             out.say("when the session began, and name that as heartbeat.canary.");
         }
         None => {}
     }
-}
-
-/// Engines that begin a new session under an id that they do not know.
-const fn adopts(engine: Engine) -> bool {
-    matches!(
-        engine,
-        Engine::ColdFusion | Engine::Lucee | Engine::OpenBd | Engine::Php | Engine::AspNet | Engine::Custom
-    )
 }
 
 fn sign_out(out: &mut Text, app: &App) {
@@ -257,13 +247,13 @@ fn way_out(out: &mut Text, way: &SignOut) {
         }
         SignOut::Form { page, action, is_post } => {
             let method = if *is_post { "POST" } else { "GET" };
-            out.built(RECIPES, "sign_out.page", &quoted(&format!("GET {page}")));
-            out.built(RECIPES, "sign_out.form", &quoted(action));
+            out.key("sign_out.page", &quoted(&format!("GET {page}")));
+            out.key("sign_out.form", &quoted(action));
             out.key("sign_out.detect", &format!("[{}]", quoted(&format!("{method} {}", open(action)))));
         }
         SignOut::Changing { page, pattern } => {
-            out.built(RECIPES, "sign_out.page", &quoted(&format!("GET {page}")));
-            out.built(RECIPES, "sign_out.link", &quoted(pattern));
+            out.key("sign_out.page", &quoted(&format!("GET {page}")));
+            out.key("sign_out.link", &quoted(pattern));
             out.key("sign_out.detect", &format!("[{}]", quoted(&format!("GET {pattern}"))));
         }
         SignOut::Elsewhere(path) => {
@@ -366,13 +356,6 @@ struct Text(String);
 impl Text {
     fn key(&mut self, key: &str, value: &str) {
         let _ = writeln!(self.0, "{key} = {value}");
-    }
-
-    fn built(&mut self, is_built: bool, key: &str, value: &str) {
-        if !is_built {
-            self.0.push_str("# Comes later: ");
-        }
-        self.key(key, value);
     }
 
     fn blank(&mut self) {

@@ -6,7 +6,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_ENCODING, LOCATION};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, LOCATION, SET_COOKIE};
 
 use crate::balance::Balancer;
 use crate::bridge::answer::{self, Judged};
@@ -18,7 +19,7 @@ use crate::bridge::rules::{AppIx, BeatRules};
 use crate::bridge::session::Session;
 use crate::bridge::share;
 use crate::bridge::timeline::What;
-use crate::bridge::to_client::{self, ToClient};
+use crate::bridge::to_client::{self, SetCookies, ToClient};
 use crate::clock::Clock;
 use crate::net::client::{Answer, Client};
 use crate::own::{self, Ask, Person, Prepared};
@@ -29,6 +30,7 @@ use crate::time::Timestamp;
 use crate::wire::target::split_authority;
 
 pub mod lives;
+mod old;
 pub mod reading;
 
 use lives::{Lives, Told};
@@ -82,7 +84,7 @@ impl Pinger {
         let sending = slot.with(|session| self.prepare(route, rules, session))?;
         let mut landing = Landing { slot, route, landed: false };
         let began = self.clock.now();
-        let answer = tokio::time::timeout(rules.timeout, self.exchange(rules, &sending)).await;
+        let answer = tokio::time::timeout(rules.timeout, self.exchange(rules, &sending.prepared)).await;
         let (verdict, outcome) = match answer.ok().flatten() {
             Some(heard) => self.judge(routes, route, slot, (&sending, &heard)),
             None => self.unreachable(route, slot, &sending),
@@ -117,8 +119,8 @@ impl Pinger {
     }
 
     /// Sends it and reads what is needed of the answer; the rest is left.
-    async fn exchange(&self, rules: &BeatRules, sending: &Sending) -> Option<Heard> {
-        let answer = own::send(&self.client, &sending.prepared, rules.timeout).await.ok()?;
+    async fn exchange(&self, rules: &BeatRules, prepared: &Prepared) -> Option<Heard> {
+        let answer = own::send(&self.client, prepared, rules.timeout).await.ok()?;
         let Answer { parts, body, .. } = answer;
         let wanted = !rules.alive.contains.is_empty() || reads_body(rules);
         let text = if wanted {
@@ -139,15 +141,8 @@ impl Pinger {
         (sending, heard): (&Sending, &Heard),
     ) -> (Verdict, Option<Outcome>) {
         let Some(rules) = &route.rules.beat else { return (Verdict::Unreachable, None) };
-        let Heard { parts, text } = heard;
-        let mut headers = parts.headers.clone();
-        let mut fields = to_client::take_set_cookies(&mut headers);
-        to_client::drop_own(&route.rules, &mut fields, routes.own_cookies());
-        let status = parts.status.as_u16();
-        let allowed = reading::alive_status(&rules.alive, status);
-        let location = parts.headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let redirects = parts.status.is_redirection() && (!allowed || leads_to_login(route, location));
-        let canary = self.canary(rules, sending.canary, &parts.headers, text);
+        let fields = fields(routes, route, &heard.parts.headers);
+        let said = self.evidence(route, rules, sending.canary, heard);
         slot.with(|session| {
             let app = session.app(route.rules.app);
             if !sending.is_for(app) {
@@ -157,9 +152,15 @@ impl Pinger {
             let authority = own::authority_of(&sending.prepared.chosen.upstream);
             let public = app.and_then(|app| app.public.clone());
             let vault = app.map(|app| app.vault().clone());
-            let context =
-                context(route, sending, &authority, public.as_deref(), vault.as_ref(), self.clock.now());
-            let riding = to_client::map_urls(&context, &mut headers);
+            let context = context(
+                route,
+                &sending.prepared,
+                &authority,
+                public.as_deref(),
+                vault.as_ref(),
+                self.clock.now(),
+            );
+            let riding = to_client::map_urls(&context, &mut heard.parts.headers.clone());
             let mut from_app = to_client::read(&context, &fields, &[]);
             // A dead id in the path is answered with a redirect to the new one.
             from_app.edits.extend(riding.as_ref().and_then(|token| to_client::path_edit(&context, token)));
@@ -175,22 +176,29 @@ impl Pinger {
             for field in from_app.relayed {
                 session.passed.wait(route.rules.app, field);
             }
-            let evidence = Evidence {
-                status: Some(status),
-                redirects,
-                contains: reading::contains(&rules.alive.contains, text),
-                learned,
-                canary,
-            };
-            let verdict = beat::judge(rules, &evidence);
-            let first = if let CanarySeen::First(hash) = canary { Some(hash) } else { None };
+            let verdict = beat::judge(rules, &Evidence { learned, ..said });
+            let first = if let CanarySeen::First(hash) = said.canary { Some(hash) } else { None };
             answer::beat(session, &route.rules, &Judged { verdict, canary: first, now: self.clock.now() });
-            let known = rules.canary.is_none() || canary == CanarySeen::Same;
+            let known = rules.canary.is_none() || said.canary == CanarySeen::Same;
             (verdict, outcome(verdict, known).filter(|_| !crossed))
         })
     }
 
-    fn canary(&self, rules: &BeatRules, known: u64, headers: &http::HeaderMap, text: &[u8]) -> CanarySeen {
+    /// What an answer says but for its cookies.
+    fn evidence(&self, route: &Route, rules: &BeatRules, known: u64, heard: &Heard) -> Evidence {
+        let Heard { parts, text } = heard;
+        let status = parts.status.as_u16();
+        let allowed = reading::alive_status(&rules.alive, status);
+        Evidence {
+            status: Some(status),
+            redirects: parts.status.is_redirection() && (!allowed || leads_to_login(route, &parts.headers)),
+            contains: reading::contains(&rules.alive.contains, text),
+            learned: Learned::default(),
+            canary: self.canary(rules, known, &parts.headers, text),
+        }
+    }
+
+    fn canary(&self, rules: &BeatRules, known: u64, headers: &HeaderMap, text: &[u8]) -> CanarySeen {
         let Some(rule) = &rules.canary else { return CanarySeen::Unknown };
         // 0 stands for "none seen yet".
         let seen = reading::canary(rule, headers, text)
@@ -294,7 +302,7 @@ impl Drop for Landing<'_> {
 
 fn context<'a>(
     route: &'a Route,
-    sending: &'a Sending,
+    prepared: &'a Prepared,
     authority: &'a str,
     public: Option<&'a crate::bridge::app_session::Public>,
     vault: Option<&'a crate::bridge::vault::Vault>,
@@ -304,7 +312,7 @@ fn context<'a>(
     ToClient {
         rules: &route.rules,
         vault,
-        app_path: sending.prepared.head.target.split('?').next().unwrap_or("/"),
+        app_path: prepared.head.target.split('?').next().unwrap_or("/"),
         app_host: split_authority(public_authority).map_or(public_authority, |(host, _)| host),
         app_authority: authority,
         public_authority,
@@ -319,8 +327,17 @@ const fn reads_body(rules: &BeatRules) -> bool {
     matches!(rules.canary, Some(Canary::Json(_) | Canary::Regex(_)))
 }
 
-/// True for a redirect to one of the app's sign-in pages.
-fn leads_to_login(route: &Route, location: &str) -> bool {
+/// The Set-Cookie fields of an answer that are the app's to set.
+fn fields(routes: &RouteMap, route: &Route, headers: &HeaderMap) -> SetCookies {
+    let mut fields = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    to_client::drop_own(&route.rules, &mut fields, routes.own_cookies());
+    fields
+}
+
+/// True where `Location` names one of the app's sign-in pages.
+#[must_use]
+pub fn leads_to_login(route: &Route, headers: &HeaderMap) -> bool {
+    let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let parts = crate::wire::location::split(location);
     let rest = parts.map_or("", |parts| parts.rest);
     let (path, query) = rest.split_once('?').map_or((rest, None), |(path, query)| (path, Some(query)));

@@ -102,6 +102,8 @@ pub struct Parts {
     pub agenda: Agenda,
     /// Counters.
     pub shard: Rc<Shard>,
+    /// The apps' own sign-outs.
+    pub sign_out: SignOut,
     /// The access log.
     pub access: AccessSink,
     /// Request ids.
@@ -112,12 +114,6 @@ impl Proxy {
     /// The proxy of one thread.
     #[must_use]
     pub fn new(shared: Arc<Shared>, parts: Parts) -> Self {
-        let sign_out = SignOut {
-            client: parts.client.clone(),
-            balancer: Arc::clone(&shared.balancer),
-            clock: shared.clock,
-            shard: Rc::clone(&parts.shard),
-        };
         Self {
             shared,
             routes: RefCell::new(Rc::new(parts.routes)),
@@ -126,8 +122,8 @@ impl Proxy {
             shard: parts.shard,
             access: Rc::new(RefCell::new(parts.access)),
             ids: RefCell::new(parts.ids),
-            sign_out,
             pinger: parts.pinger,
+            sign_out: parts.sign_out,
             interned: RefCell::default(),
         }
     }

@@ -19,6 +19,7 @@ use crate::bridge::session::Session;
 use crate::net::body::Body;
 use crate::registry::Slot;
 use crate::route::RouteMap;
+use crate::sign_out::Told;
 use crate::time::Timestamp;
 use crate::wire::fetch::Site;
 use crate::wire::html::escape;
@@ -46,7 +47,7 @@ impl Proxy {
                 no_foreign_page(inbound, headers)?;
                 Ok(self.extend(map, visit).await)
             }
-            "logout" if get => Ok(logout_page(map, inbound)),
+            "logout" if get => Ok(logout_page(map, inbound, Form::wanted(headers))),
             "logout" if post => {
                 only_own_pages(inbound, headers)?;
                 Ok(self.log_out(map, inbound, visit).await)
@@ -124,14 +125,7 @@ impl Proxy {
         visit.stale = true;
         let results: Vec<String> = told
             .iter()
-            .filter_map(|told| {
-                let word = match (told.asked, told.confirmed) {
-                    (false, _) => "dropped",
-                    (true, true) => "confirmed",
-                    (true, false) => "unconfirmed",
-                };
-                Some(format!("{}={word}", map.route(told.app)?.rules.name))
-            })
+            .filter_map(|told| Some(format!("{}={}", map.route(told.app)?.rules.name, result(told))))
             .collect();
         let query = format!("?done{}{}", if results.is_empty() { "" } else { "&" }, results.join("&"));
         let mut response =
@@ -240,11 +234,55 @@ fn status_page(status: &Value, now: Timestamp) -> Response<Body> {
     reply::page(StatusCode::OK, "Your sessions", &body)
 }
 
+/// How an app took its sign-out: a word, and behind a dot what was left of its session.
+fn result(told: &Told) -> String {
+    let word = match (told.asked, told.confirmed) {
+        (false, _) => "dropped",
+        (true, true) => "confirmed",
+        (true, false) => "unconfirmed",
+    };
+    told.proof.map_or_else(|| word.to_owned(), |proof| format!("{word}.{}", proof.as_str()))
+}
+
+/// What a [`result`] says to a person. `None` for what is none: anybody can write the query of a link.
+fn words(result: &str, proof: Option<&str>) -> Option<&'static str> {
+    Some(match (result, proof) {
+        ("confirmed", None | Some("unproven")) => "signed out, the app has confirmed it",
+        ("confirmed", Some("dead")) => "signed out; the app has confirmed it, and the old session is gone",
+        ("confirmed", Some("still_alive")) => {
+            "signed out here; the app has confirmed it too, but the old session still answers there"
+        }
+        ("unconfirmed", None | Some("unproven")) => "signed out here; the app has not confirmed it in time",
+        ("unconfirmed", Some("dead")) => {
+            "signed out; the app has not confirmed it, but the old session is gone"
+        }
+        ("unconfirmed", Some("still_alive")) => {
+            "signed out here; the app has not confirmed it, and the old session still answers there"
+        }
+        ("dropped", None) => "signed out here; the app was not told, it has no sign-out request configured",
+        _ => return None,
+    })
+}
+
 /// The page with the button, or, after it, what ended. Names come from the config, words from a list: the query is only
 /// what picks them.
-fn logout_page(map: &RouteMap, inbound: &Inbound) -> Response<Body> {
+fn logout_page(map: &RouteMap, inbound: &Inbound, form: Form) -> Response<Body> {
     let given = inbound.query().unwrap_or_default();
-    if !query::params(given).any(|param| param.key == "done") {
+    let is_done = query::params(given).any(|param| param.key == "done");
+    let told = map.routes().iter().filter_map(|route| {
+        let param = query::params(given).find(|param| param.key == &*route.rules.name)?;
+        let value = param.value?;
+        let (result, proof) =
+            value.split_once('.').map_or((value, None), |(word, proof)| (word, Some(proof)));
+        Some((&*route.rules.name, result, proof, words(result, proof)?))
+    });
+    if form == Form::Json && is_done {
+        let apps: Map<String, Value> = told
+            .map(|(name, result, proof, _)| (name.to_owned(), json!({"result": result, "proof": proof})))
+            .collect();
+        return json_reply(&json!({"state": "ended", "apps": apps}));
+    }
+    if !is_done {
         let body = format!(
             "<p>This ends your sessions in all apps here.</p><form method=\"post\" action=\"{}/logout\">\
              <button>Sign out everywhere</button></form>",
@@ -252,19 +290,8 @@ fn logout_page(map: &RouteMap, inbound: &Inbound) -> Response<Body> {
         );
         return reply::page(StatusCode::OK, "Sign out", &body);
     }
-    let rows: String = map
-        .routes()
-        .iter()
-        .filter_map(|route| {
-            let param = query::params(given).find(|param| param.key == &*route.rules.name)?;
-            let words = match param.value? {
-                "confirmed" => "signed out, the app has confirmed it",
-                "unconfirmed" => "signed out here; the app has not confirmed it in time",
-                "dropped" => "signed out here; the app was not told, it has no sign-out request configured",
-                _ => return None,
-            };
-            Some(format!("<tr><td>{}</td><td>{words}</td></tr>", escape(&route.rules.name)))
-        })
+    let rows: String = told
+        .map(|(name, _, _, words)| format!("<tr><td>{}</td><td>{words}</td></tr>", escape(name)))
         .collect();
     let table = if rows.is_empty() { String::new() } else { format!("<table>{rows}</table>") };
     reply::page(StatusCode::OK, "You are signed out", &format!("<p>Your session here has ended.</p>{table}"))

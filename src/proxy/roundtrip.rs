@@ -2,6 +2,7 @@
 //! follows where it was a sign-out.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::LOCATION;
@@ -16,11 +17,15 @@ use super::exchange::{Departed, Exchange};
 use super::note::Note;
 use super::visit::Visit;
 use crate::bridge::app_session::AppSession;
-use crate::bridge::rules::Scope;
+use crate::bridge::rules::{AppIx, Scope};
 use crate::bridge::session::{End, Farewell};
 use crate::bridge::share;
+use crate::bridge::timeline::What;
 use crate::net::body::Body;
 use crate::net::client::{Answer, AppStream};
+use crate::registry::Slot;
+use crate::route::RouteMap;
+use crate::sign_out::{self, Told};
 
 /// An answer that may be released.
 pub(super) struct Answered {
@@ -114,14 +119,18 @@ impl Proxy {
         let Some(slot) = visit.slot.clone() else { return Ok(()) };
         let (app, now) = (exchange.route.rules.app, self.now());
         let fresh = returned.fresh.take();
-        slot.with(|session| session.timeline.note(now, Some(app), crate::bridge::timeline::What::SignOut));
+        slot.with(|session| session.timeline.note(now, Some(app), What::SignOut));
         if scope == Scope::Alone {
-            slot.with(|session| {
-                session.take_app(app);
+            let left = slot.with(|session| {
+                let left = session.take_app(app).map(|app| session.farewell_alone(app));
                 fresh.map(|fresh| session.give_app(fresh));
                 share::follow(session, &exchange.route.rules, now);
+                left
             });
             self.arm(&slot, exchange.map);
+            if let Some(left) = left {
+                self.prove_behind(exchange.map, slot, left, app);
+            }
             return Ok(());
         }
         if let Some(farewell) = self.shared.registry.end(&slot, End::AppLogout, now) {
@@ -148,12 +157,20 @@ impl Proxy {
         here.flat_map(|told| told.deletions).collect()
     }
 
+    /// Sees behind the person's back whether her sign-out from one app has ended her session there.
+    fn prove_behind(&self, map: &Rc<RouteMap>, slot: Arc<Slot>, left: Farewell, app: AppIx) {
+        let (by, map) = (self.sign_out.clone(), Rc::clone(map));
+        tokio::task::spawn_local(async move {
+            let what = by.of_one(&map, &left, app).await.and_then(sign_out::event);
+            if let Some(what) = what {
+                let now = by.pinger.clock.now();
+                slot.with(|session| session.timeline.note(now, Some(app), what));
+            }
+        });
+    }
+
     /// Signs out everywhere at the person's own wish; tells how each app took it, as far as they answered in time.
-    pub(super) async fn sign_out_all(
-        self: &Rc<Self>,
-        map: &Rc<crate::route::RouteMap>,
-        slot: &crate::registry::Slot,
-    ) -> Vec<crate::sign_out::Told> {
+    pub(super) async fn sign_out_all(self: &Rc<Self>, map: &Rc<RouteMap>, slot: &Slot) -> Vec<Told> {
         let Some(farewell) = self.shared.registry.end(slot, End::UserLogout, self.now()) else {
             return Vec::new();
         };

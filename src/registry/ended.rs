@@ -1,11 +1,11 @@
 //! Sessions that have ended: their story, kept a day for those who ask why.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::bridge::id::Handle;
 use crate::bridge::session::{End, Session};
-use crate::bridge::timeline::Timeline;
+use crate::bridge::timeline::{Event, Timeline};
 use crate::time::Timestamp;
 
 /// How long one is kept.
@@ -28,21 +28,31 @@ pub struct Ended {
     pub end: End,
     /// Requests of the person.
     pub hits: u32,
-    /// Its last events.
+    /// Its last events, and what its apps said afterwards.
     pub timeline: Timeline,
 }
 
 /// Those of the last day.
 #[derive(Debug, Default)]
-pub(super) struct Graveyard(VecDeque<Ended>);
+pub(super) struct Graveyard {
+    all: VecDeque<Ended>,
+    /// How many have been taken off the front.
+    gone: usize,
+    /// The place of each, counted from the first there ever was: a wave of ends is followed by a wave of words from apps.
+    places: HashMap<Handle, usize, foldhash::fast::RandomState>,
+}
 
 impl Graveyard {
     pub(super) fn bury(&mut self, session: &Session, end: End, now: Timestamp) {
         let too_old = |ended: &Ended| now.since(ended.at) > KEPT;
-        while self.0.len() >= MOST || self.0.front().is_some_and(too_old) {
-            self.0.pop_front();
+        while self.all.len() >= MOST || self.all.front().is_some_and(too_old) {
+            if let Some(oldest) = self.all.pop_front() {
+                self.places.remove(&oldest.handle);
+            }
+            self.gone += 1;
         }
-        self.0.push_back(Ended {
+        self.places.insert(session.handle, self.gone + self.all.len());
+        self.all.push_back(Ended {
             handle: session.handle,
             created: session.created,
             last_activity: session.last_activity,
@@ -53,11 +63,50 @@ impl Graveyard {
         });
     }
 
+    /// Something came after the end of a session: an app's word on its sign-out.
+    pub(super) fn note(&mut self, handle: Handle, event: Event) {
+        let at = self.places.get(&handle).and_then(|place| place.checked_sub(self.gone));
+        if let Some(ended) = at.and_then(|at| self.all.get_mut(at)) {
+            ended.timeline.note(event.at, event.app, event.what);
+        }
+    }
+
     pub(super) fn find(&self, handle: Handle) -> Option<Ended> {
-        self.0.iter().rev().find(|ended| ended.handle == handle).cloned()
+        let at = self.places.get(&handle)?.checked_sub(self.gone)?;
+        self.all.get(at).cloned()
     }
 
     pub(super) fn latest(&self, most: usize) -> Vec<Ended> {
-        self.0.iter().rev().take(most).cloned().collect()
+        self.all.iter().rev().take(most).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::timeline::What;
+
+    #[test]
+    fn what_comes_after_the_end_is_found_in_its_story_and_the_oldest_makes_room() {
+        let mut graveyard = Graveyard::default();
+        let bury = |graveyard: &mut Graveyard, number: u64, secs: u64| {
+            let now = Timestamp::from_secs(secs);
+            graveyard.bury(&Session::new(Handle(number), now), End::UserLogout, now);
+        };
+        let says = |graveyard: &Graveyard, number: u64| {
+            let ended = graveyard.find(Handle(number))?;
+            Some(ended.timeline.iter().filter(|event| event.what == What::SignOutProven).count())
+        };
+        let at = Timestamp::from_secs(3);
+        let event = Event { at, app: None, what: What::SignOutProven };
+        bury(&mut graveyard, 1, 1);
+        bury(&mut graveyard, 2, 2);
+        graveyard.note(Handle(2), event);
+        assert_eq!((says(&graveyard, 1), says(&graveyard, 2)), (Some(0), Some(1)));
+        bury(&mut graveyard, 3, KEPT.as_secs() + 2);
+        graveyard.note(Handle(1), event);
+        graveyard.note(Handle(3), event);
+        assert_eq!([1, 2, 3].map(|number| says(&graveyard, number)), [None, Some(1), Some(1)]);
+        assert_eq!(graveyard.latest(5).len(), 2);
     }
 }

@@ -15,6 +15,7 @@ use crate::bridge::app_session::AppSession;
 use crate::bridge::id::{BridgeId, Handle, Key};
 use crate::bridge::rules::{AppIx, Clocks};
 use crate::bridge::session::{End, Farewell, Phase, Session};
+use crate::bridge::timeline::Event;
 use crate::secret::Keyed;
 use crate::time::Timestamp;
 
@@ -359,6 +360,11 @@ impl Registry {
     #[must_use]
     pub fn ended(&self, handle: Handle) -> Option<Ended> {
         self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).find(handle)
+    }
+
+    /// Adds to the story of a session that has ended; nothing where it is not kept.
+    pub fn note_ended(&self, handle: Handle, event: Event) {
+        self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).note(handle, event);
     }
 
     /// The stories of the sessions that ended last, latest first.

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::labels::{
-    CLASSES, EndReason, METHODS, Reason, SessionEvent, SignOutResult, StreamKind, UrlTokenResult, Verdict,
+    CLASSES, EndReason, METHODS, Reason, SessionEvent, SignOutProof, SignOutResult, StreamKind,
+    UrlTokenResult, Verdict,
 };
 
 /// Apps that have counters of their own; those beyond count with the requests of no app.
@@ -94,6 +95,7 @@ pub(super) struct AppCells {
     pub(super) beat_time: Timing,
     pub(super) events: Row<{ SessionEvent::WORDS.len() }>,
     pub(super) sign_outs: Row<{ SignOutResult::WORDS.len() }>,
+    pub(super) sign_out_proofs: Row<{ SignOutProof::WORDS.len() }>,
     pub(super) url_tokens: Row<{ UrlTokenResult::WORDS.len() }>,
     pub(super) streams: Row<{ StreamKind::WORDS.len() }>,
     pub(super) steady_beats: Row<1>,

@@ -12,7 +12,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::cells::{AppCells, Cell, Cells, DURATION_BOUNDS, LAG_BOUNDS, Timing};
 use super::labels::{
-    CLASSES, EndReason, METHODS, Reason, SessionEvent, SignOutResult, StreamKind, UrlTokenResult, Verdict,
+    CLASSES, EndReason, METHODS, Reason, SessionEvent, SignOutProof, SignOutResult, StreamKind,
+    UrlTokenResult, Verdict,
 };
 use super::metrics::{Metrics, Reading};
 
@@ -102,6 +103,8 @@ impl Page<'_, '_> {
         self.counter("url_tokens", "Session tokens found in URLs", &tokens)?;
         let outs = self.words("result", SignOutResult::WORDS, |cells| cells.sign_outs.cells(), true);
         self.counter("logout_propagations", "Sign-out requests sent to apps", &outs)?;
+        let proofs = self.words("result", SignOutProof::WORDS, |cells| cells.sign_out_proofs.cells(), true);
+        self.counter("sign_out_proofs", "What was left of app sessions after their sign-outs", &proofs)?;
         let janitored = self.total(|cells| &cells.cookies_janitored);
         self.counter("cookies_janitored", "Meaningless cookies deleted in browsers", &janitored)
     }

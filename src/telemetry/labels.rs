@@ -164,6 +164,18 @@ words! {
 }
 
 words! {
+    /// What the heartbeat page showed of an app session after its sign-out.
+    SignOutProof {
+        /// The old token opens it no more.
+        Dead = "dead",
+        /// The old token still opens it.
+        StillAlive = "still_alive",
+        /// It cannot be told, or not in time.
+        Unproven = "unproven",
+    }
+}
+
+words! {
     /// What became of a token in a URL.
     UrlTokenResult {
         /// The session's own.

@@ -15,8 +15,8 @@ use http::Method;
 use super::cells::{Cells, DURATION_BOUNDS, LAG_BOUNDS};
 use super::exposition;
 use super::labels::{
-    AppState, EndReason, METHODS, Reason, SessionEvent, SignOutResult, StreamKind, UrlTokenResult, Verdict,
-    class_index, method_index,
+    AppState, EndReason, METHODS, Reason, SessionEvent, SignOutProof, SignOutResult, StreamKind,
+    UrlTokenResult, Verdict, class_index, method_index,
 };
 use crate::time::Timestamp;
 
@@ -242,6 +242,11 @@ impl Shard {
     /// An app was asked to sign a session out.
     pub fn sign_out_request(&self, app: usize, result: SignOutResult) {
         self.cells.app(Some(app)).sign_outs.add(result.index(), 1);
+    }
+
+    /// After a sign-out, an app was asked whether the old token still opens anything.
+    pub fn sign_out_proof(&self, app: usize, proof: SignOutProof) {
+        self.cells.app(Some(app)).sign_out_proofs.add(proof.index(), 1);
     }
 
     /// `count` tokens of an app were found in URLs.

@@ -103,14 +103,8 @@ fn a_request_without_the_forms_token_signs_nobody_out() {
 
 #[test]
 #[ignore = "needs Django: tests/run"]
-fn signing_out_by_the_form_ends_the_bridge_session() {
-    let bridge = Bridge::start(&SITE, &DJANGO, "");
-    let person = Person::new(&SITE, Way::Bridge(&bridge));
-    person.sign_in(App::A, "ann");
-    let (token, old) = (person.token(App::A), person.browser.twin());
-    person.sign_out(App::A);
-    assert!(straight(&DJANGO, App::A, "state", &token).json()["user"].is_null());
-    assert_eq!(bridge.status(&old)["state"], "none");
+fn sign_out() {
+    walks::sign_out(&SITE, &DJANGO);
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub(crate) fn drafts_a_config_that_runs_s3_1(site: &Site, engine: &Engine) {
     has(format!("sign_out.login = [\"{}*\"]", site.page(App::A, "login")));
     if site.sign_out == "GET" {
         has(format!("sign_out.request = \"GET {}\"", site.page(App::A, "logout")));
+    } else {
+        has(format!("sign_out.form = \"{}\"", site.page(App::A, "logout")));
     }
     walks::s3_1_with(site, engine, &without_listen(&text));
 }

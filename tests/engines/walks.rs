@@ -113,10 +113,16 @@ impl Site {
     /// As `config`, with another heartbeat page.
     pub(crate) fn config_with_heartbeat(&self, engine: &Engine, names: [&str; 2], page: &str) -> String {
         let table = |app: App, name: &str, timeout: u64| {
+            let (method, logout) = (self.sign_out, self.page(app, "logout"));
+            let recipe = if method == "POST" {
+                format!("sign_out.page = \"GET {}\"\nsign_out.form = \"{logout}\"", self.page(app, "index"))
+            } else {
+                format!("sign_out.request = \"{method} {logout}\"")
+            };
             format!(
                 "[apps.{name}]\npath = \"{}\"\nupstreams = [\"{}\"]\nsession.engine = \"{}\"\n\
                  session.timeout = \"{timeout}s\"\nheartbeat.path = \"{}\"\nheartbeat.canary = {{ json = \"started\" }}\n\
-                 sign_out.request = \"{method} {logout}\"\nsign_out.detect = [\"{method} {logout}*\"]\n\
+                 {recipe}\nsign_out.detect = [\"{method} {logout}*\"]\n\
                  sign_out.login = [\"{}*\"]\n{}\n",
                 self.folder_of(app),
                 engine.origin(app),
@@ -124,8 +130,6 @@ impl Site {
                 self.page(app, page),
                 self.page(app, "login"),
                 self.config,
-                method = self.sign_out,
-                logout = self.page(app, "logout"),
             )
         };
         table(App::A, names[0], self.timeouts[0]) + &table(App::B, names[1], self.timeouts[1])
@@ -349,9 +353,10 @@ fn values(site: &Site, cookies: &str) -> Vec<String> {
     secrets
 }
 
-/// Signing out of AppA ends AppB too: its old token is dead at the engine, and the browser's old cookie opens nothing.
+/// Signing out of AppA ends AppB too: its old token is dead at the engine, the bridge has the proof, and the browser's old
+/// cookie opens nothing.
 pub(crate) fn sign_out(site: &Site, engine: &Engine) {
-    let bridge = Bridge::start(site, engine, "");
+    let bridge = Bridge::start(site, engine, "heartbeat.every = \"1s\"");
     let person = Person::new(site, Way::Bridge(&bridge));
     let apps = [App::A, App::B];
     for app in apps {
@@ -365,6 +370,11 @@ pub(crate) fn sign_out(site: &Site, engine: &Engine) {
             "the token of {app:?} is good"
         );
     }
+    // Once an app has shown its canary, any engine's answer is proof.
+    for app in ["appA", "appB"] {
+        let alive = format!("{app} heartbeat alive");
+        wait_until(&alive, || bridge.timeline().contains(&alive));
+    }
     let old = person.browser.twin();
     person.sign_out(App::A);
     for (app, token) in apps.iter().zip(&tokens) {
@@ -376,8 +386,14 @@ pub(crate) fn sign_out(site: &Site, engine: &Engine) {
     for app in apps {
         assert_eq!(old.visit(&person.url(app, "state")).json()["user"], Value::Null);
     }
-    let story = crate::support::events(&bridge.ended_session());
-    assert!(story.ends_with(&["appA sign_out".to_owned(), "- ended app_logout".to_owned()]), "{story:#?}");
+    let story = || crate::support::events(&bridge.ended_session());
+    wait_until("proof", || story().iter().filter(|event| event.ends_with("sign_out_proven")).count() == 2);
+    let story = story();
+    let end = story.iter().position(|event| event == "- ended app_logout").unwrap();
+    assert_eq!(story[end - 1], "appA sign_out");
+    let mut after = story[end + 1..].to_vec();
+    after.sort();
+    assert_eq!(after, ["appA sign_out_proven", "appB sign_out_confirmed", "appB sign_out_proven"]);
 }
 
 /// The five verdicts, each for a reason that is real. `engine` is stopped and started on the way.

@@ -43,6 +43,10 @@ mod cookies;
 
 /// Tokens that change while requests are on their way; jars that others have filled.
 mod rotation;
+
+/// Sign-outs that end sessions: recipes, and the proof that the old token is dead.
+mod recipes;
+
 /// Sessions as people have them: one per app and person, for as long as the person is there.
 mod sessions;
 /// Apps that have one app session.

@@ -167,10 +167,17 @@ fn the_bridges_own_sign_out_is_for_its_own_pages_only() {
         assert!(bridge_deleted(&answer));
         assert_eq!(
             answer.header("location"),
-            Some("http://apps.example.org/.bridge/logout?done&appA=confirmed&appB=confirmed")
+            Some("http://apps.example.org/.bridge/logout?done&appA=confirmed.dead&appB=confirmed.dead")
         );
-        let page = browser.visit("/.bridge/logout?done&appA=confirmed&appB=confirmed&appC=%3Cb%3E").await;
+        let done = "/.bridge/logout?done&appA=confirmed.dead&appB=confirmed&appC=%3Cb%3E";
+        let page = browser.visit(done).await;
         assert!(page.text().contains("<td>appA</td>") && !page.text().contains("appC"));
+        assert!(page.text().contains("the old session is gone"), "{}", page.text());
+        let told = browser.get(done).await.json();
+        assert_eq!(told["apps"]["appA"], serde_json::json!({"result": "confirmed", "proof": "dead"}));
+        assert_eq!(told["apps"]["appB"]["proof"], serde_json::Value::Null);
+        let made_up = browser.get("/.bridge/logout?done&appA=confirmed.better").await.json();
+        assert_eq!(made_up["apps"], serde_json::json!({}));
         assert_eq!((logouts(&world, "AppA"), logouts(&world, "AppB")), (1, 1));
         assert_eq!(world.counter("session_ends", &["user_logout"]), 1);
         assert_eq!(browser.get("/.bridge/status").await.json()["state"], "none");

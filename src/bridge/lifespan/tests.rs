@@ -161,7 +161,8 @@ proptest! {
 
     #[test]
     fn a_short_life_is_no_restart_and_its_figure_is_right(
-        sessions in prop::collection::vec((0..480_000_u64, gaps()), 2..40),
+        // Four, since jitter might explain fewer whose gap is less than half as long again as one that was survived.
+        sessions in prop::collection::vec((0..480_000_u64, gaps()), 4..40),
         keeps in 60_000..320_000_u64,
         asked in 1_000..300_000_u64,
     ) {

@@ -181,3 +181,14 @@ proptest! {
         let _ = from("10.0.0.1", &[("x-forwarded-for", &value), ("x-forwarded-host", &value)]);
     }
 }
+
+#[test]
+fn addresses_are_written_as_the_formatter_writes_them() {
+    for octet in 0..=255 {
+        for address in [[octet, 0, 9, 10], [99, 100, 101, octet]].map(IpAddr::from) {
+            let mut out = BytesMut::new();
+            put_address(&mut out, address);
+            assert_eq!(out, address.to_string());
+        }
+    }
+}

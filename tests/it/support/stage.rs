@@ -28,6 +28,7 @@ pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Asked {
@@ -77,6 +78,14 @@ impl Says {
         self
     }
 
+    /// A page of HTML.
+    pub(crate) fn html(page: impl Into<String>) -> Self {
+        let mut says = Self::cookies(&[]);
+        *says.response.body_mut() = Bytes::from(page.into());
+        says.response.headers_mut().remove("content-type");
+        says.header("content-type", "text/html")
+    }
+
     pub(crate) fn after(mut self, seconds: f64) -> Self {
         self.delay = Duration::from_secs_f64(seconds);
         self
@@ -113,9 +122,9 @@ impl Script {
             async move {
                 let (parts, body) = request.into_parts();
                 // Read to its end, as a server does before it answers.
-                let _ = body.collect().await;
-                let target = parts.uri.to_string();
-                let asked = Asked { method: parts.method, target, headers: parts.headers };
+                let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                let (target, body) = (parts.uri.to_string(), String::from_utf8_lossy(&body).into_owned());
+                let asked = Asked { method: parts.method, target, headers: parts.headers, body };
                 let says = (script.answer)(&asked);
                 script.asked.borrow_mut().push(asked);
                 tokio::time::sleep(says.delay).await;
