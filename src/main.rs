@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use sessionbridge::app::{App, signals};
 use sessionbridge::config::{self, Config};
 use sessionbridge::demo;
+use sessionbridge::init;
 use sessionbridge::net::{Drain, Drainer};
 
 /// Exit code for a config that cannot be used (EX_CONFIG of sysexits.h).
@@ -49,6 +50,8 @@ enum Command {
         #[arg(long, short)]
         config: Option<PathBuf>,
     },
+    /// Look at running apps and draft a config for them
+    Init(init::InitArgs),
     /// Start two small apps with a bridge before them on this machine, ready for a browser
     Demo(demo::DemoArgs),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args.config),
         Command::Check { file } => check(file),
         Command::Explain { url, config } => explain(&url, config),
+        Command::Init(args) => report(init::run(&args)),
         Command::Demo(args) => report(demo::run(&args)),
     }
 }
@@ -184,7 +188,8 @@ fn find(given: Option<PathBuf>) -> Result<PathBuf, ExitCode> {
     found.ok_or_else(|| {
         let text = format!(
             "error: no config: neither ./{} nor {} exists\n\
-             help: copy config.toml.example, or name a file; `sessionbridge demo` needs none",
+             help: draft one with `sessionbridge init URL...`, copy config.toml.example, or name a file;\n\
+             `sessionbridge demo` needs none",
             DEFAULTS[0], DEFAULTS[1]
         );
         say(&text);
