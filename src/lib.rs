@@ -10,6 +10,7 @@ pub mod config;
 pub mod demo;
 pub mod findings;
 pub mod heartbeat;
+pub mod init;
 pub mod net;
 pub mod own;
 pub mod ping;

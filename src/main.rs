@@ -12,6 +12,7 @@ use sessionbridge::app::{App, signals};
 use sessionbridge::config::{self, Config};
 use sessionbridge::demo;
 use sessionbridge::findings::Level;
+use sessionbridge::init;
 use sessionbridge::net::{Drain, Drainer};
 
 /// Exit code for a config that cannot be used (EX_CONFIG of sysexits.h).
@@ -48,6 +49,8 @@ enum Command {
         #[arg(long, short)]
         config: Option<PathBuf>,
     },
+    /// Look at running apps and draft a config for them
+    Init(init::InitArgs),
     /// Start two small apps with a bridge before them on this machine, ready for a browser
     Demo(demo::DemoArgs),
 }
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Check(args) if args.live => check_live(&args),
         Command::Check(args) => check(args.file),
         Command::Explain { url, config } => explain(&url, config),
+        Command::Init(args) => report(init::run(&args)),
         Command::Demo(args) => report(demo::run(&args)),
     }
 }
@@ -239,7 +243,8 @@ fn find(given: Option<PathBuf>) -> Result<PathBuf, ExitCode> {
     found.ok_or_else(|| {
         let text = format!(
             "error: no config: neither ./{} nor {} exists\n\
-             help: copy config.toml.example, or name a file; `sessionbridge demo` needs none",
+             help: draft one with `sessionbridge init URL...`, copy config.toml.example, or name a file;\n\
+             `sessionbridge demo` needs none",
             DEFAULTS[0], DEFAULTS[1]
         );
         say(&text);

@@ -32,6 +32,7 @@ const RANKS: &[(&str, u32)] = &[
     ("config", 9),
     ("app", 10),
     ("demo", 11),
+    ("init", 11),
 ];
 
 /// Modules without effects: what they need of the world is an argument.

@@ -513,6 +513,100 @@ fn explain_names_the_app_and_what_is_cut() {
     assert_eq!(code(&output), 2, "{}", errors(&output));
 }
 
+/// A server that answers every request with `answer`, and where it listens.
+fn answering(answer: &'static str) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut read = [0; 4096];
+            if stream.read(&mut read).is_ok_and(|length| length > 0) {
+                // Whoever asked may be gone.
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        }
+    });
+    address
+}
+
+/// Where the two apps listen, as `init` is told.
+fn urls(apps: &Apps) -> [String; 2] {
+    let at = |name: &str| apps.config.split(&format!("path = \"/{name}/\"\nupstreams = [\"")).nth(1).unwrap();
+    ["AppA", "AppB"].map(|name| format!("{}/{name}/index.cfm", at(name).split('"').next().unwrap()))
+}
+
+#[test]
+fn f15_init_prints_a_config_that_runs_and_says_what_collides() {
+    let (directory, apps) = (tempfile::tempdir().unwrap(), apps(""));
+    let [a, b] = urls(&apps);
+    let output = program(directory.path(), &["init", &a, &b, "--listen", "127.0.0.1:0"]);
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(code(&output), 0, "{}", errors(&output));
+    assert!(errors(&output).contains("coldfusion; "), "progress: {}", errors(&output));
+    assert!(text.contains("# appA and appB both set CFID and CFTOKEN on 127.0.0.1"), "{text}");
+    std::fs::write(directory.path().join("draft.toml"), &text).unwrap();
+    assert_eq!(code(&program(directory.path(), &["check", "draft.toml"])), 0);
+    let running = Running::start(directory.path(), &format!("admin.listen = \"off\"\n{text}"));
+    let first = running.get("/AppA/index.cfm", "");
+    assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
+    assert_eq!(body(&running.get("/AppB/index.cfm", &cookie(&first)))["app"], "AppB");
+}
+
+#[test]
+fn init_writes_a_file_and_overwrites_none_unless_told_so() {
+    let (directory, apps) = (tempfile::tempdir().unwrap(), apps(""));
+    let [a, _] = urls(&apps);
+    let file = directory.path().join("new.toml");
+    let output = program(directory.path(), &["init", &a, "--out", "new.toml", "--timeout", "90s"]);
+    assert_eq!((code(&output), output.stdout.len()), (0, 0), "{}", errors(&output));
+    assert!(std::fs::read_to_string(&file).unwrap().contains("session.timeout = \"1m30s\""));
+    std::fs::write(&file, "mine").unwrap();
+    let asked = apps.a.handle.with(|sim| sim.log().len());
+    let output = program(directory.path(), &["init", &a, "--out", "new.toml"]);
+    assert_eq!(code(&output), 1);
+    assert!(errors(&output).contains("new.toml exists: --force"), "{}", errors(&output));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+    assert_eq!(apps.a.handle.with(|sim| sim.log().len()), asked, "nobody was asked for nothing");
+    assert_eq!(code(&program(directory.path(), &["init", &a, "--out", "new.toml", "--force"])), 0);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("[apps.appA]"));
+}
+
+#[test]
+fn init_says_what_is_wrong_with_each_url_and_drafts_the_rest() {
+    let (directory, apps) = (tempfile::tempdir().unwrap(), apps(""));
+    let [a, b] = urls(&apps);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let noise = answering("hello, I am no web server\r\n\r\n");
+    let picture = answering(
+        "HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx",
+    );
+    let missing = a.replace("/AppA/", "/nothing/");
+    let wrong = [
+        ("https://127.0.0.1/AppA/".to_owned(), "https to apps is not supported yet"),
+        ("127.0.0.1:80".to_owned(), "write http://host:port/path/"),
+        (format!("http://{closed}/x/"), "cannot be reached"),
+        ("http://no.such.invalid/x/".to_owned(), "does not resolve"),
+        (format!("http://{noise}/x/"), "speaks no HTTP"),
+        (format!("http://{picture}/x/"), "is no web page, but image/png"),
+        (missing, "answers 404"),
+    ];
+    let mut arguments = vec!["init", &b];
+    arguments.extend(wrong.iter().map(|(url, _)| url.as_str()));
+    let output = program(directory.path(), &arguments);
+    let (text, said) = (String::from_utf8(output.stdout.clone()).unwrap(), errors(&output));
+    assert_eq!(code(&output), 1, "{said}");
+    assert!(text.contains("[apps.appB]") && !text.contains("[apps.appA]"), "{text}");
+    for (url, reason) in &wrong {
+        assert!(
+            said.lines().any(|line| line.starts_with(url) && line.contains(reason)),
+            "{url} {reason}: {said}"
+        );
+    }
+    assert!(said.contains("7 of 8 apps could not be looked at"), "{said}");
+    let output = program(directory.path(), &["init", "https://127.0.0.1/"]);
+    assert_eq!((code(&output), output.stdout.len()), (1, 0), "there is nothing to draft");
+}
+
 #[test]
 fn the_command_line_is_told_in_a_few_lines() {
     let directory = tempfile::tempdir().unwrap();
@@ -524,14 +618,20 @@ fn the_command_line_is_told_in_a_few_lines() {
     let output = program(directory.path(), &["--version"]);
     let version = format!("sessionbridge {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!((code(&output), String::from_utf8(output.stdout).unwrap()), (0, version));
-    for arguments in [&["--help"][..], &["run", "--help"], &["check", "--help"], &["explain", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["check", "--help"],
+        &["explain", "--help"],
+        &["init", "--help"],
+    ] {
         let output = program(directory.path(), arguments);
         let help = String::from_utf8(output.stdout.clone()).unwrap();
         assert_eq!(code(&output), 0);
         assert!(help.lines().count() <= 24 && help.lines().all(|line| line.len() <= 100), "{help}");
     }
     let help = String::from_utf8(program(directory.path(), &["--help"]).stdout).unwrap();
-    for command in ["run", "check", "explain", "demo"] {
+    for command in ["run", "check", "explain", "init", "demo"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{help}");
     }
     assert!(

@@ -10,7 +10,7 @@ use crate::bridge::rules::{Disposition, Engine, PartRule, Shape, TokenRule};
 use crate::probe::Preset;
 
 /// The words of `session.engine`.
-pub(super) const NAMES: [(&str, Engine); 12] = [
+pub const NAMES: [(&str, Engine); 12] = [
     ("coldfusion", Engine::ColdFusion),
     ("lucee", Engine::Lucee),
     ("openbd", Engine::OpenBd),
@@ -26,7 +26,8 @@ pub(super) const NAMES: [(&str, Engine); 12] = [
 ];
 
 /// The word of `engine`.
-pub(super) fn name(engine: Engine) -> &'static str {
+#[must_use]
+pub fn name(engine: Engine) -> &'static str {
     NAMES.iter().find(|(_, own)| *own == engine).map_or("custom", |(name, _)| name)
 }
 
@@ -48,7 +49,8 @@ pub(super) const fn has_types(engine: Engine) -> bool {
 
 /// How long sessions of `engine` live where nobody says otherwise; `None` where the app always decides
 /// itself.
-pub(super) const fn timeout(engine: Engine) -> Option<Duration> {
+#[must_use]
+pub const fn timeout(engine: Engine) -> Option<Duration> {
     let minutes = match engine {
         // Adobe's server default; OpenBD took it over; ASP.NET's `sessionState timeout` and ASP.NET Core's
         // `IdleTimeout`.
@@ -167,6 +169,12 @@ const CFML_JSESSIONID: Part = Part {
 
 const ADOBE_PAIR: &[Part] = &[Part::both("CFID", CFID), Part::both("CFTOKEN", CFTOKEN)];
 const LUCEE_PAIR: &[Part] = &[Part::both("CFID", LUCEE_CFID), Part::both("CFTOKEN", "[0-9A-Za-z-]{1,64}")];
+
+/// The tokens of `engine`, whatever its sessions are kept by, the deciding one first; none for `custom`.
+#[must_use]
+pub fn preset(engine: Engine) -> Vec<TokenRule> {
+    tokens(engine, SessionType::Auto).unwrap_or_default()
+}
 
 /// The tokens of `engine`, the deciding one first.
 ///

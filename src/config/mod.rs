@@ -8,7 +8,7 @@ mod app;
 mod beat;
 mod bridge;
 mod check;
-mod engines;
+pub mod engines;
 mod explain;
 mod lines;
 mod mask;

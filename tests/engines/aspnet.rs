@@ -10,6 +10,7 @@ use http::Method;
 use regex::Regex;
 use serde_json::Value;
 
+use crate::init;
 use crate::support::{Answer, Bridge, Browser, Engine, pause, wait_until};
 use crate::walks::{self, App, Person, Site, Way, straight};
 
@@ -37,6 +38,12 @@ const ID: &str = "[0-9A-F]{24}";
 #[ignore = "needs ASP.NET: tests/run"]
 fn s3_1() {
     walks::s3_1(&SITE, &MONO);
+}
+
+#[test]
+#[ignore = "needs ASP.NET: tests/run"]
+fn f15_init_drafts_a_config_that_runs_s3_1() {
+    init::drafts_a_config_that_runs_s3_1(&SITE, &MONO);
 }
 
 /// Sessions die late here, tickets by the clock: what a person loses without the bridge is the sign-in.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::init;
 use crate::support::{Bridge, Browser, Engine, pause};
 use crate::walks::{self, App, Person, Site, Way, straight};
 
@@ -28,6 +29,12 @@ static FIXED: LazyLock<Engine> = LazyLock::new(|| Engine::start(&FIXED_SITE));
 #[ignore = "needs Django: tests/run"]
 fn s3_1() {
     walks::s3_1(&SITE, &DJANGO);
+}
+
+#[test]
+#[ignore = "needs Django: tests/run"]
+fn f15_init_drafts_a_config_that_runs_s3_1() {
+    init::drafts_a_config_that_runs_s3_1(&SITE, &DJANGO);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::init;
 use crate::support::{Bridge, Engine, pause};
 use crate::walks::{self, App, Person, Site, Way, straight};
 
@@ -19,6 +20,12 @@ pub(crate) static FIXED: LazyLock<Engine> = LazyLock::new(|| Engine::start(&FIXE
 #[ignore = "needs Express: tests/run"]
 fn s3_1() {
     walks::s3_1(&SITE, &EXPRESS);
+}
+
+#[test]
+#[ignore = "needs Express: tests/run"]
+fn f15_init_drafts_a_config_that_runs_s3_1() {
+    init::drafts_a_config_that_runs_s3_1(&SITE, &EXPRESS);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use crate::init;
 use crate::support::{Answer, Bridge, Browser, Engine};
 use crate::walks::{self, App, Person, Site, Way};
 
@@ -105,6 +106,12 @@ macro_rules! walks_of {
             #[ignore = "needs Lucee: tests/run"]
             fn s3_1() {
                 walks::s3_1(&$site, &$engine);
+            }
+
+            #[test]
+            #[ignore = "needs Lucee: tests/run"]
+            fn f15_init_drafts_a_config_that_runs_s3_1() {
+                init::drafts_a_config_that_runs_s3_1(&$site, &$engine);
             }
 
             #[test]

@@ -27,5 +27,8 @@ mod lucee;
 mod tomcat;
 // One person in Lucee, Tomcat, PHP and ASP.NET, through one bridge.
 mod mixed;
+
+// Drafts for the apps of every engine, run as they are.
+mod init;
 // What the probes find out about all of them.
 mod probes;

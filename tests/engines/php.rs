@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::init;
 use crate::support::{Bridge, Engine, pause, wait_until};
 use crate::walks::{self, App, Person, Site, Way, straight};
 
@@ -34,6 +35,12 @@ const PLANTED: &str = "0123456789abcdef0123456789abcdef";
 #[ignore = "needs PHP: tests/run"]
 fn s3_1() {
     walks::s3_1(&SITE, &PHP);
+}
+
+#[test]
+#[ignore = "needs PHP: tests/run"]
+fn f15_init_drafts_a_config_that_runs_s3_1() {
+    init::drafts_a_config_that_runs_s3_1(&SITE, &PHP);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::init;
 use crate::support::{Answer, Bridge, Browser, Engine, pause, wait_until};
 use crate::walks::{self, App, Person, Site, Way};
 
@@ -41,6 +42,12 @@ fn knows(id: &str) -> bool {
 #[ignore = "needs Tomcat: tests/run"]
 fn s3_1() {
     walks::s3_1(&SITE, &TOMCAT);
+}
+
+#[test]
+#[ignore = "needs Tomcat: tests/run"]
+fn f15_init_drafts_a_config_that_runs_s3_1() {
+    init::drafts_a_config_that_runs_s3_1(&SITE, &TOMCAT);
 }
 
 #[test]

@@ -249,7 +249,12 @@ fn ask_straight(url: &str, token: &str) -> Answer {
 
 /// S3-1: AppA's session lives through a long stay in AppB; without the bridge it does not. Both at once: most of it is waiting.
 pub(crate) fn s3_1(site: &Site, engine: &Engine) {
-    let bridge = Bridge::start(site, engine, "");
+    s3_1_with(site, engine, &site.config(engine, ["appA", "appB"]));
+}
+
+/// S3-1 with this config.
+pub(crate) fn s3_1_with(site: &Site, engine: &Engine, config: &str) {
+    let bridge = Bridge::run(config);
     thread::scope(|scope| {
         scope.spawn(|| {
             let (before, after) = away_in_b(site, Way::Bridge(&bridge));

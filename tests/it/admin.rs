@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use sessionbridge::net::{Drainer, memory};
 use sessionbridge::telemetry::health::Readiness;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::support::said::Said;
 use super::support::{Answer, Browser, World, pair_apps, pair_config, pass, run};
 
 const SESSIONS: &str = "/api/v1/sessions";
@@ -566,27 +566,10 @@ fn the_page_shows_everybody_and_runs_nothing() {
     });
 }
 
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn a_look_at_one_session_and_its_end_leave_a_line_each() {
     run(async {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
-        let _guard = tracing::subscriber::set_default(subscriber.finish());
+        let said = Said::listen();
         let world = World::pair("servlet", "");
         let (mut operator, _drainer) = operator(&world);
         person(&world).await;
@@ -594,7 +577,7 @@ fn a_look_at_one_session_and_its_end_leave_a_line_each() {
         json(&mut operator, &format!("{SESSIONS}/{id}")).await;
         operator.get(&format!("{SESSIONS}/%0a%e2%80%aeforged")).await;
         delete(&mut operator, &id).await;
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = said.text();
         let audit: Vec<&str> = text.lines().filter(|line| line.contains("audit")).collect();
         assert_eq!(audit.len(), 2, "{text}");
         assert!(audit[0].contains("session read") && audit[1].contains("ended by an operator"));

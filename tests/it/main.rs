@@ -29,6 +29,8 @@ mod heartbeat;
 
 /// What the deaths of sessions say about their apps.
 mod explained;
+/// Configs drafted from running apps, run as they are.
+mod init;
 
 /// The three clocks of a bridge session.
 mod clocks;

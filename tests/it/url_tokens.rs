@@ -3,6 +3,7 @@ use http::Method;
 use sessionbridge::demo::sim::{Profile, SimOptions};
 use sessionbridge::telemetry::access::AccessLog;
 
+use super::support::said::Said;
 use super::support::stage::{Asked, Says, Script, app, cookie_of};
 use super::support::{Answer, Browser, World, pass, run};
 
@@ -590,21 +591,6 @@ fn u17_a_return_link_with_the_attackers_own_ticket_joins_nobody() {
     });
 }
 
-/// A sink of what is logged.
-#[derive(Clone, Default)]
-struct Sink(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl std::io::Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[test]
 fn u16_no_token_is_in_anything_that_the_proxy_writes() {
     use sessionbridge::telemetry::log::{Access, Format, LogOptions};
@@ -613,11 +599,7 @@ fn u16_no_token_is_in_anything_that_the_proxy_writes() {
     let options =
         LogOptions { level: "trace".into(), format: Format::Json, access: Access::File(file.clone()) };
     let (access, writing) = AccessLog::open(&options).unwrap();
-    let (sink, mut said) = (Sink::default(), Vec::new());
-    let writer = sink.clone();
-    let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
-    let lines = lines.with_writer(move || writer.clone()).finish();
-    let guard = tracing::subscriber::set_default(lines);
+    let (traced, mut said) = (Said::listen(), Vec::new());
     let mut secrets: Vec<String> = Vec::new();
     run(async {
         let toml = format!(
@@ -675,13 +657,11 @@ fn u16_no_token_is_in_anything_that_the_proxy_writes() {
             said.extend(answer.set_cookies().into_iter().filter(|field| !field.starts_with("bridge=")));
         }
     });
-    drop(guard);
     assert!(access.close(&writing, std::time::Duration::from_secs(10)));
     let log = std::fs::read_to_string(&file).unwrap();
     assert!(log.lines().count() >= 14, "{log}");
     assert!(log.contains("adopted_from_url") && log.contains("url_token_refused"), "{log}");
-    let traced = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
-    said.extend([log, traced]);
+    said.extend([log, traced.text()]);
     secrets.sort();
     secrets.dedup();
     secrets.retain(|secret| secret.len() > 6);
