@@ -3,6 +3,7 @@
 //! Invariants: a finding is words about an app, never about a person, and holds no token; of one kind an app has one at a
 //! time, the newest; what has turned out otherwise is taken back.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bridge::rules::AppIx;
@@ -110,12 +111,30 @@ pub struct Found {
 
 /// What has been found, for all threads. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Findings(Arc<Mutex<Vec<Found>>>);
+pub struct Findings {
+    all: Arc<Mutex<Vec<Found>>>,
+    places: Arc<Places>,
+}
+
+/// File and line of the setting that a finding of this kind is about, by app.
+pub type Places = BTreeMap<(AppIx, Kind), String>;
 
 impl Findings {
+    /// None yet; what is found has its place in the config in `places`.
+    #[must_use]
+    pub fn new(places: Places) -> Self {
+        Self { all: Arc::default(), places: Arc::new(places) }
+    }
+
+    /// Where the config says what a finding of `kind` in `app` is about: `config.toml:12`.
+    #[must_use]
+    pub fn place(&self, app: AppIx, kind: Kind) -> Option<&str> {
+        self.places.get(&(app, kind)).map(String::as_str)
+    }
+
     /// Takes `found` in the place of what was known of the same kind and app. True where it says something new.
     pub fn put(&self, found: Found) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let same = all.iter_mut().find(|old| (old.app, old.kind) == (found.app, found.kind));
         match same {
             Some(old) => {
@@ -133,14 +152,14 @@ impl Findings {
 
     /// Takes back what was found of `kind` in `app`.
     pub fn take_back(&self, app: AppIx, kind: Kind) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|found| (found.app, found.kind) != (app, kind));
     }
 
     /// All, by app and kind.
     #[must_use]
     pub fn all(&self) -> Vec<Found> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

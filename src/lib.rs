@@ -14,6 +14,7 @@ pub mod init;
 pub mod net;
 pub mod own;
 pub mod ping;
+pub mod probe;
 pub mod proxy;
 pub mod random;
 pub mod registry;

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use sessionbridge::app::live::{self, Depth};
 use sessionbridge::app::{App, signals};
 use sessionbridge::config::{self, Config};
 use sessionbridge::demo;
+use sessionbridge::findings::Level;
 use sessionbridge::init;
 use sessionbridge::net::{Drain, Drainer};
 
@@ -38,10 +40,7 @@ enum Command {
     /// Serve, in the foreground, until SIGTERM or Ctrl-C
     Run(RunArgs),
     /// Find every mistake in a config at once; exit code 78 where there is one
-    Check {
-        /// The config [default: ./config.toml, then /etc/sessionbridge/config.toml]
-        file: Option<PathBuf>,
-    },
+    Check(CheckArgs),
     /// Say what would be done with a request: which app, which rules, which tokens
     Explain {
         /// A URL as a browser would ask for it; a method may stand before it: "POST http://host/path"
@@ -63,10 +62,37 @@ struct RunArgs {
     config: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// The config [default: ./config.toml, then /etc/sessionbridge/config.toml]
+    file: Option<PathBuf>,
+    /// Ask the running apps, too, with sessions of its own: is the token the engine's, does the heartbeat page extend a
+    /// session, does the sign-out end one?
+    #[arg(long)]
+    live: bool,
+    /// Leave out what waits for sessions to die
+    #[arg(long, requires = "live")]
+    quick: bool,
+    /// Measure the apps' own session timeouts
+    #[arg(long, requires = "live", conflicts_with = "quick")]
+    measure_timeout: bool,
+}
+
+impl CheckArgs {
+    fn depth(&self) -> Depth {
+        match (self.quick, self.measure_timeout) {
+            (true, _) => Depth::Quick,
+            (_, true) => Depth::Measure,
+            _ => Depth::Full,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(args.config),
-        Command::Check { file } => check(file),
+        Command::Check(args) if args.live => check_live(&args),
+        Command::Check(args) => check(args.file),
         Command::Explain { url, config } => explain(&url, config),
         Command::Init(args) => report(init::run(&args)),
         Command::Demo(args) => report(demo::run(&args)),
@@ -89,7 +115,7 @@ fn run(given: Option<PathBuf>) -> ExitCode {
 /// Serves until a signal stops it.
 fn serve(config: Config, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let memory = config.store_is_memory_by_default;
-    let app = App::bind(config)?;
+    let app = App::bind(config)?.with_probes();
     for address in app.addresses() {
         tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     }
@@ -143,6 +169,35 @@ fn check(given: Option<PathBuf>) -> ExitCode {
     let (text, usable) = config::check(&path, std::io::stderr().is_terminal());
     say(&text);
     if usable { ExitCode::SUCCESS } else { ExitCode::from(EX_CONFIG) }
+}
+
+/// Checks the config, and the running apps by it. Warnings alone do no harm here either.
+fn check_live(args: &CheckArgs) -> ExitCode {
+    let colour = std::io::stderr().is_terminal();
+    let (config, warnings) = match find(args.file.clone()).map(|path| config::load(&path)) {
+        Ok(Ok(loaded)) => loaded,
+        Ok(Err(report)) => {
+            say(&report.render(colour));
+            return ExitCode::from(EX_CONFIG);
+        }
+        Err(code) => return code,
+    };
+    for warning in &warnings {
+        say(&format!("{}\n", warning.render(colour)));
+    }
+    let live = match live::check(&config, args.depth(), |line| say(&format!("{line}\n"))) {
+        Ok(live) => live,
+        Err(error) => return report(Err(error.into())),
+    };
+    for found in &live.found {
+        say(&format!("{}\n", config.lines.render(found, colour)));
+    }
+    if live.interrupted {
+        say("interrupted: this is what was known by then\n");
+    }
+    let found = live.found.iter().filter(|found| found.level == Level::Warning).count();
+    say(&format!("{}\n", config::summary(0, warnings.len() + found)));
+    ExitCode::SUCCESS
 }
 
 fn explain(url: &str, given: Option<PathBuf>) -> ExitCode {

@@ -28,6 +28,7 @@ const RANKS: &[(&str, u32)] = &[
     ("proxy", 8),
     ("heartbeat", 8),
     ("admin", 8),
+    ("probe", 8),
     ("config", 9),
     ("app", 10),
     ("demo", 11),

@@ -240,7 +240,12 @@ fn two_threads_know_one_session_and_connections_are_kept() {
             assert_eq!(said["started"], started);
         }
     }
-    assert_eq!(apps.a.handle.with(|sim| sim.counts().starts), 1);
+    // Probes begin sessions of their own.
+    let person = |seen: &&sessionbridge::demo::sim::Seen| {
+        let agent = seen.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
+        seen.fresh && !agent.is_some_and(|agent| agent.starts_with("sessionbridge-probe/"))
+    };
+    assert_eq!(apps.a.handle.with(|sim| sim.log().iter().filter(person).count()), 1);
 }
 
 #[test]
@@ -633,4 +638,79 @@ fn the_command_line_is_told_in_a_few_lines() {
         help.contains("config.toml") && help.contains("78"),
         "where the config is, and what the exit codes mean: {help}"
     );
+}
+
+/// An app on an engine of its own thread, whose sessions live for so many seconds, and the config of it.
+fn live_app(profile: Profile, engine: &str, seconds: u64, more: &str) -> (SimRemote, String) {
+    let clock = Clock::system();
+    let options = SimOptions::new(profile, "AppA").timeout_ms(seconds * 1000);
+    let (address, remote) = server::spawn_thread(options, Arc::new(move || clock.now().millis())).unwrap();
+    let config = format!(
+        "listen = \"127.0.0.1:0\"\nadmin.listen = \"off\"\nlog.format = \"json\"\n[apps.appA]\npath = \"/AppA/\"\n\
+         upstreams = [\"http://{address}\"]\nsession.engine = \"{engine}\"\nsession.timeout = \"6s\"\n{more}\n"
+    );
+    (remote, config)
+}
+
+/// `check --live` of `config`.
+fn check_live(config: &str, arguments: &[&str]) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("config.toml"), config).unwrap();
+    program(directory.path(), &[&["check", "--live"], arguments].concat())
+}
+
+#[test]
+fn s3_9_check_live_shows_the_line_of_a_heartbeat_page_that_extends_nothing() {
+    let (_app, config) =
+        live_app(Profile::AcfStrict, "coldfusion", 6, "heartbeat.path = \"/AppA/notouch.cfm\"");
+    let output = check_live(&config, &[]);
+    let text = errors(&output);
+    assert_eq!(code(&output), 0, "{text}");
+    assert!(text.contains("this takes 8s at the most; Ctrl-C"), "{text}");
+    assert!(
+        text.contains("appA: 8s at the most until its heartbeat page is known to extend sessions"),
+        "{text}"
+    );
+    let (_, after) = text.split_once("warning: appA: the heartbeat page did not extend a session").unwrap();
+    let shown = after.split("warning:").next().unwrap();
+    assert!(shown.contains("--> config.toml:9:18"), "{text}");
+    assert!(shown.contains("heartbeat.path = \"/AppA/notouch.cfm\"") && shown.contains("^^^^"), "{text}");
+    assert!(text.contains("good: appA: it sets CFID, CFTOKEN"), "{text}");
+    assert!(text.ends_with("0 errors, 1 warning\n"), "{text}");
+}
+
+#[test]
+fn f5_check_live_quick_waits_for_nothing_and_an_app_that_is_down_is_a_warning() {
+    let down = "[apps.gone]\npath = \"/Gone/\"\nupstreams = [\"http://127.0.0.1:1\"]\nsession.engine = \"php\"\nheartbeat.path = \"/Gone/\"";
+    let more = format!("heartbeat.path = \"/AppA/index.jsp\"\n{down}");
+    let (_app, config) = live_app(Profile::Servlet, "php", 6, &more);
+    let output = check_live(&config, &["--quick"]);
+    let text = errors(&output);
+    assert_eq!(code(&output), 0, "{text}");
+    assert!(text.starts_with("asking the apps ...\n"), "{text}");
+    assert!(
+        text.contains("warning: appA: it sets JSESSIONID: that is the token of servlet, not of php"),
+        "{text}"
+    );
+    assert!(text.contains("--> config.toml:7:18"), "{text}");
+    assert!(text.contains("warning: gone: the app does not answer"), "{text}");
+    let both = check_live(&config, &["--quick", "--measure-timeout"]);
+    assert_eq!(code(&both), 2, "{}", errors(&both));
+    let bad = check_live("listen = 1", &[]);
+    assert_eq!(code(&bad), 78);
+}
+
+#[test]
+fn f5_a_running_proxy_says_what_it_found_with_the_line() {
+    let (_app, config) = live_app(Profile::Servlet, "servlet", 6, "heartbeat.path = \"/AppA/nothing.jsp\"");
+    let directory = tempfile::tempdir().unwrap();
+    let mut running = Running::start(directory.path(), &config);
+    let line: serde_json::Value = serde_json::from_str(&running.wait_for("answers 404")).unwrap();
+    assert_eq!(
+        (&line["level"], &line["app"], &line["key"]),
+        (&"WARN".into(), &"appA".into(), &"heartbeat.path".into())
+    );
+    assert!(line["at"].as_str().unwrap().ends_with("config.toml:9"), "{line}");
+    running.signal("TERM");
+    assert_eq!(running.ended(), 0);
 }

@@ -108,14 +108,19 @@ async fn apps(State(desktop): State<Desktop>) -> Json<Value> {
     let (routes, now) = (&desktop.parts.routes, desktop.now());
     let counts = scan::census(&desktop.parts.registry, routes, now);
     let found = desktop.parts.findings.all();
-    let apps = routes.routes().iter().zip(&counts).map(|(route, states)| view::app(route, states, &found));
+    let apps = routes
+        .routes()
+        .iter()
+        .zip(&counts)
+        .map(|(route, states)| view::app(route, states, (&found, &desktop.parts.findings)));
     Json(json!({"now": At(now), "apps": apps.collect::<Vec<_>>()}))
 }
 
 async fn findings(State(desktop): State<Desktop>) -> Json<Value> {
     let found = desktop.parts.findings.all();
     let name = |app: AppIx| desktop.parts.routes.route(app).map(|route| &*route.rules.name);
-    let list: Vec<_> = found.iter().map(|found| view::finding(found, name(found.app))).collect();
+    let list: Vec<_> =
+        found.iter().map(|found| view::finding(found, name(found.app), &desktop.parts.findings)).collect();
     Json(json!({"now": At(desktop.now()), "findings": list}))
 }
 

@@ -46,7 +46,8 @@ pub(super) fn overview(desktop: &Desktop) -> Response {
     let counts = scan::census(&parts.registry, &parts.routes, now);
     let found = parts.findings.all();
     let apps = parts.routes.routes().iter().zip(&counts);
-    let apps: Vec<_> = apps.map(|(route, states)| view::app(route, states, &found)).collect();
+    let apps: Vec<_> =
+        apps.map(|(route, states)| view::app(route, states, (&found, &parts.findings))).collect();
     let findings = findings(&apps);
     let apps = apps.iter().fold(String::new(), |rows, app| rows + &app_row(app));
     let slots = scan::latest(&parts.registry, SHOWN);
@@ -129,7 +130,7 @@ fn findings(apps: &[AppView<'_>]) -> String {
             found.at,
             escape(found.level),
             escape(found.says),
-            escape(found.key),
+            escape(found.place.unwrap_or(found.key)),
         );
         rows
     });
@@ -210,6 +211,7 @@ mod tests {
                 level: "warning",
                 at: At(Timestamp::from_secs(1)),
                 key: "session.timeout",
+                place: Some("config.toml:7"),
                 says: "<i>restarted</i>",
             }],
         };

@@ -14,7 +14,7 @@ use crate::bridge::beat::Verdict;
 use crate::bridge::rules::{Clocks, Engine};
 use crate::bridge::session::{Phase, Session};
 use crate::bridge::timeline::{Event, Timeline};
-use crate::findings::Found;
+use crate::findings::{Findings, Found};
 use crate::registry::Ended;
 use crate::route::{Route, RouteMap};
 use crate::telemetry::labels::AppState;
@@ -144,6 +144,8 @@ pub(super) struct FindingView<'a> {
     pub(super) at: At,
     /// The key below `apps.NAME` that it is about.
     pub(super) key: &'static str,
+    /// File and line of it, or of what stands nearest.
+    pub(super) place: Option<&'a str>,
     /// One sentence.
     pub(super) says: &'a str,
 }
@@ -214,20 +216,25 @@ pub(super) fn timeline<'a>(timeline: &Timeline, routes: &'a RouteMap) -> Vec<Eve
     timeline.iter().map(event).collect()
 }
 
-/// What was found out about the app called `app`.
-pub(super) fn finding<'a>(found: &'a Found, app: Option<&'a str>) -> FindingView<'a> {
+/// What was found out about the app called `app`; `findings` know its place in the config.
+pub(super) fn finding<'a>(found: &'a Found, app: Option<&'a str>, findings: &'a Findings) -> FindingView<'a> {
     FindingView {
         app,
         kind: found.kind.as_str(),
         level: found.level.as_str(),
         at: At(found.at),
         key: found.kind.key(),
+        place: findings.place(found.app, found.kind),
         says: &found.says,
     }
 }
 
 /// An app, with the states that its sessions are in, and what was found out about it among `found`.
-pub(super) fn app<'a>(route: &'a Route, states: &States, found: &'a [Found]) -> AppView<'a> {
+pub(super) fn app<'a>(
+    route: &'a Route,
+    states: &States,
+    (found, findings): (&'a [Found], &'a Findings),
+) -> AppView<'a> {
     let session = route.rules.session.as_ref();
     let all =
         [AppState::Live, AppState::Reborn, AppState::Replaced, AppState::SignedOut, AppState::Unreachable];
@@ -242,7 +249,7 @@ pub(super) fn app<'a>(route: &'a Route, states: &States, found: &'a [Found]) -> 
         timeout: session.map(|session| session.timeout.as_secs_f64()),
         heartbeat: route.rules.beat.as_ref().and_then(|beat| beat.path.split('?').next()),
         sessions: all.map(count).into(),
-        findings: own.map(|found| finding(found, None)).collect(),
+        findings: own.map(|found| finding(found, None, findings)).collect(),
     }
 }
 

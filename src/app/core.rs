@@ -13,6 +13,7 @@ use crate::net::serve::ServeOptions;
 use crate::net::{Connections, LastWord};
 use crate::ping::lives::Lives;
 use crate::proxy;
+use crate::proxy::options::PublicScheme;
 use crate::random;
 use crate::registry::Registry;
 use crate::route::RouteMap;
@@ -37,6 +38,8 @@ pub struct Core {
     pub(super) clock: Clock,
     pub(super) request_prefix: u64,
     pub(super) findings: Findings,
+    /// True where browsers surely come by `https`.
+    pub(super) https: bool,
     health: Health,
     admin: Admin,
 }
@@ -46,17 +49,14 @@ impl Core {
     #[must_use]
     pub fn new(config: Config, clock: Clock, access: AccessLog) -> Self {
         let routes = Arc::new(config.routes);
+        let findings = Findings::new(config.lines.places());
+        let https = config.server.public_scheme == PublicScheme::Https;
         let registry = Arc::new(Registry::new(config.registry, routes.bridge.clocks, &random::bytes()));
         let balancer = Arc::new(Balancer::new(super::convert::upstreams(&config.origins)));
         let names = routes.routes().iter().map(|route| Arc::clone(&route.rules.name)).collect();
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
-        let build = Build {
-            version: env!("CARGO_PKG_VERSION"),
-            commit: option_env!("SESSIONBRIDGE_COMMIT").unwrap_or("unknown"),
-        };
-        let metrics = Metrics::new(build, names, listeners);
+        let metrics = Metrics::new(build(), names, listeners);
         let armed = Arc::new(AtomicUsize::new(0));
-        let findings = Findings::default();
         tell_findings(&metrics, &findings);
         observe(&metrics, (&registry, &routes), &armed, &access, clock);
         let request_prefix = u64::from_le_bytes(random::bytes());
@@ -101,6 +101,7 @@ impl Core {
             serve,
             clock,
             findings,
+            https,
             health,
             admin,
         }
@@ -118,16 +119,16 @@ impl Core {
         &self.routes
     }
 
-    /// What was found out about the apps.
-    #[must_use]
-    pub const fn findings(&self) -> &Findings {
-        &self.findings
-    }
-
     /// Whether it is ready.
     #[must_use]
     pub const fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// What was found out about the apps.
+    #[must_use]
+    pub const fn findings(&self) -> &Findings {
+        &self.findings
     }
 
     /// The operators' view.
@@ -140,6 +141,14 @@ impl Core {
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+}
+
+/// What this binary was made from.
+fn build() -> Build {
+    Build {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: option_env!("SESSIONBRIDGE_COMMIT").unwrap_or("unknown"),
     }
 }
 

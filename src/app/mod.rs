@@ -20,6 +20,8 @@ use crate::telemetry::log::LogError;
 
 mod convert;
 pub mod core;
+pub mod live;
+pub mod probing;
 pub mod signals;
 pub mod worker;
 
@@ -60,6 +62,7 @@ pub struct App {
     threads: usize,
     access: AccessLog,
     writing: Writing,
+    probes: bool,
 }
 
 impl App {
@@ -77,7 +80,13 @@ impl App {
         let admin = config.admin.listen.as_ref().map(|at| bind(at.as_str(), 1)).transpose()?;
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
         let core = Core::new(config, Clock::system(), access.clone());
-        Ok(Self { core, bound, admin, threads, access, writing })
+        Ok(Self { core, bound, admin, threads, access, writing, probes: false })
+    }
+
+    /// The same, and while it runs it finds out about its apps with sessions of its own.
+    #[must_use]
+    pub fn with_probes(self) -> Self {
+        Self { probes: true, ..self }
     }
 
     /// Where browsers are served, with the ports that were taken.
@@ -118,8 +127,15 @@ impl App {
         for (number, listeners) in lanes.into_iter().enumerate() {
             let (core, drain) = (self.core.clone(), drain.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            let probes = self.probes && number == 0;
             threads.push(thread.spawn(move || -> io::Result<()> {
-                on_this_thread(worker::run(core, number, listeners, Dialer::Sockets, drain))
+                on_this_thread(async move {
+                    if probes {
+                        // It ends with the thread's tasks, when the worker has.
+                        tokio::task::spawn_local(probing::run(core.clone(), Dialer::Sockets));
+                    }
+                    worker::run(core, number, listeners, Dialer::Sockets, drain).await;
+                })
             })?);
         }
         let (stop_admin, admin_drain) = Drainer::new();

@@ -22,7 +22,7 @@ pub mod session;
 pub mod share;
 pub mod sign_out;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod timeline;
 pub mod to_app;
 pub mod to_client;

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::bridge::rules::{Disposition, Engine, PartRule, Shape, TokenRule};
+use crate::probe::Preset;
 
 /// The words of `session.engine`.
 pub const NAMES: [(&str, Engine); 12] = [
@@ -73,6 +74,16 @@ pub(super) const fn exceptions(engine: Engine) -> &'static [(&'static str, Dispo
         Engine::Django => &[("csrftoken", Disposition::Pass)],
         _ => &[],
     }
+}
+
+/// What the tokens of all engines look like; of the CFML engines by their own sessions. A preset that cannot be read is
+/// left out: a test proves that there is none.
+#[must_use]
+pub fn presets() -> Vec<Preset> {
+    let preset = |&(name, engine): &(&'static str, Engine)| {
+        tokens(engine, SessionType::Cf).ok().map(|tokens| Preset { engine, name, tokens })
+    };
+    NAMES.iter().filter_map(preset).collect()
 }
 
 /// One part of a token, as data.

@@ -10,6 +10,7 @@ mod bridge;
 mod check;
 pub mod engines;
 mod explain;
+mod lines;
 mod mask;
 mod options;
 mod places;
@@ -27,7 +28,9 @@ mod vars;
 use std::path::Path;
 use std::time::Duration;
 
+pub use self::engines::presets;
 pub use self::explain::{ExplainError, explain};
+pub use self::lines::Lines;
 pub use self::options::{
     AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, Mode, OriginText,
 };
@@ -71,6 +74,8 @@ pub struct Config {
     pub admin: AdminOptions,
     /// What is written down.
     pub log: LogOptions,
+    /// Where the settings of the apps stand.
+    pub lines: Lines,
 }
 
 /// Reads the config at `path` and what it includes.
@@ -172,6 +177,7 @@ fn read(node: &Node, findings: &Findings) -> Option<Config> {
         store_is_memory_by_default: !store_is_named,
         admin,
         log,
+        lines: Lines::of(node),
     })
 }
 

@@ -35,6 +35,15 @@ pub(super) struct Span {
     pub(super) range: Range<usize>,
 }
 
+impl Span {
+    /// `config.toml:12`.
+    pub(super) fn line(&self) -> String {
+        let before = self.source.masked.as_bytes().get(..self.range.start).unwrap_or_default();
+        let line = 1 + before.iter().filter(|octet| **octet == b'\n').count();
+        format!("{}:{line}", self.source.name)
+    }
+}
+
 /// One mistake, or one thing to weigh.
 #[derive(Clone, Debug)]
 pub(super) struct Finding {
@@ -67,7 +76,7 @@ impl Finding {
     }
 
     /// As people read it, without a newline at its end.
-    fn render(&self, level: &Level<'static>, colour: bool) -> String {
+    pub(super) fn render(&self, level: &Level<'static>, colour: bool) -> String {
         let mut group = Group::with_title(level.clone().primary_title(self.title.as_str()));
         if let Some((span, label)) = &self.at {
             let mut snippet = snippet(span).annotation(annotation(AnnotationKind::Primary, span, label));

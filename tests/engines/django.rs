@@ -18,11 +18,11 @@ const DEFAULTS: Site = Site {
     tokens: &["sessionid"],
     ..Site::DEFAULT
 };
-static SITE: Site = DEFAULTS;
+pub(crate) static SITE: Site = DEFAULTS;
 /// Without SESSION_SAVE_EVERY_REQUEST, as Django is by default.
 static FIXED_SITE: Site = Site { name: "Django without SAVE_EVERY_REQUEST", variant: "fixed", ..DEFAULTS };
 
-static DJANGO: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
+pub(crate) static DJANGO: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
 static FIXED: LazyLock<Engine> = LazyLock::new(|| Engine::start(&FIXED_SITE));
 
 #[test]

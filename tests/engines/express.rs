@@ -9,12 +9,12 @@ use crate::walks::{self, App, Person, Site, Way, straight};
 
 const DEFAULTS: Site =
     Site { name: "Express", folder: "express", engine: "express", tokens: &["connect.sid"], ..Site::DEFAULT };
-static SITE: Site = DEFAULTS;
+pub(crate) static SITE: Site = DEFAULTS;
 /// Without `rolling`, as express-session is by default.
-static FIXED_SITE: Site = Site { name: "Express without rolling", variant: "fixed", ..DEFAULTS };
+pub(crate) static FIXED_SITE: Site = Site { name: "Express without rolling", variant: "fixed", ..DEFAULTS };
 
-static EXPRESS: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
-static FIXED: LazyLock<Engine> = LazyLock::new(|| Engine::start(&FIXED_SITE));
+pub(crate) static EXPRESS: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
+pub(crate) static FIXED: LazyLock<Engine> = LazyLock::new(|| Engine::start(&FIXED_SITE));
 
 #[test]
 #[ignore = "needs Express: tests/run"]

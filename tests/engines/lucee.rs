@@ -35,13 +35,15 @@ const JEE: Site = Site {
 };
 
 pub(crate) static CF_ON_TOMCAT: Site = Site { name: "Lucee 6.2, CF sessions", variant: "tomcat", ..CF };
-static JEE_ON_TOMCAT: Site = Site { name: "Lucee 6.2, J2EE sessions", variant: "tomcat", ..JEE };
+pub(crate) static JEE_ON_TOMCAT: Site = Site { name: "Lucee 6.2, J2EE sessions", variant: "tomcat", ..JEE };
 // Here the bridge finds out by itself which kind of session it is.
-static CF_ON_JETTY: Site = Site { name: "Lucee 5.4, CF sessions", variant: "jetty", config: "", ..CF };
-static JEE_ON_JETTY: Site = Site { name: "Lucee 5.4, J2EE sessions", variant: "jetty", config: "", ..JEE };
+pub(crate) static CF_ON_JETTY: Site =
+    Site { name: "Lucee 5.4, CF sessions", variant: "jetty", config: "", ..CF };
+pub(crate) static JEE_ON_JETTY: Site =
+    Site { name: "Lucee 5.4, J2EE sessions", variant: "jetty", config: "", ..JEE };
 
 pub(crate) static TOMCAT: LazyLock<Engine> = LazyLock::new(|| Engine::start(&CF_ON_TOMCAT));
-static JETTY: LazyLock<Engine> = LazyLock::new(|| Engine::start(&CF_ON_JETTY));
+pub(crate) static JETTY: LazyLock<Engine> = LazyLock::new(|| Engine::start(&CF_ON_JETTY));
 
 /// One generation, asked without a jar: each request says which cookies it has.
 struct Lucee {

@@ -30,3 +30,5 @@ mod mixed;
 
 // Drafts for the apps of every engine, run as they are.
 mod init;
+// What the probes find out about all of them.
+mod probes;

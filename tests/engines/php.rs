@@ -20,11 +20,12 @@ const DEFAULTS: Site = Site {
     ..Site::DEFAULT
 };
 pub(crate) static SITE: Site = DEFAULTS;
-static STRICT_SITE: Site = Site { name: "PHP in strict mode", variant: "strict", adopts: false, ..DEFAULTS };
+pub(crate) static STRICT_SITE: Site =
+    Site { name: "PHP in strict mode", variant: "strict", adopts: false, ..DEFAULTS };
 static URL_SITE: Site = Site { name: "PHP with ids in URLs", variant: "url", ..DEFAULTS };
 
 pub(crate) static PHP: LazyLock<Engine> = LazyLock::new(|| Engine::start(&SITE));
-static STRICT: LazyLock<Engine> = LazyLock::new(|| Engine::start(&STRICT_SITE));
+pub(crate) static STRICT: LazyLock<Engine> = LazyLock::new(|| Engine::start(&STRICT_SITE));
 static URL: LazyLock<Engine> = LazyLock::new(|| Engine::start(&URL_SITE));
 
 /// An id that no engine has given out.

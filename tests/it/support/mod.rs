@@ -46,6 +46,7 @@ pub(crate) struct World {
     pub(crate) core: Core,
     apps: HashMap<String, SimHandle>,
     front: MemoryDialer,
+    dialer: Dialer,
     /// Dropping it stops the proxy.
     _drainer: Drainer,
 }
@@ -64,8 +65,9 @@ impl World {
         let core = Core::new(config, clock, AccessLog::off());
         let (listener, front) = memory();
         let (drainer, drain) = Drainer::new();
-        tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer(&apps), drain));
-        Self { core, apps, front, _drainer: drainer }
+        let dialer = dialer(&apps);
+        tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer.clone(), drain));
+        Self { core, apps, front, dialer, _drainer: drainer }
     }
 
     /// Two apps, AppA (its sessions die after 10 s) and AppB (5 min), of one profile on one host; the config of the
@@ -101,7 +103,7 @@ impl World {
 
     /// Connections to the apps, as the proxy makes them.
     pub(crate) fn dialer(&self) -> Dialer {
-        dialer(&self.apps)
+        self.dialer.clone()
     }
 
     /// The metrics as they are scraped.

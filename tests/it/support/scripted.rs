@@ -233,8 +233,8 @@ impl World {
             tokio::task::spawn_local(server::serve_stream(handle, far, IpAddr::V4(Ipv4Addr::LOCALHOST)));
             Ok(near)
         }));
-        tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer, drain));
-        Self { core, apps, front, _drainer: drainer }
+        tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer.clone(), drain));
+        Self { core, apps, front, dialer, _drainer: drainer }
     }
 
     /// The number of a metric: `name` with all its labels, as it is scraped.

@@ -157,8 +157,8 @@ impl World {
         let (drainer, drain) = Drainer::new();
         let scripts: Vec<Script> = scripts.iter().map(|script| (*script).clone()).collect();
         let dialer = dialer(&apps, scripts);
-        tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer, drain));
-        Self { core, apps, front, _drainer: drainer }
+        tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer.clone(), drain));
+        Self { core, apps, front, dialer, _drainer: drainer }
     }
 
     /// A world of scripted apps alone.

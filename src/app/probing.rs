@@ -1,0 +1,94 @@
+//! Probes in the background of a running proxy: gently, app after app, and again while an app does not answer.
+//!
+//! Invariant: one request at a time, whatever the number of apps; what is found twice is said once.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::spawn_local;
+
+use super::core::Core;
+use crate::config;
+use crate::findings::{Found, Level};
+use crate::net::client::{Client, ClientOptions};
+use crate::net::upstream::Dialer;
+use crate::ping::Pinger;
+use crate::probe::{Ending, Options, Prober, Said};
+use crate::sign_out::SignOut;
+
+/// Sessions of apps with a longer timeout are not waited for.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// The first app is asked so long after the start, each further one so much later.
+const APART: Duration = Duration::from_secs(2);
+/// An app that did not answer is asked again after so long; twice as long each time.
+const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
+
+/// What probing the apps of `core` takes, with at most `turns` requests under way.
+pub(super) fn prober(core: &Core, dialer: Dialer, turns: usize) -> Prober {
+    let options = ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() };
+    let client = Client::new(dialer, options);
+    let pinger = Pinger {
+        client: client.clone(),
+        balancer: Arc::clone(&core.balancer),
+        registry: Arc::clone(&core.registry),
+        clock: core.clock,
+        shard: Rc::new(core.metrics.shard()),
+        lives: Arc::clone(&core.lives),
+    };
+    Prober {
+        client,
+        balancer: Arc::clone(&core.balancer),
+        routes: Arc::clone(&core.routes),
+        clock: core.clock,
+        presets: config::presets().into(),
+        https: core.https,
+        sign_out: SignOut { pinger, findings: core.findings.clone() },
+        turns: Arc::new(Semaphore::new(turns)),
+    }
+}
+
+/// Finds out about every app, once; ends when all is known. Must run in a `LocalSet`.
+pub async fn run(core: Core, dialer: Dialer) {
+    let prober = Rc::new(prober(&core, dialer, 1));
+    let (to, said) = unbounded_channel();
+    let mut wait = APART;
+    for route in core.routes.routes() {
+        let (prober, to, app, start) = (Rc::clone(&prober), to.clone(), route.rules.app, wait);
+        spawn_local(async move {
+            tokio::time::sleep(start).await;
+            let mut again = AGAIN;
+            let options = Options { longest: LONGEST, measure: false };
+            while prober.app(app, options, &to).await == Ending::Unreachable {
+                tokio::time::sleep(again).await;
+                again = (again * 2).min(AGAIN_AT_MOST);
+            }
+        });
+        wait += APART;
+    }
+    drop(to);
+    record(&core, said).await;
+}
+
+/// Takes down what is found, until nobody has anything more to say.
+async fn record(core: &Core, mut said: UnboundedReceiver<Said>) {
+    while let Some(said) = said.recv().await {
+        if let Said::Found(found) = said
+            && core.findings.put(found.clone())
+        {
+            log(core, &found);
+        }
+    }
+}
+
+fn log(core: &Core, found: &Found) {
+    let app = core.routes.route(found.app).map_or("", |route| &route.rules.name);
+    let (key, at) = (found.kind.key(), core.findings.place(found.app, found.kind).unwrap_or_default());
+    match found.level {
+        Level::Warning => tracing::warn!(app, key, at, "{}", found.says),
+        Level::Note | Level::Good => tracing::debug!(app, key, at, "{}", found.says),
+    }
+}
