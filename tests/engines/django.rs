@@ -131,3 +131,40 @@ fn a_page_that_only_reads_the_session_does_not_renew_it() {
     assert_eq!(heartbeats(&writes), ["appA heartbeat alive"]);
     assert_eq!(people[1].started(App::A), before);
 }
+
+/// Django's own admin signs out by POST with a CSRF token that only its page has: the recipe is that page and its form.
+#[test]
+#[ignore = "needs Django: tests/run"]
+fn f16_the_admin_is_signed_out_of_by_the_form_on_its_page() {
+    let app = |name: &str, app: App, recipe: &str| {
+        format!(
+            "[apps.{name}]\npath = \"{}\"\nupstreams = [\"{}\"]\nsession.engine = \"django\"\nsession.timeout = \"10s\"\n\
+             heartbeat = {{ path = \"{}\", every = \"1s\" }}\n{recipe}\n",
+            SITE.page(app, ""),
+            DJANGO.origin(app),
+            SITE.page(app, "ping"),
+        )
+    };
+    let recipe = "sign_out = { page = \"GET /AppA/admin/\", form = \"/AppA/admin/logout/\" }";
+    let bridge = Bridge::run(&format!("{}{}", app("appA", App::A, recipe), app("appB", App::B, "")));
+    let person = Person::new(&SITE, Way::Bridge(&bridge));
+    let page = person.browser.visit(&bridge.at("/AppA/admin/login/?next=/AppA/admin/"));
+    let mut form = walks::hidden_fields(&page.body);
+    form.extend([("username".to_owned(), "ann".to_owned()), ("password".to_owned(), "secret".to_owned())]);
+    person.browser.submit(&bridge.at("/AppA/admin/login/?next=/AppA/admin/"), &walks::borrowed(&form));
+    assert!(
+        person.browser.visit(&bridge.at("/AppA/admin/")).body.contains("logout-form"),
+        "ann is in the admin"
+    );
+    person.visit(App::B, "index");
+    let token = person.token(App::A);
+    let signed_in = || straight(&DJANGO, App::A, "state", &token).json()["user"] == "ann";
+    assert!(signed_in());
+    let answer = person.browser.submit(&bridge.at("/.bridge/logout"), &[]);
+    assert!(answer.body.contains("the app has confirmed it, and the old session is gone"), "{}", answer.body);
+    assert!(!signed_in(), "the old token is dead at the engine");
+    let story = crate::support::events(&bridge.ended_session());
+    for event in ["appA sign_out_confirmed", "appA sign_out_proven"] {
+        assert!(story.iter().any(|told| told == event), "no {event} in {story:?}");
+    }
+}
