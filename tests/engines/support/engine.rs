@@ -4,20 +4,37 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use super::{Browser, START, fetched, wait_at_most, work_folder};
+use super::{Browser, START, fetched, wait_at_most, wait_until, work_folder};
 use crate::walks::{App, Site};
 
-/// Runs the engine until it ends, or until our end of the pipe is closed: that happens with this process, however it ends,
-/// and Rust drops no statics. Then the work folder goes too.
+/// Runs the engine, in a process group of its own, until it ends, or until our end of the pipe is closed: that happens with
+/// this process, however it ends, and Rust drops no statics. Then the engine is asked to end, has `$2` seconds for it, and
+/// nothing of its group is left after that; the work folder goes too. What a terminal sends to all is not for the keeper.
 const KEEPER: &str = r#"
-    work=$1; shift; exec 3<&0
-    "$@" 3<&- & engine=$!
-    { cat <&3; kill $engine; while kill -0 $engine; do sleep 0.1; done; rm -rf "$work"; } >/dev/null 2>&1 &
-    wait $engine"#;
-/// How often another port is tried.
+    trap '' HUP INT QUIT
+    work=$1 grace=$2; shift 2; exec 3<&0
+    setsid "$@" </dev/null 3<&- & engine=$!
+    {
+        gone() {
+            tenths=$1
+            while [ ! -e "$work/.gone" ] && [ $tenths -gt 0 ]; do sleep 0.1; tenths=$((tenths - 1)); done
+            [ -e "$work/.gone" ]
+        }
+        cat <&3
+        [ -e "$work/.gone" ] || kill -s TERM $engine
+        gone $((grace * 10)) || { kill -s KILL -- -$engine; gone 50; }
+        rm -rf "$work"
+    } >/dev/null 2>&1 &
+    exec 3<&-
+    wait $engine
+    kill -s KILL -- -$engine 2>/dev/null
+    : >"$work/.gone""#;
+/// How long an engine that is asked to end may take, in seconds.
+const GRACE: u32 = 20;
+/// How often a start is tried.
 const TRIES: usize = 3;
 
 /// A running engine. Dropped, it is ended.
@@ -67,8 +84,17 @@ impl Engine {
     /// Starts it anew at the same ports, in an empty work folder: every session is lost.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        self.work = work_folder(self.site.folder).keep();
-        self.launch().unwrap_or_else(|said| panic!("{} does not start again:\n{said}", self.site.name));
+        for attempt in 1.. {
+            // Somebody else may have one of them meanwhile: a connection of another test that comes from there.
+            wait_until("the ports to be free again", || {
+                self.ports.iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+            });
+            self.work = work_folder(self.site.folder).keep();
+            match self.launch() {
+                Ok(()) => return,
+                Err(said) => assert!(attempt < TRIES, "{} does not start again:\n{said}", self.site.name),
+            }
+        }
     }
 
     /// Where `app` is reached without the bridge: `http://127.0.0.1:PORT`.
@@ -86,21 +112,16 @@ impl Engine {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/engines").join(self.site.folder);
         let output = self.work.join("output.log");
         let log = File::create(&output).unwrap();
-        let mut child = Command::new("sh")
-            .args(["-c", KEEPER, "keeper"])
-            .arg(&self.work)
+        let mut command = keeper(&self.work, GRACE);
+        command
             .arg(folder.join("start"))
             .arg(fetched(self.site.folder))
             .arg(&self.work)
             .args([self.ports[0].to_string(), self.variant.clone()])
             .env("PORT_B", self.ports[1].to_string())
-            .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let input = child.stdin.take();
-        self.running = Some(Running { child, input });
+            .stderr(log);
+        self.running = Some(Running::spawn(&mut command));
         self.wait_ready().map_err(|why| {
             let said = fs::read_to_string(&output).unwrap_or_default();
             self.running = None;
@@ -125,16 +146,49 @@ impl Engine {
     }
 }
 
+impl Running {
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let input = child.stdin.take();
+        Self { child, input }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        // The end of its input ends the keeper, which ends the engine.
+        // The end of its input ends the keeper, which ends the engine within its grace.
         self.input = None;
         let _ = self.child.wait();
     }
+}
+
+/// A keeper in front of a command, whose arguments are to follow.
+fn keeper(work: &Path, grace: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", KEEPER, "keeper"]).arg(work).arg(grace.to_string());
+    command
 }
 
 /// A port that nobody had a moment ago.
 pub(crate) fn free_port() -> u16 {
     let address: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     address.port()
+}
+
+/// Neither an engine that does not hear, nor what it started, outlives its keeper.
+#[test]
+fn a_hung_engine_is_killed_with_all_it_started() {
+    const HUNG: &str = r#"trap "" TERM; sleep 1000 & echo $$ $! >"$1/new"; mv "$1/new" "$1/pids"; wait"#;
+    let work = work_folder("hung").keep();
+    let engine = Running::spawn(keeper(&work, 1).args(["sh", "-c", HUNG, "hung"]).arg(&work));
+    wait_until("the engine to hang", || work.join("pids").exists());
+    let pids = fs::read_to_string(work.join("pids")).unwrap();
+    drop(engine);
+    for pid in pids.split_whitespace() {
+        // A dead process may wait for whoever inherits it, as a zombie.
+        let lives =
+            || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        wait_until("the engine's processes to be gone", || !lives());
+    }
+    wait_until("the work folder to be gone", || !work.exists());
 }

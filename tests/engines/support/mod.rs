@@ -4,6 +4,7 @@ mod bridge;
 mod browser;
 mod engine;
 
+use std::env;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -50,10 +51,11 @@ pub(crate) fn pause(time: Duration) {
     }
 }
 
-/// `target/engines/FOLDER`: what `fetch` brought.
+/// What `fetch` brought: `$SESSIONBRIDGE_ENGINES/FOLDER`, as `tests/run` sets it, or `target/engines/FOLDER`.
 pub(crate) fn fetched(folder: &str) -> PathBuf {
     // CARGO_TARGET_TMPDIR is `target/tmp`, wherever target is.
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("engines").join(folder)
+    let usual = || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("engines");
+    env::var_os("SESSIONBRIDGE_ENGINES").map_or_else(usual, PathBuf::from).join(folder)
 }
 
 /// A folder for a test's files, below the target folder.
