@@ -8,15 +8,20 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::choose;
+use super::exits;
 use super::facts::{Seen, SignOut, Visit};
-use super::links::{Kind, halves, is_plain, kind, public, spoken, without_ids};
+use super::links::{Kind, halves, is_plain, kind, public, without_ids};
 use super::place::{Place, Trouble};
 use super::visitor::{Visitor, Way, location};
 use crate::wire::page::{Form, Link, Page};
-use crate::wire::query;
+use crate::wire::path;
 
-/// Pages that are looked at, redirects among them.
+/// Requests while pages are looked at: redirects and those without an answer count as well.
 const MOST_PAGES: usize = 30;
+/// Links of one page that are read.
+const MOST_LINKS: usize = 500;
+/// Forms of one page that are read.
+const MOST_FORMS: usize = 100;
 /// Clicks from the first page.
 const MOST_CLICKS: usize = 2;
 /// The second visitor comes so long after the first: times of day in whole seconds then differ.
@@ -38,6 +43,8 @@ struct Crawl<'a> {
     place: &'a Place,
     /// Paths of other apps inside this one's.
     foreign: &'a [String],
+    /// When looking at pages ends.
+    until: Instant,
     seen: Seen,
     known: HashSet<String>,
     ahead: VecDeque<Ahead>,
@@ -53,11 +60,13 @@ pub(super) async fn look(way: Way<'_>, foreign: &[String]) -> Result<Seen, Troub
     let first = visitor.look(&way.place.entry).await?;
     check(&first, way.place)?;
     let (known, ahead) = (HashSet::new(), VecDeque::new());
-    let mut crawl = Crawl { place: way.place, foreign, seen: Seen::default(), known, ahead };
+    let until = way.deadline - FOR_ASKING_AGAIN;
+    let mut crawl = Crawl { place: way.place, foreign, until, seen: Seen::default(), known, ahead };
     crawl.known.insert(public(&way.place.entry, way.place));
     crawl.read(first);
-    crawl.follow(&mut visitor, way.deadline - FOR_ASKING_AGAIN).await;
+    crawl.follow(&mut visitor).await;
     let mut seen = crawl.seen;
+    exits::settle(&mut seen, way.place);
     sleep_until(began + LATER).await;
     ask_again(&mut seen, way, visitor).await;
     Ok(seen)
@@ -103,13 +112,13 @@ async fn ask_again(seen: &mut Seen, way: Way<'_>, mut visitor: Visitor<'_>) {
 
 impl Crawl<'_> {
     /// Follows what is ahead, to the bounds.
-    async fn follow(&mut self, visitor: &mut Visitor<'_>, until: Instant) {
+    async fn follow(&mut self, visitor: &mut Visitor<'_>) {
         while let Some(ahead) = self.ahead.pop_front() {
-            if self.seen.pages.len() >= MOST_PAGES {
-                self.seen.cut_short = Some("30 pages were looked at, there are more");
+            if visitor.asked() >= MOST_PAGES {
+                self.seen.cut_short = Some("30 requests were made, there are more pages");
                 return;
             }
-            if Instant::now() >= until {
+            if Instant::now() >= self.until {
                 self.seen.cut_short = Some("it was slow: not every page was looked at");
                 return;
             }
@@ -130,10 +139,14 @@ impl Crawl<'_> {
             let (target, html) = (last.target.clone(), last.is_html() && last.status < 500);
             if html {
                 let page = Page::read(&last.text);
-                for link in &page.links {
+                for (at, link) in page.links.iter().enumerate() {
+                    if at >= MOST_LINKS || Instant::now() >= self.until {
+                        self.seen.cut_short = Some("not every link of a large page was read");
+                        break;
+                    }
                     self.link(&page, &target, link, &visit);
                 }
-                for form in &page.forms {
+                for form in page.forms.iter().take(MOST_FORMS) {
                     self.form(&page, &target, form, &visit);
                 }
             }
@@ -158,7 +171,7 @@ impl Crawl<'_> {
         let own = public(&target, self.place);
         match kind(&own, &link.text) {
             Kind::SignIn => self.sign_in(halves(&own).0),
-            Kind::SignOut => self.sign_out(self.way_out(&own, &visit.public)),
+            Kind::SignOut => self.sign_out(exits::link(&own, &visit.public, self.is_ours(halves(&own).0))),
             Kind::Action | Kind::File => {}
             Kind::Page => {
                 let (path, depth) = (halves(&own).0, visit.depth + 1);
@@ -176,51 +189,23 @@ impl Crawl<'_> {
     fn form(&mut self, page: &Page, from: &str, form: &Form, visit: &Visit) {
         let action =
             page.resolve(&self.place.authority, from, &form.action).unwrap_or_else(|| from.to_owned());
-        let action = halves(&public(&action, self.place)).0.to_owned();
-        let (own, buttons) = (halves(&visit.public).0, form.fields.iter().map(|field| field.value.as_str()));
+        let action = public(&action, self.place);
+        let path = halves(&action).0;
         if form.asks_for_password() {
-            self.sign_in(own);
-            self.sign_in(&action);
-        } else if kind(&action, &spoken(&buttons.collect::<Vec<_>>().join(" "))) == Kind::SignOut {
-            let (page, is_inside) = (own.to_owned(), self.is_ours(&action));
-            let found = if !is_inside || !is_plain(own) || action == page {
-                SignOut::Elsewhere(action)
-            } else {
-                SignOut::Form { page, action, is_post: form.is_post }
-            };
-            self.sign_out(found);
+            self.sign_in(halves(&visit.public).0);
+            self.sign_in(path);
+        } else {
+            self.sign_out(exits::form(&action, &visit.public, form, self.is_ours(path)));
         }
     }
 
     /// True for a path of this app and of none inside it.
     fn is_ours(&self, path: &str) -> bool {
-        self.place.contains(path) && !self.foreign.iter().any(|other| path.starts_with(other))
-    }
-
-    /// The way out that a link is, by its public target.
-    fn way_out(&self, target: &str, page: &str) -> SignOut {
-        let ((path, query), page) = (halves(target), halves(page).0);
-        if !self.is_ours(path) {
-            return SignOut::Elsewhere(path.to_owned());
-        }
-        if query.is_empty() {
-            return SignOut::Link(path.to_owned());
-        }
-        // Short plain values are what the link is; a long one is most likely a token of the session.
-        let is_word = |text: &str| text.len() <= 12 && text.bytes().all(|octet| octet.is_ascii_alphabetic());
-        let is_fixed = |param: &query::Param<'_>| is_word(param.key) && param.value.is_none_or(is_word);
-        if query::params(query).all(|param| is_fixed(&param)) {
-            return SignOut::Link(target.to_owned());
-        }
-        let kept: Vec<String> = query::params(query)
-            .filter(is_fixed)
-            .map(|param| {
-                param.value.map_or_else(|| param.key.to_owned(), |value| format!("{}={value}", param.key))
-            })
-            .collect();
-        let pattern =
-            if kept.is_empty() { format!("{path}*") } else { format!("{path}?*{}*", kept.join("*")) };
-        SignOut::Changing { page: page.to_owned(), pattern }
+        let is_foreign = |other: &String| {
+            let normal = path::normal(path).unwrap_or_default().to_ascii_lowercase();
+            normal.starts_with(&other.to_ascii_lowercase())
+        };
+        self.place.contains(path) && !self.foreign.iter().any(is_foreign)
     }
 
     /// The first page is none that a redirect to means a sign-out.
@@ -232,13 +217,8 @@ impl Crawl<'_> {
         }
     }
 
-    fn sign_out(&mut self, found: SignOut) {
-        let path = match &found {
-            SignOut::Link(target) => halves(target).0,
-            SignOut::Changing { page, .. } => page,
-            SignOut::Form { action, .. } | SignOut::Elsewhere(action) => action,
-        };
-        if is_plain(path) && !self.seen.sign_out.contains(&found) {
+    fn sign_out(&mut self, found: Option<SignOut>) {
+        if let Some(found) = found.filter(|found| !self.seen.sign_out.contains(found)) {
             self.seen.sign_out.push(found);
         }
     }
@@ -255,6 +235,7 @@ mod tests {
         let mut crawl = Crawl {
             place: &place,
             foreign: &foreign,
+            until: Instant::now() + PATIENCE,
             seen: Seen::default(),
             known: HashSet::new(),
             ahead: VecDeque::new(),
@@ -297,6 +278,24 @@ mod tests {
         let changing =
             SignOut::Changing { page: "/AppA/".into(), pattern: "/AppA/doku.php?*do=logout*".into() };
         assert_eq!(seen.sign_out, [changing, SignOut::Link("/AppA/?do=logout".into())]);
+    }
+
+    #[test]
+    fn so_many_links_of_a_page_are_read_and_no_more() {
+        let body: String =
+            (0..600).map(|n| format!("<a href='logout?x=a1b{n}'>x</a><a href=p{n}>p</a>")).collect();
+        let (seen, ahead) = read(&body);
+        assert_eq!(ahead.len(), MOST_LINKS / 2);
+        assert!(seen.cut_short.is_some());
+    }
+
+    #[test]
+    fn links_that_leave_the_app_in_disguise_are_not_followed() {
+        let (_, ahead) = read(
+            "<a href='%2e%2e/x'>x</a><a href='..;/x'>x</a><a href='..%2fx'>x</a><a href='y%5cx'>x</a><a href='..\\\\x'>x</a>
+             <a href='%6fther/x'>x</a><a href='good'>x</a>",
+        );
+        assert_eq!(ahead, ["/AppA/good"]);
     }
 
     #[test]

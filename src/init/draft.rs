@@ -2,6 +2,8 @@
 //!
 //! Invariant: whatever was found, the text is a config without mistakes, and no value of a cookie is in it.
 
+mod ways;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -25,6 +27,8 @@ pub(super) struct App {
     /// Its engine, where anything tells it.
     pub(super) engine: Option<Recognised>,
     pub(super) choice: Choice,
+    /// Public targets of all that was looked at: first what was asked for first, then where that led, then the rest.
+    pub(super) pages: Vec<String>,
     pub(super) sign_in: Vec<String>,
     pub(super) sign_out: Vec<SignOut>,
     /// The cookies that it sets.
@@ -89,7 +93,7 @@ fn table(out: &mut Text, app: &App, apps: &[App], wanted: Wanted) {
     session(out, app, wanted);
     heartbeat(out, app);
     if app.engine.is_some() {
-        sign_out(out, app);
+        ways::sign_out(out, app);
     }
     app.notes.iter().for_each(|note| out.say(note));
 }
@@ -210,73 +214,6 @@ fn chosen_page(out: &mut Text, chosen: &Chosen, engine: &Recognised) {
         }
         None => {}
     }
-}
-
-fn sign_out(out: &mut Text, app: &App) {
-    let rank = |way: &&SignOut| match way {
-        SignOut::Link(_) => 0,
-        SignOut::Form { .. } => 1,
-        SignOut::Changing { .. } => 2,
-        SignOut::Elsewhere(_) => 3,
-    };
-    let mut ways: Vec<&SignOut> = app.sign_out.iter().collect();
-    ways.sort_by_key(rank);
-    let mut ways = ways.into_iter();
-    match ways.next() {
-        Some(way) => {
-            way_out(out, way);
-            ways.for_each(|other| out.say(&format!("Also seen: {}.", described(other))));
-        }
-        None => {
-            out.say("No way to sign out was seen. Where there is one: sign_out.request = \"GET /..\"");
-        }
-    }
-    if !app.sign_in.is_empty() {
-        let list: Vec<String> =
-            app.sign_in.iter().take(MOST_OTHERS).map(|path| quoted(&open(path))).collect();
-        out.key("sign_out.login", &format!("[{}]", list.join(", ")));
-        out.say("Its sign-in: a heartbeat that is sent there was signed out.");
-    }
-}
-
-fn way_out(out: &mut Text, way: &SignOut) {
-    match way {
-        SignOut::Link(target) => {
-            out.key("sign_out.request", &quoted(&format!("GET {target}")));
-            out.key("sign_out.detect", &format!("[{}]", quoted(&format!("GET {}", open(target)))));
-        }
-        SignOut::Form { page, action, is_post } => {
-            let method = if *is_post { "POST" } else { "GET" };
-            out.key("sign_out.page", &quoted(&format!("GET {page}")));
-            out.key("sign_out.form", &quoted(action));
-            out.key("sign_out.detect", &format!("[{}]", quoted(&format!("{method} {}", open(action)))));
-        }
-        SignOut::Changing { page, pattern } => {
-            out.key("sign_out.page", &quoted(&format!("GET {page}")));
-            out.key("sign_out.link", &quoted(pattern));
-            out.key("sign_out.detect", &format!("[{}]", quoted(&format!("GET {pattern}"))));
-        }
-        SignOut::Elsewhere(path) => {
-            out.say(&format!(
-                "It signs out at {path}, outside of its own path: the bridge cannot ask for that itself."
-            ));
-            out.key("sign_out.detect", &format!("[{}]", quoted(&format!("* {}", open(path)))));
-        }
-    }
-}
-
-fn described(way: &SignOut) -> String {
-    match way {
-        SignOut::Link(target) => format!("a link to {target}"),
-        SignOut::Form { page, action, .. } => format!("a form on {page} that goes to {action}"),
-        SignOut::Changing { page, pattern } => format!("a link on {page} like {pattern}"),
-        SignOut::Elsewhere(path) => format!("{path}, outside of its own path"),
-    }
-}
-
-/// A path as a pattern that whatever follows it matches as well; a folder stands for itself.
-fn open(path: &str) -> String {
-    if path.ends_with('/') { path.to_owned() } else { format!("{path}*") }
 }
 
 /// What apps of one host do to each other's cookies.

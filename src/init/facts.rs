@@ -78,8 +78,15 @@ pub(super) enum SignOut {
         /// True for POST.
         is_post: bool,
     },
-    /// It leads out of the app's own path.
+    /// It leads out of the app's own path: a glob, whose end may be left open.
     Elsewhere(String),
+    /// Something on `page` that cannot be told from what is no sign-out: only said, never drafted.
+    Unclear {
+        /// The public path of the page.
+        page: String,
+        /// Why not.
+        why: &'static str,
+    },
 }
 
 /// All that was seen of one app.

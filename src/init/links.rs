@@ -111,6 +111,27 @@ const ACTIONS: [&str; 67] = [
     "upload",
     "vote",
 ];
+/// Parts of words that say that something is done, wherever they stand in a path or query: `dodelete`, `addtocart`.
+const STEMS: [&str; 18] = [
+    "delete",
+    "remove",
+    "destroy",
+    "purge",
+    "logout",
+    "logoff",
+    "signout",
+    "signoff",
+    "reset",
+    "drop",
+    "kill",
+    "cancel",
+    "unsubscribe",
+    "addto",
+    "checkout",
+    "approve",
+    "reject",
+    "invalidate",
+];
 /// Parameters whose value names what is done.
 const VERBS: [&str; 12] = [
     "act",
@@ -157,15 +178,35 @@ pub(super) fn kind(target: &str, text: &str) -> Kind {
     if says(&SIGN_OUT) {
         return Kind::SignOut;
     }
+    // A return address in a sign-in's query may name anything.
+    if has_stem(path) {
+        return Kind::Action;
+    }
     if says(&SIGN_IN) {
         return Kind::SignIn;
     }
     let verb = |param: query::Param<'_>| VERBS.iter().any(|verb| query::key_is(param.key, verb));
-    if says(&ACTIONS) || query::params(query).any(verb) {
+    if says(&ACTIONS) || has_stem(query) || query::params(query).any(verb) {
         return Kind::Action;
     }
     let extension = extension(path).unwrap_or_default().to_ascii_lowercase();
     if FILES.contains(&extension.as_str()) { Kind::File } else { Kind::Page }
+}
+
+fn has_stem(text: &str) -> bool {
+    let text = decoded(text);
+    STEMS.iter().any(|stem| text.contains(stem))
+}
+
+/// True where an address (or a name or value in one) says "sign out", as a whole word or within one.
+pub(super) fn signs_out(text: &str) -> bool {
+    let (words, text) = (spoken(text), decoded(text));
+    SIGN_OUT.iter().any(|word| holds(&words, word))
+        || ["logout", "logoff", "signout", "signoff"].iter().any(|stem| text.contains(stem))
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().to_lowercase()
 }
 
 /// The extension of a path's last segment, without its dot.
@@ -260,6 +301,15 @@ mod tests {
             ("/AppA/un%73ubscribe.cfm", "", Kind::Action),
             ("/AppA/invalidate.cfm", "", Kind::Action),
             ("/AppA/rotate", "", Kind::Action),
+            ("/AppA/dodelete.cfm", "", Kind::Action),
+            ("/AppA/userdelete/7", "", Kind::Action),
+            ("/AppA/x.cfm?mode=itemREMOVE", "", Kind::Action),
+            ("/AppA/addtocart.cfm?id=7", "", Kind::Action),
+            ("/AppA/dologout.php", "", Kind::Action),
+            ("/AppA/dologout.php", "Sign out", Kind::SignOut),
+            ("/AppA/login/passwordreset", "", Kind::Action),
+            ("/AppA/login.cfm?next=checkout", "", Kind::SignIn),
+            ("/AppA/x.cfm?t=p%75rgeall", "", Kind::Action),
             ("/AppA/photo.JPG?x=1", "", Kind::File),
             ("/AppA/static.txt", "", Kind::File),
         ] {

@@ -7,9 +7,11 @@ mod canary;
 mod choose;
 mod crawl;
 mod draft;
+mod exits;
 mod facts;
 mod links;
 mod place;
+mod proof;
 mod recognise;
 mod visitor;
 
@@ -75,7 +77,7 @@ enum InitError {
     },
     #[error("{failed} of {all} apps could not be looked at")]
     Failed { failed: usize, all: usize },
-    #[error("the draft is no good config, which is a mistake of this program:\n{0}")]
+    #[error("the draft was written, but is no good config as it stands:\n{0}")]
     Draft(String),
 }
 
@@ -94,9 +96,11 @@ pub fn run(args: &InitArgs) -> Result<(), Box<dyn std::error::Error>> {
     let work = draft_all((&client, Clock::system()), &args.urls, wanted, &mut progress);
     let drafted = tokio::task::LocalSet::new().block_on(&runtime, work);
     if let Some(text) = &drafted.text {
-        config::load_str("the draft", text)
-            .map_err(|report| InitError::Draft(report.render(io::stderr().is_terminal())))?;
-        write(args, text)?;
+        let (text, mistakes) = proof::tried(text, io::stderr().is_terminal());
+        write(args, &text)?;
+        if let Some(mistakes) = mistakes {
+            return Err(InitError::Draft(mistakes).into());
+        }
     }
     let (failed, all) = (drafted.failed.len(), args.urls.len());
     if failed == 0 { Ok(()) } else { Err(InitError::Failed { failed, all }.into()) }
@@ -150,13 +154,15 @@ async fn draft_all(
     let mut apps: Vec<App> = Vec::new();
     for (url, place, seen) in &found {
         let app = known(place, seen, &apps);
-        say(&format!("{url}: {}\n", summary(&app, seen)));
+        say(&format!("{url}: {}\n", proof::without(&summary(&app, seen), &seen.secrets(), urls)));
         apps.push(app);
     }
     for (url, trouble) in &failed {
         say(&format!("{url}: {}\n", whole(trouble)));
     }
-    Drafted { text: (!apps.is_empty()).then(|| draft::draft(&apps, wanted)), failed }
+    let secrets: Vec<Vec<u8>> = found.iter().flat_map(|(_, _, seen)| seen.secrets()).collect();
+    let text = || proof::without(&draft::draft(&apps, wanted), &secrets, urls);
+    Drafted { text: (!apps.is_empty()).then(text), failed }
 }
 
 fn same(one: &Place, two: &Place) -> bool {
@@ -177,6 +183,9 @@ fn known(place: &Place, seen: &Seen, others: &[App]) -> App {
         name: name(place, others),
         engine,
         choice,
+        pages: std::iter::once(place.entry.clone())
+            .chain(seen.pages.iter().map(|visit| visit.public.clone()))
+            .collect(),
         sign_in: seen.sign_in.clone(),
         sign_out: seen.sign_out.clone(),
         cookies: seen.cookies(),

@@ -6,6 +6,7 @@ use crate::net::upstream::Origin;
 use crate::net::{OriginError, SendError};
 
 use super::links::is_plain;
+use crate::wire::path;
 
 /// An app's place.
 #[derive(Clone, Debug)]
@@ -100,17 +101,33 @@ impl Place {
         let entry = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         let path = entry.split('?').next().unwrap_or("/");
         let mount = mount(path);
-        if !is_plain(&mount) || entry.parse::<http::uri::PathAndQuery>().is_err() {
+        if !is_plain(&mount) || !is_inside(&mount, path) || entry.parse::<http::uri::PathAndQuery>().is_err()
+        {
             return Err(Trouble::Path);
         }
         let upstream = origin.to_string();
         Ok(Self { upstream, authority: authority.to_ascii_lowercase(), host, mount, entry, origin })
     }
 
-    /// True where `path` belongs to the app.
+    /// True where `path` belongs to the app, to every server that may read it: what some take for another path (dot segments
+    /// and slashes in disguise, anything escaped twice) belongs to none.
     pub(super) fn contains(&self, path: &str) -> bool {
-        path.starts_with(&self.mount) || path == self.mount.trim_end_matches('/')
+        is_inside(&self.mount, path)
     }
+}
+
+/// True where both the path and its normal form begin with `mount`.
+pub(super) fn is_inside(mount: &str, path: &str) -> bool {
+    let within = |path: &str| path.starts_with(mount) || path == mount.trim_end_matches('/');
+    // The normal form keeps these escapes: servers differ on them.
+    path::normal(path).is_ok_and(|normal| {
+        within(path) && within(&normal) && !normal.contains(['\\', ';']) && !is_twice(&normal)
+    })
+}
+
+fn is_twice(normal: &str) -> bool {
+    let lower = normal.to_ascii_lowercase();
+    ["%2f", "%5c", "%25"].iter().any(|escape| lower.contains(escape))
 }
 
 /// The folder of an app's first page. A last segment is that page where it has a dot or is called like one, else a folder.
@@ -144,6 +161,34 @@ mod tests {
         assert_eq!(read("http://[::1]:80/AppA"), of("http://[::1]:80", "[::1]:80", "/AppA/", "/AppA"));
         assert_eq!(read("http://a/AppA/index"), of("http://a:80", "a", "/AppA/", "/AppA/index"));
         assert_eq!(read("http://a"), of("http://a:80", "a", "/", "/"));
+    }
+
+    #[test]
+    fn no_disguise_leads_out_of_the_app() {
+        let place = Place::parse("http://a/AppA/").unwrap();
+        for good in ["/AppA", "/AppA/", "/AppA/x.jsp;v=1", "/AppA/(S(abc))/x", "/AppA/a%20b"] {
+            assert!(place.contains(good), "{good}");
+        }
+        for bad in [
+            "/AppA/../x",
+            "/AppA/%2e%2e/x",
+            "/AppA/.%2E/x",
+            "/AppA/..;/x",
+            "/AppA/..;a=1/x",
+            "/AppA/..\\x",
+            "/AppA/\\x",
+            "/AppA/..%2fx",
+            "/AppA/x%2Fy",
+            "/AppA/x%5cy",
+            "/AppA/%252e%252e/x",
+            "/AppA/%c0%ae%c0%ae/x",
+            "/AppAx",
+            "/appa/x",
+            "//AppA/x",
+        ] {
+            assert!(!place.contains(bad), "{bad}");
+        }
+        assert!(matches!(Place::parse("http://a/AppA/..;x.jsp"), Err(Trouble::Path)));
     }
 
     #[test]

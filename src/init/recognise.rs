@@ -270,7 +270,13 @@ fn custom(traces: &Traces<'_>) -> Option<Recognised> {
             && is_plain_name(&fact.name)
             && is_opaque(&fact.value)
     };
-    let facts: Vec<&CookieFact> = traces.cookies.iter().filter(like).collect();
+    // To the bridge, names that differ in letter case only are one.
+    let mut facts: Vec<&CookieFact> = Vec::new();
+    for fact in traces.cookies.iter().filter(like) {
+        if !facts.iter().any(|own| own.name.eq_ignore_ascii_case(&fact.name)) {
+            facts.push(fact);
+        }
+    }
     let first = facts.first()?;
     let names: Vec<&str> = facts.iter().map(|fact| fact.name.as_str()).collect();
     let reason = format!(

@@ -45,6 +45,7 @@ pub(super) struct Way<'a> {
 pub(super) struct Visitor<'a> {
     way: Way<'a>,
     jar: Vec<Kept>,
+    asked: usize,
 }
 
 /// A cookie of the jar.
@@ -56,7 +57,12 @@ struct Kept {
 
 impl<'a> Visitor<'a> {
     pub(super) fn new(way: Way<'a>) -> Self {
-        Self { way, jar: Vec::new() }
+        Self { way, jar: Vec::new(), asked: 0 }
+    }
+
+    /// Requests so far, whatever came of them.
+    pub(super) const fn asked(&self) -> usize {
+        self.asked
     }
 
     /// Looks at `target` and wherever it redirects to inside the app. Where a redirect leaves the app, or leads to what is no
@@ -83,6 +89,7 @@ impl<'a> Visitor<'a> {
     /// One request.
     async fn ask(&mut self, target: &str) -> Result<Hop, Trouble> {
         sleep(PACE).await;
+        self.asked += 1;
         let way = self.way;
         let left = way.deadline.saturating_duration_since(Instant::now()).min(ANSWER);
         let began = Instant::now();

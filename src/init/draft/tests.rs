@@ -10,6 +10,7 @@ fn app(name: &str, url: &str) -> App {
         place: Place::parse(url).unwrap(),
         engine: Some(engine(Engine::Php)),
         choice: Choice::default(),
+        pages: Vec::new(),
         sign_in: Vec::new(),
         sign_out: Vec::new(),
         cookies: Vec::new(),
@@ -194,6 +195,28 @@ proptest! {
     #[test]
     fn strings_read_back(text: String) {
         let read: toml::Value = format!("x = {}", quoted(&text)).parse::<toml::Table>().unwrap()["x"].clone();
-        prop_assert_eq!(read.as_str().unwrap().replace("$${", "${"), text.replace("$${", "${"));
+        prop_assert_eq!(read.as_str().unwrap().replace("$${", "${"), text);
     }
+}
+
+#[test]
+fn no_pattern_matches_an_ordinary_page() {
+    let mut one = app("a", "http://127.0.0.1:1/A/");
+    one.pages =
+        ["/A/", "/A/home.php", "/A/exits.php", "/A/login.php", "/A/loginhelp.php"].map(Into::into).to_vec();
+    one.sign_in = vec!["/A/login.php".into(), "/A/home.php".into(), "/A/log".into()];
+    let of = |one: &App, way: SignOut| good(&[App { sign_out: vec![way], ..one.clone() }], WANTED);
+    let text = of(&one, SignOut::Link("/A/exit".into()));
+    assert!(text.contains("sign_out.detect = [\"GET /A/exit\"]"), "not as a prefix\n{text}");
+    assert!(text.contains("sign_out.login = [\"/A/login.php*\", \"/A/log\"]"), "{text}");
+    let text = of(&one, SignOut::Link("/A/home.php?logout=1".into()));
+    assert!(text.contains("sign_out.detect = [\"GET /A/home.php?*logout=1*\"]"), "{text}");
+    let action = "/A/home.php".to_owned();
+    let text = of(&one, SignOut::Form { page: "/A/".into(), action, is_post: true });
+    assert!(!text.contains("sign_out.detect =") && text.contains("No sign_out.detect"), "{text}");
+    let text = of(&one, SignOut::Unclear { page: "/A/".into(), why: "so" });
+    assert!(!text.lines().any(|line| line.starts_with("sign_out.") && !line.contains("login")), "{text}");
+    one.choice.chosen = Some(Chosen { path: "/A/login.php".into(), touch: Touch::Begins, canary: None });
+    let text = of(&one, SignOut::Link("/A/out".into()));
+    assert!(!text.contains("login.php*"), "{text}");
 }
