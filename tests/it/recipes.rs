@@ -405,7 +405,7 @@ fn forms_are_sent_as_browsers_send_them() {
     ] {
         run(async move {
             let (_, last) = last_of(html.clone(), "form = \"/appa/page\"").await;
-            assert_eq!((&*last.method, &*last.target, &*last.body), (method, target, body), "{html}");
+            assert_eq!((last.method.as_str(), &*last.target, &*last.body), (method, target, body), "{html}");
         });
     }
 }
