@@ -1,10 +1,10 @@
 //! What the proxy has found out about the apps by itself: by its probes, and by what happens to sessions.
 //!
 //! Invariants: a finding is words about an app, never about a person, and holds no token; of one kind an app has one at a
-//! time, the newest; what has turned out otherwise is taken back.
+//! time, the newest; what has turned out otherwise is taken back; no probe has a say in what people's sessions have proved.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bridge::rules::AppIx;
 use crate::time::Timestamp;
@@ -112,8 +112,16 @@ pub struct Found {
 /// What has been found, for all threads. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
-    all: Arc<Mutex<Vec<Found>>>,
+    all: Arc<Mutex<Vec<Entry>>>,
     places: Arc<Places>,
+}
+
+/// A finding, and who found it.
+#[derive(Clone, Debug)]
+struct Entry {
+    found: Found,
+    /// A probe: on sessions that nobody had signed in to.
+    probed: bool,
 }
 
 /// File and line of the setting that a finding of this kind is about, by app.
@@ -134,32 +142,52 @@ impl Findings {
 
     /// Takes `found` in the place of what was known of the same kind and app. True where it says something new.
     pub fn put(&self, found: Found) -> bool {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = all.iter_mut().find(|old| (old.app, old.kind) == (found.app, found.kind));
-        match same {
-            Some(old) => {
-                let new = (old.level, &old.says) != (found.level, &found.says);
-                *old = found;
-                new
-            }
-            None => {
-                all.push(found);
-                all.sort_by_key(|found| (found.app, found.kind));
-                true
-            }
+        self.enter(Entry { found, probed: false })
+    }
+
+    /// As [`Findings::put`], for what a probe found: where people's own sessions have shown how it is, that stands.
+    pub fn put_probed(&self, found: Found) -> bool {
+        self.enter(Entry { found, probed: true })
+    }
+
+    /// True where a warning stands that a probe of `app` gave, and that a probe which waits for nothing can take back.
+    #[must_use]
+    pub fn is_to_be_mended(&self, app: AppIx) -> bool {
+        let quick = |kind| !matches!(kind, Kind::Extends | Kind::Timeout);
+        self.entries().iter().any(|Entry { found, probed }| {
+            *probed && found.app == app && found.level == Level::Warning && quick(found.kind)
+        })
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, entry: Entry) -> bool {
+        let mut all = self.entries();
+        let about = |entry: &Entry| (entry.found.app, entry.found.kind);
+        let Some(old) = all.iter_mut().find(|old| about(old) == about(&entry)) else {
+            all.push(entry);
+            all.sort_by_key(about);
+            return true;
+        };
+        if entry.probed && !old.probed {
+            return false;
         }
+        let new = (old.found.level, &old.found.says) != (entry.found.level, &entry.found.says);
+        *old = entry;
+        new
     }
 
     /// Takes back what was found of `kind` in `app`.
     pub fn take_back(&self, app: AppIx, kind: Kind) {
-        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|found| (found.app, found.kind) != (app, kind));
+        self.entries().retain(|Entry { found, .. }| (found.app, found.kind) != (app, kind));
     }
 
     /// All, by app and kind.
     #[must_use]
     pub fn all(&self) -> Vec<Found> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.entries().iter().map(|entry| entry.found.clone()).collect()
     }
 }
 
@@ -167,15 +195,27 @@ impl Findings {
 mod tests {
     use super::*;
 
+    fn found(app: u16, kind: Kind, says: &str) -> Found {
+        let (at, says) = (Timestamp::from_millis(1), says.to_owned());
+        Found { at, app: AppIx(app), kind, level: Level::Warning, says }
+    }
+
+    #[test]
+    fn a_probe_has_no_say_in_what_people_have_proved() {
+        let findings = Findings::default();
+        assert!(findings.put_probed(found(0, Kind::SignOut, "refused")));
+        assert!(findings.put_probed(found(0, Kind::SignOut, "refused otherwise")), "its own it may mend");
+        assert!(findings.is_to_be_mended(AppIx(0)) && !findings.is_to_be_mended(AppIx(1)));
+        assert!(findings.put(found(0, Kind::SignOut, "the old session still answers")));
+        assert!(!findings.put_probed(found(0, Kind::SignOut, "all is well")));
+        assert_eq!(findings.all()[0].says, "the old session still answers");
+        assert!(!findings.is_to_be_mended(AppIx(0)), "no probe can");
+        assert!(findings.put_probed(found(0, Kind::Extends, "it does not")));
+        assert!(!findings.is_to_be_mended(AppIx(0)), "not without waiting");
+    }
+
     #[test]
     fn the_newest_of_a_kind_stands_and_can_be_taken_back() {
-        let found = |app, kind, says: &str| Found {
-            at: Timestamp::from_millis(1),
-            app: AppIx(app),
-            kind,
-            level: Level::Warning,
-            says: says.to_owned(),
-        };
         let findings = Findings::default();
         assert!(findings.put(found(1, Kind::Extends, "it does not")));
         assert!(findings.put(found(0, Kind::Restart, "3 sessions")));

@@ -1,4 +1,5 @@
-//! Probes in the background of a running proxy: gently, app after app, and again while an app does not answer.
+//! Probes in the background of a running proxy: gently, app after app, and again while an app does not answer, or has
+//! something to mend.
 //!
 //! Invariant: one request at a time, whatever the number of apps; what is found twice is said once.
 
@@ -7,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_local;
 
 use super::core::Core;
+use crate::bridge::rules::AppIx;
 use crate::config;
-use crate::findings::{Found, Level};
+use crate::findings::{Findings, Found, Level};
 use crate::net::client::{Client, ClientOptions};
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
@@ -26,6 +28,10 @@ const APART: Duration = Duration::from_secs(2);
 /// An app that did not answer is asked again after so long; twice as long each time.
 const AGAIN: Duration = Duration::from_secs(60);
 const AGAIN_AT_MOST: Duration = Duration::from_secs(600);
+/// An app that answers at first and then fails to is asked all once more so often: with waiting that takes hours.
+const RERUNS: u32 = 3;
+/// While a probe's warning stands, an app is asked again so often, without what has to be waited for.
+const MENDED: Duration = Duration::from_secs(3600);
 
 /// What probing the apps of `core` takes, with at most `turns` requests under way.
 pub(super) fn prober(core: &Core, dialer: Dialer, turns: usize) -> Prober {
@@ -51,21 +57,18 @@ pub(super) fn prober(core: &Core, dialer: Dialer, turns: usize) -> Prober {
     }
 }
 
-/// Finds out about every app, once; ends when all is known. Must run in a `LocalSet`.
+/// Finds out about every app; ends when all is known and no probe's warning stands. Must run in a `LocalSet`.
 pub async fn run(core: Core, dialer: Dialer) {
     let prober = Rc::new(prober(&core, dialer, 1));
     let (to, said) = unbounded_channel();
     let mut wait = APART;
     for route in core.routes.routes() {
         let (prober, to, app, start) = (Rc::clone(&prober), to.clone(), route.rules.app, wait);
+        let findings = core.findings.clone();
         spawn_local(async move {
             tokio::time::sleep(start).await;
-            let mut again = AGAIN;
-            let options = Options { longest: LONGEST, measure: false };
-            while prober.app(app, options, &to).await == Ending::Unreachable {
-                tokio::time::sleep(again).await;
-                again = (again * 2).min(AGAIN_AT_MOST);
-            }
+            once(&prober, app, &to).await;
+            until_mended(&prober, app, (&findings, &to)).await;
         });
         wait += APART;
     }
@@ -73,11 +76,38 @@ pub async fn run(core: Core, dialer: Dialer) {
     record(&core, said).await;
 }
 
+/// Finds out about `app`, however often it must be asked.
+async fn once(prober: &Prober, app: AppIx, to: &UnboundedSender<Said>) {
+    let (mut again, mut reruns) = (AGAIN, 0);
+    let options = Options { longest: LONGEST, measure: false };
+    loop {
+        match prober.app(app, options, to).await {
+            Ending::Unreachable => {}
+            Ending::Lost if reruns < RERUNS => reruns += 1,
+            Ending::Lost | Ending::Done | Ending::Nothing => return,
+        }
+        tokio::time::sleep(again).await;
+        again = (again * 2).min(AGAIN_AT_MOST);
+    }
+}
+
+/// Looks from time to time whether what a probe warned of has been mended, until it has.
+async fn until_mended(prober: &Prober, app: AppIx, (findings, to): (&Findings, &UnboundedSender<Said>)) {
+    let options = Options { longest: Duration::ZERO, measure: false };
+    loop {
+        tokio::time::sleep(MENDED).await;
+        if !findings.is_to_be_mended(app) {
+            return;
+        }
+        prober.app(app, options, to).await;
+    }
+}
+
 /// Takes down what is found, until nobody has anything more to say.
 async fn record(core: &Core, mut said: UnboundedReceiver<Said>) {
     while let Some(said) = said.recv().await {
         if let Said::Found(found) = said
-            && core.findings.put(found.clone())
+            && core.findings.put_probed(found.clone())
         {
             log(core, &found);
         }

@@ -179,8 +179,8 @@ impl Pinger {
             let verdict = beat::judge(rules, &Evidence { learned, ..said });
             let first = if let CanarySeen::First(hash) = said.canary { Some(hash) } else { None };
             answer::beat(session, &route.rules, &Judged { verdict, canary: first, now: self.clock.now() });
-            let known = rules.canary.is_none() || said.canary == CanarySeen::Same;
-            (verdict, outcome(verdict, known).filter(|_| !crossed))
+            let proof = proof(route, rules, heard, &Evidence { learned, ..said });
+            (verdict, outcome(verdict, proof).filter(|_| !crossed))
         })
     }
 
@@ -264,12 +264,39 @@ fn heard(app: &AppSession, session: Handle, server: u16, now: Timestamp) -> life
     }
 }
 
-/// What a verdict proves. `known`: the canary is the one of before, or none is asked for.
-const fn outcome(verdict: Verdict, known: bool) -> Option<Outcome> {
+/// How much stands behind a verdict.
+#[derive(Clone, Copy, Debug)]
+struct Proof {
+    /// The canary is the one of before, or none is asked for.
+    alive: bool,
+    /// The page shows a canary, and another one.
+    reborn: bool,
+    /// The app deleted the token, or leads to a sign-in page that the config names. A firewall's 403 and a page for
+    /// maintenance look like a sign-out, too, and to everybody at once.
+    signed_out: bool,
+}
+
+/// What stands behind the verdict on `heard`.
+fn proof(route: &Route, rules: &BeatRules, heard: &Heard, said: &Evidence) -> Proof {
+    let Heard { parts, text } = heard;
+    let login = parts.status.is_redirection() && leads_to_login(route, &parts.headers);
+    let shows =
+        || rules.canary.as_ref().is_some_and(|rule| reading::canary(rule, &parts.headers, text).is_some());
+    Proof {
+        alive: rules.canary.is_none() || said.canary == CanarySeen::Same,
+        reborn: said.canary == CanarySeen::Other && shows(),
+        signed_out: said.learned.gone || login,
+    }
+}
+
+/// What a verdict proves; `None`: nothing that is worth counting.
+const fn outcome(verdict: Verdict, proof: Proof) -> Option<Outcome> {
     match verdict {
-        Verdict::Alive if known => Some(Outcome::Alive),
-        Verdict::Alive => None,
-        Verdict::Reborn | Verdict::Replaced | Verdict::SignedOut => Some(Outcome::Dead),
+        Verdict::Alive if proof.alive => Some(Outcome::Alive),
+        Verdict::Replaced => Some(Outcome::Dead),
+        Verdict::Reborn if proof.reborn => Some(Outcome::Dead),
+        Verdict::SignedOut if proof.signed_out => Some(Outcome::Dead),
+        Verdict::Alive | Verdict::Reborn | Verdict::SignedOut => None,
         Verdict::Unreachable => Some(Outcome::Unreachable),
     }
 }
@@ -359,3 +386,25 @@ async fn drain(body: crate::net::body::Body) {
 
 /// More of a body than this is not worth a connection.
 const SMALL: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_app_itself_said_of_a_session_counts_as_its_death() {
+        let proof = |alive, reborn, signed_out| Proof { alive, reborn, signed_out };
+        let weak = proof(false, false, false);
+        for (verdict, strong) in
+            [(Verdict::Reborn, proof(false, true, false)), (Verdict::SignedOut, proof(false, false, true))]
+        {
+            assert_eq!(outcome(verdict, strong), Some(Outcome::Dead));
+            assert_eq!(outcome(verdict, weak), None, "{verdict:?}");
+        }
+        assert_eq!(outcome(Verdict::SignedOut, proof(true, true, false)), None, "a 403 in another's name");
+        assert_eq!(outcome(Verdict::Replaced, weak), Some(Outcome::Dead));
+        assert_eq!(outcome(Verdict::Alive, proof(true, false, false)), Some(Outcome::Alive));
+        assert_eq!(outcome(Verdict::Alive, weak), None);
+        assert_eq!(outcome(Verdict::Unreachable, weak), Some(Outcome::Unreachable));
+    }
+}

@@ -16,6 +16,7 @@ use crate::bridge::rules::{AppIx, BeatRules, Engine, SessionRules};
 use crate::clock::Clock;
 use crate::findings::{Found, Kind, Level};
 use crate::net::client::Client;
+use crate::ping::reading;
 use crate::route::{Route, RouteMap};
 use crate::sign_out::SignOut;
 
@@ -89,8 +90,10 @@ pub enum Ending {
     Done,
     /// The app has no session or no heartbeat: there is nothing to find out.
     Nothing,
-    /// The app did not answer: worth another try later.
+    /// The app does not answer its first page, or not as it will: worth another try later.
     Unreachable,
+    /// The app failed to answer in the middle of things: worth another try, but not for ever.
+    Lost,
 }
 
 impl Prober {
@@ -173,7 +176,9 @@ impl<'a> Case<'a> {
         let mut first = self.visitor();
         let (target, method) = (&*self.beat.path, &self.beat.method);
         let Ok(heard) = first.open(target).await else { return self.unreachable() };
-        if heard.status >= 500 {
+        // A page that is not there may belong to an app that is still being started.
+        let absent = heard.status == 404 && !reading::alive_status(&self.beat.alive, 404);
+        if heard.is_down() || absent {
             self.found(Kind::HeartbeatPage, page::judge(self.beat, &heard));
             return Ending::Unreachable;
         }
@@ -190,13 +195,19 @@ impl<'a> Case<'a> {
             return Ending::Done;
         }
         let (way, canary) = self.way().await;
+        if self.lost.get() {
+            if !self.options.longest.is_zero() {
+                self.cannot_be_told("the app did not answer");
+            }
+            return Ending::Lost;
+        }
         self.found(Kind::Canary, canary);
         let Some(way) = way else {
             self.cannot_be_told(BLIND);
             return Ending::Done;
         };
         join(self.sign_out(&way), self.lifetimes(&way)).await;
-        if self.lost.get() { Ending::Unreachable } else { Ending::Done }
+        if self.lost.get() { Ending::Lost } else { Ending::Done }
     }
 
     /// All that waits for sessions to die.

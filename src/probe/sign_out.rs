@@ -51,7 +51,7 @@ fn judge(outcome: Outcome, life: Life) -> (Level, String) {
                 .to_owned();
             (Level::Note, says)
         }
-        (Life::Unknown, _) => (
+        (Life::Unknown | Life::Silent, _) => (
             Level::Note,
             "whether the sign-out ends a session cannot be told: the app did not answer".to_owned(),
         ),

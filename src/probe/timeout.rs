@@ -55,13 +55,14 @@ impl Case<'_> {
         for (idle, mut visitor) in watched {
             self.until(visitor.used.1, idle).await;
             // A second visitor, for engines that collect when somebody comes: alone a dead session would come back to life.
+            other.go_beside(&visitor);
             if other.get(&way.opener).await.is_err() {
                 self.lost.set(true);
                 return;
             }
             let look = self.look(way, &mut visitor).await;
             match look.life {
-                Life::Unknown => continue,
+                Life::Unknown | Life::Silent => continue,
                 Life::Alive => dead = 0,
                 Life::Dead => dead += 1,
             }

@@ -49,6 +49,8 @@ pub(super) struct Visitor<'a> {
     passed: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The page that gave it its session, behind what redirects there were.
     pub(super) at: String,
+    /// The status of that page, as the session's owner gets it.
+    pub(super) opened: u16,
     /// Every cookie that it was given.
     pub(super) cookies: Vec<Given>,
     /// The canary that it saw last.
@@ -106,6 +108,11 @@ impl Heard {
         Self { contains: None, ..self }
     }
 
+    /// True where the app, or what stands before it, cannot answer now: that says nothing about any session.
+    pub(super) const fn is_down(&self) -> bool {
+        is_down(self.status)
+    }
+
     /// True where the deciding token has another value now, or is gone.
     pub(super) const fn replaced(&self) -> bool {
         self.learned.changed || self.learned.gone
@@ -123,7 +130,8 @@ impl<'a> Visitor<'a> {
             session.public = Some(Arc::new(Public { authority: authority.into(), https: prober.https }));
         }
         let (passed, cookies) = (BTreeMap::new(), Vec::new());
-        Self { prober, route, session, passed, at: String::new(), cookies, canary: None, used: (now, now) }
+        let (at, opened, canary, used) = (String::new(), 0, None, (now, now));
+        Self { prober, route, session, passed, at, opened, cookies, canary, used }
     }
 
     pub(super) fn has_token(&self) -> bool {
@@ -140,25 +148,31 @@ impl<'a> Visitor<'a> {
         cookies: impl Iterator<Item = crate::bridge::vault::Cookie<'c>>,
         like: &Self,
     ) -> Self {
-        self.session.upstream = like.session.upstream;
+        self.go_beside(like);
         self.session.adopt(cookies, self.prober.clock.now());
         self
+    }
+
+    /// Asks the server from now on that `other` asks: each has the sessions in its own memory.
+    pub(super) const fn go_beside(&mut self, other: &Self) {
+        self.session.upstream = other.session.upstream;
     }
 
     /// Asks for `target` without a session and, where that gives one, once more with it, so that it is an ordinary one:
     /// some apps give those who show no cookie two seconds only. Tells what the first answer was.
     pub(super) async fn open(&mut self, target: &str) -> Result<Heard, Silent> {
         let first = self.get(target).await?;
+        self.opened = first.status;
         let (mut at, mut next) = (target.to_owned(), first.redirect.clone());
         for _ in 0..REDIRECTS {
             let Some(to) = next.take().and_then(|redirect| redirect.to).filter(|_| !self.has_token()) else {
                 break;
             };
-            next = self.get(&to).await?.redirect;
-            at = to;
+            let heard = self.get(&to).await?;
+            (self.opened, next, at) = (heard.status, heard.redirect, to);
         }
         if self.has_token() {
-            self.get(&at).await?;
+            self.opened = self.get(&at).await?.status;
         }
         self.at = at;
         Ok(first)
@@ -299,12 +313,23 @@ impl<'a> Visitor<'a> {
     }
 }
 
+/// True for the statuses of who cannot answer now, or will not because it is asked too often.
+pub(super) const fn is_down(status: u16) -> bool {
+    matches!(status, 429 | 500..)
+}
+
 fn traits() -> ClientTraits {
     ClientTraits {
         user_agent: Some(HeaderValue::from_static(AGENT)),
         accept: Some(HeaderValue::from_static("text/html,*/*;q=0.8")),
         ..ClientTraits::default()
     }
+}
+
+/// A name that an app chose, for a log and a terminal: none of its characters is a command to either.
+fn shown(name: &[u8]) -> String {
+    let plain = |char: char| if char.is_control() { char::REPLACEMENT_CHARACTER } else { char };
+    String::from_utf8_lossy(name).chars().take(LONGEST_NAME).map(plain).collect()
 }
 
 fn given(set: &SetCookie<'_>, now: i64, presets: &[super::Preset]) -> Given {
@@ -315,7 +340,7 @@ fn given(set: &SetCookie<'_>, now: i64, presets: &[super::Preset]) -> Given {
         (own.shape.fits(set.value()) && (own.exact || !exact)).then_some((at, own.role))
     });
     Given {
-        name: String::from_utf8_lossy(set.name()).chars().take(LONGEST_NAME).collect(),
+        name: shown(set.name()),
         for_session: set.lifetime(now) == Lifetime::Session,
         http_only: set.http_only(),
         length: set.value().len(),
@@ -339,4 +364,15 @@ fn says_sign_in(path: &str) -> bool {
     const WORDS: [&str; 5] = ["login", "logon", "signin", "sign-in", "sign_in"];
     let path = path.to_ascii_lowercase();
     WORDS.iter().any(|word| path.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookies_name_commands_no_terminal() {
+        assert_eq!(shown(b"a\x1b[2Jb\x7f\xc2\x9bc"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+        assert_eq!(shown(&[b'x'; 100]).len(), LONGEST_NAME);
+    }
 }

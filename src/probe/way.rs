@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use super::canary::{Facts, Unknown};
-use super::visitor::{Heard, Silent, Visitor};
+use super::visitor::{self, Heard, Silent, Visitor};
 use super::{Case, canary};
 use crate::bridge::rules::Engine;
 use crate::bridge::vault::{Cookie, Role};
 use crate::findings::Level;
+use crate::ping::reading;
 use crate::time::Timestamp;
 
 /// A page that begins sessions, and what tells their life.
@@ -46,8 +47,10 @@ impl Witness {
 pub(super) enum Life {
     Alive,
     Dead,
-    /// The app did not answer, or not as itself.
+    /// The app did not answer as itself.
     Unknown,
+    /// The app did not answer.
+    Silent,
 }
 
 /// A look.
@@ -70,6 +73,9 @@ impl<'a> Case<'a> {
         openers.extend(Some(self.root()).filter(|root| **root != *self.beat.path));
         let (mut facts, mut adopts) = (None, Unknown::Untried);
         for opener in openers {
+            if self.lost.get() {
+                break;
+            }
             let Some(one) = self.begin(opener).await else { continue };
             let within_another = self.is_within_another(&one);
             let opener = &*one.at.clone();
@@ -107,23 +113,38 @@ impl<'a> Case<'a> {
         self.session.engine == Engine::Lucee && token.is_some_and(|token| token.parts.len() == 1)
     }
 
-    /// A session that `opener` has begun. `None` where it begins none, or does not answer.
+    /// A session that `opener` has begun. `None` where it begins none, or, which is `lost`, does not answer.
     async fn begin(&self, opener: &str) -> Option<Visitor<'a>> {
         let mut visitor = self.visitor();
-        visitor.open(opener).await.ok()?;
+        let opened = visitor.open(opener).await;
+        self.answered(opened)?;
+        if visitor::is_down(visitor.opened) {
+            self.lost.set(true);
+            return None;
+        }
         visitor.has_token().then_some(visitor)
     }
 
-    /// What the canary of two sessions is, the first of them asked twice.
+    /// What the app answered; `None`, and all is `lost`, where it could not answer.
+    pub(super) fn answered(&self, heard: Result<Heard, Silent>) -> Option<Heard> {
+        let heard = heard.ok().filter(|heard| !heard.is_down());
+        self.lost.set(self.lost.get() || heard.is_none());
+        heard
+    }
+
+    /// What the canary of two sessions is, the first of them asked twice. Worth nothing where something was `lost`.
     async fn canaries(&self, opener: &str, mut one: Visitor<'a>) -> Facts {
         if self.beat.canary.is_none() {
             return Facts::default();
         }
-        let seen = |heard: Result<Heard, Silent>| heard.ok().and_then(|heard| heard.canary);
+        let seen = |heard: Result<Heard, Silent>| self.answered(heard).and_then(|heard| heard.canary);
         let first = seen(one.beat().await);
         tokio::time::sleep(APART).await;
         let again = seen(one.beat().await);
-        let Some(mut two) = self.begin(opener).await else { return Facts::default() };
+        let Some(mut two) = self.begin(opener).await else {
+            self.lost.set(true);
+            return Facts::default();
+        };
         let other = seen(two.beat().await);
         Facts { present: first.is_some(), steady: first == again, differs: first != other && other.is_some() }
     }
@@ -132,7 +153,7 @@ impl<'a> Case<'a> {
     async fn takes_made_up(&self, opener: &str) -> Option<bool> {
         let mut like = self.begin(opener).await?;
         // A token that changes with each answer proves nothing.
-        if like.get(opener).await.ok()?.replaced() {
+        if self.answered(like.get(opener).await)?.replaced() {
             return None;
         }
         let held: Vec<_> = like.session().vault().iter().collect();
@@ -155,8 +176,17 @@ impl<'a> Case<'a> {
         }
         let cookies = forged.iter().map(|(cookie, value)| Cookie { value, ..*cookie });
         let mut stranger = self.visitor().with_token(cookies, &like);
-        let heard = stranger.get(opener).await.ok().filter(|heard| heard.status < 500)?;
-        Some(!heard.replaced())
+        let opened = like.opened;
+        let Ok(heard) = stranger.get(opener).await else {
+            self.lost.set(true);
+            return None;
+        };
+        if heard.is_down() {
+            // The app itself, or only its way with ids that it does not know?
+            self.answered(like.get(opener).await)?;
+            return None;
+        }
+        (heard.replaced() || heard.status == opened).then_some(!heard.replaced())
     }
 
     /// True where an id in the URL of `opener` comes back while its session is in memory.
@@ -178,12 +208,17 @@ impl<'a> Case<'a> {
                 shown.push((own.role, value.value.to_vec()));
             }
         }
-        let heard = if shown.is_empty() { Err(Silent) } else { self.visitor().get(&target).await };
-        match heard {
-            Ok(heard) if heard.status < 500 && !heard.tokens.is_empty() => {
+        if shown.is_empty() {
+            return Life::Unknown;
+        }
+        let mut stranger = self.visitor();
+        stranger.go_beside(visitor);
+        match stranger.get(&target).await {
+            Ok(heard) if !heard.is_down() && !heard.tokens.is_empty() => {
                 if shown.iter().all(|part| heard.tokens.contains(part)) { Life::Alive } else { Life::Dead }
             }
-            _ => Life::Unknown,
+            Ok(_) => Life::Unknown,
+            Err(Silent) => Life::Silent,
         }
     }
 
@@ -191,7 +226,7 @@ impl<'a> Case<'a> {
     pub(super) async fn open(&self, way: &Way) -> Option<Visitor<'a>> {
         let mut visitor = self.begin(&way.opener).await?;
         if way.witness == Witness::Canary {
-            visitor.canary = visitor.beat().await.ok()?.canary;
+            visitor.canary = self.answered(visitor.beat().await)?.canary;
             visitor.canary.as_ref()?;
         }
         Some(visitor)
@@ -203,11 +238,12 @@ impl<'a> Case<'a> {
         let (used, before) = (visitor.used, self.prober.clock.now());
         let known = visitor.canary.take();
         let mut life = self.ask_witness(way, visitor, &known).await;
-        if life == Life::Unknown {
+        if matches!(life, Life::Unknown | Life::Silent) {
             // Some engines answer 500 once to who shows a session that was invalidated.
             life = self.ask_witness(way, visitor, &known).await;
         }
-        if life == Life::Unknown {
+        // An app that answers each dead id with an error would do so another time, too.
+        if life == Life::Silent {
             self.lost.set(true);
         }
         let after = self.prober.clock.now();
@@ -216,30 +252,38 @@ impl<'a> Case<'a> {
 
     async fn ask_witness(&self, way: &Way, visitor: &mut Visitor<'a>, known: &Option<Vec<u8>>) -> Life {
         match way.witness {
-            Witness::Canary => told(visitor.beat().await, |heard| heard.canary == *known),
-            Witness::Token => told(visitor.get(&way.opener).await, |_| true),
+            Witness::Canary => told(visitor.beat().await, |heard| self.same_canary(heard, known)),
+            Witness::Token => {
+                let opened = visitor.opened;
+                told(visitor.get(&way.opener).await, |heard| (heard.status == opened).then_some(true))
+            }
             Witness::Url => self.by_url(visitor, &way.opener).await,
         }
     }
+
+    /// Whether `heard` has the canary `known`: `None` where the heartbeat page did not answer as itself, or shows none.
+    pub(super) fn same_canary(&self, heard: &Heard, known: &Option<Vec<u8>>) -> Option<bool> {
+        let allowed = reading::alive_status(&self.beat.alive, heard.status);
+        (allowed && heard.canary.is_some()).then_some(heard.canary == *known)
+    }
 }
 
-/// What an answer to who shows a token tells, where `same` says what else a living session has.
-fn told(heard: Result<Heard, Silent>, same: impl FnOnce(&Heard) -> bool) -> Life {
+/// What an answer to who shows a token tells, where `same` says whether it is of the same session: `None`, it cannot be told.
+fn told(heard: Result<Heard, Silent>, same: impl FnOnce(&Heard) -> Option<bool>) -> Life {
     match heard {
+        Err(Silent) => Life::Silent,
+        Ok(heard) if heard.is_down() => Life::Unknown,
         Ok(heard) if heard.replaced() => Life::Dead,
-        Ok(heard) if heard.status < 500 => {
-            if same(&heard) {
-                Life::Alive
-            } else {
-                Life::Dead
-            }
-        }
-        _ => Life::Unknown,
+        Ok(heard) => match same(&heard) {
+            Some(true) => Life::Alive,
+            Some(false) => Life::Dead,
+            None => Life::Unknown,
+        },
     }
 }
 
 /// How long nothing was used between two requests: at least and at most.
-fn idle(used: (Timestamp, Timestamp), look: (Timestamp, Timestamp)) -> (Duration, Duration) {
+pub(super) fn idle(used: (Timestamp, Timestamp), look: (Timestamp, Timestamp)) -> (Duration, Duration) {
     (look.0.since(used.1), look.1.since(used.0))
 }
 

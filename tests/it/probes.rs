@@ -144,9 +144,13 @@ fn f4_the_timeout_is_learned_to_within_a_second_where_it_is_exact() {
 
 /// An app that forgets a session `from` to `to` seconds after its last use, as chance has it, and shows its start as a canary.
 fn forgetful(from: u64, to: u64) -> Script {
+    Script::new(forgetting(from, to))
+}
+
+fn forgetting(from: u64, to: u64) -> impl FnMut(&Parts) -> Say {
     let mut sessions: HashMap<String, (tokio::time::Instant, u64, usize)> = HashMap::new();
     let mut made = 0_usize;
-    Script::new(move |parts: &Parts| {
+    move |parts: &Parts| {
         let now = tokio::time::Instant::now();
         let line = parts.headers.get("cookie").map(|line| line.to_str().unwrap().to_owned());
         let shown = line.and_then(|line| {
@@ -160,7 +164,7 @@ fn forgetful(from: u64, to: u64) -> Script {
         (session.0, session.1) = (now, lives);
         let say = Say::body("ok").with("x-began", session.2.to_string());
         if shown.is_some() { say } else { say.with("set-cookie", format!("PHPSESSID={id}; path=/")) }
-    })
+    }
 }
 
 #[test]
@@ -324,5 +328,56 @@ fn f5_an_interrupted_check_tells_what_it_knows() {
             lines[1],
             "appA: 26m 40s at the most until its heartbeat page is known to extend sessions"
         );
+    });
+}
+
+/// The finding of `kind` in the only app, if any.
+fn maybe(world: &World, kind: Kind) -> Option<Found> {
+    world.core.findings().all().into_iter().find(|found| found.kind == kind)
+}
+
+/// F4: an app that breaks in the middle of a probe is not blamed for it.
+#[test]
+fn f4_an_app_that_breaks_at_the_touch_is_not_blamed() {
+    for status in [503, 429, 302] {
+        run(async {
+            let start = tokio::time::Instant::now();
+            let mut good = forgetting(25, 26);
+            let script = Script::new(move |parts: &Parts| {
+                // From the touch on.
+                if start.elapsed() > Duration::from_secs(15) { Say::status(status) } else { good(parts) }
+            });
+            let config = script_config("heartbeat.canary = { header = \"x-began\" }", "");
+            let world = World::scripted(&config.replace("servlet", "php"), [("app", script)], []);
+            let found = probe(&world, Depth::Full).await;
+            let (level, says) = of(&found, Kind::Extends);
+            assert!(level == Level::Note && says.contains("cannot be told yet"), "{status}: {says}");
+            assert!(!found.iter().any(|found| found.level == Level::Warning), "{status}: {found:?}");
+        });
+    }
+}
+
+/// F5: a warning goes within the hour once the app is mended, and a page that is not there yet is asked for again.
+#[test]
+fn f5_a_mended_app_loses_its_warning() {
+    run(async {
+        let script = Script::new(|_: &Parts| Say::status(404));
+        let config = script_config("heartbeat.canary = { header = \"x-began\" }", "");
+        let world = World::scripted(&config.replace("servlet", "php"), [("app", script.clone())], []);
+        tokio::task::spawn_local(probing::run(world.core.clone(), world.dialer()));
+        pass(10.0).await;
+        assert_eq!(maybe(&world, Kind::HeartbeatPage).unwrap().level, Level::Warning);
+        script.now(|_: &Parts| Say::status(302).with("location", "/app/login"));
+        pass(70.0).await;
+        let found = maybe(&world, Kind::HeartbeatPage).unwrap();
+        assert!(found.level == Level::Warning && found.says.contains("asks for a sign-in"), "{}", found.says);
+        script.now(forgetting(60, 61));
+        pass(3_000.0).await;
+        assert_eq!(maybe(&world, Kind::HeartbeatPage).unwrap().level, Level::Warning, "not yet");
+        pass(700.0).await;
+        assert_eq!(maybe(&world, Kind::HeartbeatPage).unwrap().level, Level::Good);
+        let asked = script.asked().len();
+        pass(8_000.0).await;
+        assert_eq!(script.asked().len(), asked, "nothing is left to mend");
     });
 }
