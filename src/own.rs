@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
+use http::uri::{InvalidUri, PathAndQuery};
 use http::{HeaderValue, Method};
 
 use crate::balance::{Balancer, Chosen};
@@ -56,6 +56,17 @@ pub struct Ask<'a> {
     pub target: &'a str,
     /// True for a heartbeat, which says so.
     pub heartbeat: bool,
+}
+
+/// Why a request of the proxy's own has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum OwnError {
+    /// What it asks for cannot stand in a request line. Nothing was sent, and nothing else in its place.
+    #[error("this target cannot be asked for")]
+    Target(#[source] InvalidUri),
+    /// Sent, or tried.
+    #[error(transparent)]
+    Send(#[from] SendError),
 }
 
 /// Makes the head of `ask` to the app of `route`, by the same translation that a browser's request takes.
@@ -108,27 +119,26 @@ pub fn prepare(
 /// Sends what was prepared; the whole must have an answer's head within `deadline`. Redirects are not followed.
 ///
 /// # Errors
-/// As [`Client::send`].
-pub async fn send(client: &Client, prepared: &Prepared, deadline: Duration) -> Result<Answer, SendError> {
+/// [`OwnError::Target`] for what is no path, else as [`Client::send`].
+pub async fn send(client: &Client, prepared: &Prepared, deadline: Duration) -> Result<Answer, OwnError> {
     send_with(client, prepared, Body::empty(), deadline).await
 }
 
 /// As [`send`], with a body.
 ///
 /// # Errors
-/// As [`Client::send`].
+/// As [`send`].
 pub async fn send_with(
     client: &Client,
     prepared: &Prepared,
     body: Body,
     deadline: Duration,
-) -> Result<Answer, SendError> {
-    let target =
-        PathAndQuery::try_from(prepared.head.target.as_str()).unwrap_or(PathAndQuery::from_static("/"));
+) -> Result<Answer, OwnError> {
+    let target = PathAndQuery::try_from(prepared.head.target.as_str()).map_err(OwnError::Target)?;
     let head = AppRequest { method: &prepared.head.method, target: &target, headers: &prepared.head.headers };
     let deadlines = Deadlines { connect: deadline, first_byte: deadline };
     let sent = client.send(&prepared.chosen.upstream, head, body, &deadlines);
-    tokio::time::timeout(deadline, sent).await.unwrap_or(Err(SendError::FirstByteTimeout))
+    Ok(tokio::time::timeout(deadline, sent).await.unwrap_or(Err(SendError::FirstByteTimeout))?)
 }
 
 /// The `Host` that the app of `route` sees when browsers ask for `authority`. `None` for what is no field value.

@@ -316,7 +316,7 @@ pub struct SignOutRules {
 }
 
 /// How an app is asked to sign a session out. Paths are public, with their queries; what an action or a link is compared with
-/// is its public path, and that with its query.
+/// is its public path in normal form and, where the pattern has one, its query.
 #[derive(Clone, Debug)]
 pub enum Recipe {
     /// One request.
@@ -331,14 +331,14 @@ pub enum Recipe {
         /// The page.
         page: Box<str>,
         /// Where the form leads.
-        action: Glob,
+        action: Pattern,
     },
     /// A page, and the link on it that is followed.
     Link {
         /// The page.
         page: Box<str>,
         /// Where the link leads.
-        href: Glob,
+        href: Pattern,
     },
 }
 

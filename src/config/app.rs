@@ -34,6 +34,8 @@ pub(super) struct Draft {
     /// Where its heartbeat's path and interval are written.
     pub(super) beat_path: Option<Span>,
     pub(super) beat_every: Option<Span>,
+    /// Where it is written what its sign-out asks for first.
+    pub(super) sign_out: Option<Span>,
     pub(super) upstreams: Vec<(OriginText, Span)>,
     pub(super) session: Option<session::Draft>,
 }
@@ -116,6 +118,7 @@ fn read(table: Table<'_>, app: AppIx, key: &Key, shared: &mut Shared<'_>) -> Dra
     };
     let (engine, beat_path, beat_every) =
         (sub("session", "engine"), sub("heartbeat", "path"), sub("heartbeat", "every"));
+    let sign_out_at = sub("sign_out", "request").or_else(|| sub("sign_out", "page"));
     let (has_bad_path, has_beat) = (table.has("path") && good_path.is_none(), table.has("heartbeat"));
     let rules = AppRules {
         app,
@@ -135,6 +138,7 @@ fn read(table: Table<'_>, app: AppIx, key: &Key, shared: &mut Shared<'_>) -> Dra
         engine,
         beat_path,
         beat_every,
+        sign_out: sign_out_at,
         upstreams,
         session,
     }

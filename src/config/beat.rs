@@ -14,6 +14,7 @@ use super::tree::{Node, Value};
 use super::units;
 use crate::bridge::mount::Mount;
 use crate::bridge::rules::{Alive, BeatRules, Canary};
+use crate::wire::path;
 
 /// The keys that `[heartbeat]` and an app's own table share.
 #[derive(Clone, Debug)]
@@ -115,7 +116,15 @@ pub(super) fn inside(
     let path_text = text.with(path);
     address::read(&path_text, &format!("`{key}` is no path"), table.findings, address::path)?;
     let bare = path.split_once('?').map_or(path, |(path, _)| path);
-    if mount.contains(bare) {
+    let normal = match path::normal(bare) {
+        Ok(normal) => normal,
+        Err(error) => {
+            let title = format!("`{key}` is no path");
+            table.findings.error(Finding::at(&text.span, title, error.to_string()));
+            return None;
+        }
+    };
+    if mount.contains(&normal) {
         return Some(path.into());
     }
     let label = format!("the app's public path is `{}`", mount.prefix());

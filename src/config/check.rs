@@ -10,8 +10,9 @@ use super::report::Finding;
 use super::table::{Text, closest, words};
 use super::tree::{Findings, Key};
 use super::units;
-use crate::bridge::rules::{Adopt, BridgeRules, SameSite, UrlToken};
+use crate::bridge::rules::{Adopt, BridgeRules, Recipe, SameSite, UrlToken};
 use crate::proxy::options::{Options, PublicScheme};
+use crate::wire::path;
 
 /// Reports apps that stand in each other's place, or in the proxy's own.
 pub(super) fn overlaps(drafts: &[Draft], bridge: &BridgeRules, findings: &Findings) {
@@ -178,25 +179,34 @@ pub(super) fn heartbeats(drafts: &[Draft], findings: &Findings) {
     }
 }
 
-/// Reports a heartbeat's path that belongs to an app mounted deeper.
+/// Reports what is asked for in an app's name and belongs to an app mounted deeper, which would get its tokens.
 fn stolen(drafts: &[Draft], draft: &Draft, findings: &Findings) {
-    let (Some(beat), Some(place)) = (&draft.route.rules.beat, &draft.beat_path) else { return };
-    let path = beat.path.split_once('?').map_or(&*beat.path, |(path, _)| path);
-    let own = draft.route.rules.mount.prefix().len();
-    let deeper = drafts.iter().find(|other| {
-        let mount = &other.route.rules.mount;
-        mount.prefix().len() > own
-            && mount.contains(path)
-            && (other.route.hosts.is_empty() || share_host(draft, other))
+    let rules = &draft.route.rules;
+    let beat = rules.beat.as_ref().map(|beat| &*beat.path);
+    let sign_out = rules.sign_out.recipe.as_ref().map(|recipe| match recipe {
+        Recipe::Request { target, .. } => &**target,
+        Recipe::Form { page, .. } | Recipe::Link { page, .. } => &**page,
     });
-    if let Some(other) = deeper {
-        let title = format!(
-            "the heartbeat of app `{}` goes to app `{}`",
-            draft.route.rules.name, other.route.rules.name
-        );
+    let asked = [("heartbeat", beat, &draft.beat_path), ("sign-out", sign_out, &draft.sign_out)];
+    for (what, target, place) in asked {
+        let (Some(target), Some(place)) = (target, place) else { continue };
+        let Some(other) = deeper(drafts, draft, target) else { continue };
+        let title = format!("the {what} of app `{}` goes to app `{}`", rules.name, other.route.rules.name);
         let finding = Finding::at(place, title, "a longer path wins");
         findings.error(finding.also(other.path.as_ref().unwrap_or(&other.span), "this one"));
     }
+}
+
+/// The app below `draft` that `target` belongs to.
+fn deeper<'a>(drafts: &'a [Draft], draft: &Draft, target: &str) -> Option<&'a Draft> {
+    let path = path::normal(target.split('?').next()?).ok()?;
+    let own = draft.route.rules.mount.prefix().len();
+    drafts.iter().find(|other| {
+        let mount = &other.route.rules.mount;
+        mount.prefix().len() > own
+            && mount.contains(&path)
+            && (other.route.hosts.is_empty() || share_host(draft, other))
+    })
 }
 
 /// Where and how browsers connect, as far as warnings ask.

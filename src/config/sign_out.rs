@@ -11,7 +11,7 @@ use super::report::Finding;
 use super::table::{Table, Text};
 use crate::bridge::mount::Mount;
 use crate::bridge::rules::{Recipe, Scope, SignOutRules};
-use crate::wire::pattern::{Glob, Pattern};
+use crate::wire::pattern::Pattern;
 
 /// Reads the table of the app that `app` is, mounted at `mount`; `general` is `bridge.sign_out`.
 pub(super) fn read(app: &Table<'_>, mount: &Mount, general: Scope) -> SignOutRules {
@@ -53,7 +53,7 @@ fn on_page(table: &Table<'_>, mount: &Mount) -> Option<Recipe> {
     if let Some((key, _)) = table.entry("page").filter(|_| !table.has("form") && !table.has("link")) {
         let finding = Finding::at(&key.span, "`page` says where, and not what", "the form or the link on it");
         table.findings.error(finding.help(
-            "`form = \"/app/logout/\"` is sent with its hidden fields, `link = \"*do=logout*\"` is followed",
+            "`form = \"/app/logout/\"` is sent with its hidden fields, `link = \"/app/doku.php?*do=logout*\"` is followed",
         ));
     }
     for key in ["form", "link"] {
@@ -80,16 +80,27 @@ fn page(table: &Table<'_>, text: &Text, mount: &Mount) -> Option<Box<str>> {
 }
 
 /// Where a form or a link leads: a public path with stars, perhaps with a query.
-fn leads_to(table: &Table<'_>, key: &'static str, text: &Text, mount: &Mount) -> Option<Glob> {
+fn leads_to(table: &Table<'_>, key: &'static str, text: &Text, mount: &Mount) -> Option<Pattern> {
+    let path = text.text.split('?').next().unwrap_or_default();
     if !text.text.contains('*') {
         beat::inside(text, &text.text, key, mount, table)?;
-    } else if !text.text.starts_with(['/', '*']) {
-        let title = format!("`{key}` leads nowhere");
-        table.findings.error(Finding::at(&text.span, title, "a path begins with `/` or `*`"));
-        return None;
     }
-    let glob = Glob::new(&text.text);
-    Some(if mount.is_case_insensitive() { glob.ignore_case() } else { glob })
+    // A space would part a method from the path.
+    let pattern = Pattern::parse(&text.text).ok().filter(|_| !text.text.contains(char::is_whitespace));
+    if pattern.is_none() {
+        let title = format!("`{key}` leads nowhere");
+        table.findings.error(Finding::at(
+            &text.span,
+            title,
+            "a path begins with `/` or `*`, and has no spaces",
+        ));
+    } else if path.contains('*') {
+        let title = format!("`{key}` leaves the path open");
+        let finding = Finding::at(&text.span, title, "a person who writes on this page could choose it");
+        let help = "name the path, and leave the query open where it changes: `/app/doku.php?*do=logout*`";
+        table.findings.warn(finding.help(help));
+    }
+    pattern.map(|pattern| if mount.is_case_insensitive() { pattern.ignore_case() } else { pattern })
 }
 
 /// Reports two keys of which only one can be meant.

@@ -1,7 +1,8 @@
 //! How an app is asked to sign a session out: by one request, or by what a page of its own offers for it.
 //!
 //! Invariants: whatever the answers set goes along with the next request and stays nowhere else: the session that is
-//! signed out of is not changed; no request leaves the app's own part of the public URL space.
+//! signed out of is not changed; no request leaves the app's own part of the public URL space, where another app may stand
+//! deeper; where a page offers several things that could be meant, none of them is done.
 
 use std::borrow::Cow;
 
@@ -17,12 +18,12 @@ use crate::bridge::to_client::{self, SetCookies, ToClient};
 use crate::bridge::url;
 use crate::net::body::Body;
 use crate::net::client::{Answer, SendError};
-use crate::own::{self, Ask, Person, Prepared};
+use crate::own::{self, Ask, OwnError, Person, Prepared};
 use crate::ping::{leads_to_login, reading};
 use crate::route::{Route, RouteMap};
-use crate::wire::page::{Form, Page};
+use crate::wire::page::{Base, Form, Page};
 use crate::wire::path;
-use crate::wire::pattern::Glob;
+use crate::wire::pattern::Pattern;
 use crate::wire::target::split_authority;
 
 /// As much of a page is read: forms for signing out stand in the navigation.
@@ -42,7 +43,8 @@ pub enum Outcome {
     Refused(u16),
     /// The page was answered with this status, which is none of a page.
     NoPage(u16),
-    /// The page has no such form or link within the app.
+    /// The page has no such form or link within the app, or several that lead to different places, or one that cannot be
+    /// asked for.
     NothingThere,
     /// No answer in time.
     Late,
@@ -103,30 +105,64 @@ struct Filled<'a> {
     body: String,
 }
 
+/// A page that was fetched.
+struct Shown<'a> {
+    page: Page,
+    /// Its public path and query.
+    at: &'a str,
+    /// The same as the app sees it.
+    inner: String,
+    /// The public host, by which a path belongs to an app.
+    host: String,
+    /// The authorities by which the app may call itself: the public one, and that of the server.
+    authorities: [String; 2],
+}
+
+impl Shown<'_> {
+    /// Where its references lead from, by each of the authorities.
+    fn bases(&self) -> [Base<'_>; 2] {
+        self.authorities.each_ref().map(|own| self.page.from(own, &self.inner))
+    }
+}
+
 impl Errand<'_> {
-    async fn form(&mut self, at: &str, action: &Glob) -> Result<Outcome, Outcome> {
-        let (page, authorities) = self.page(at).await?;
-        let leads = |form: &Form| self.target(&page, (&authorities, at), &form.action, action);
-        let found = page.forms.iter().find_map(|form| Some((form, leads(form)?)));
-        let (form, target) = found.ok_or(Outcome::NothingThere)?;
-        let filled = Filled { page: at, body: form.encoded() };
+    async fn form(&mut self, at: &str, action: &Pattern) -> Result<Outcome, Outcome> {
+        let shown = self.page(at).await?;
+        let bases = shown.bases();
+        let leads = |form: &Form| {
+            let to = bases.iter().find_map(|base| base.action(form.leads_to()))?;
+            self.target(&shown.host, &to, action)
+        };
+        let found = shown.page.forms.iter().filter_map(|form| Some((form, leads(form)?)));
+        let (form, target) =
+            only(found, |(one, to), (other, other_to)| one.is_post == other.is_post && to == other_to)?;
+        let rules = &self.route.rules;
+        // The vault knows the token; one that was written into the page may be another.
+        let wanted = |name: &str| !rules.session.as_ref().is_some_and(|session| url::is_raw(session, name));
+        let content = form.encoded(wanted);
         if form.is_post {
+            let filled = Filled { page: shown.at, body: content };
             return self.last(&Method::POST, &target, Some(filled)).await;
         }
         // A form that is sent with GET puts its content in the place of the query.
-        let path = target.split('?').next().unwrap_or("/");
-        self.last(&Method::GET, &format!("{path}?{}", filled.body), None).await
+        let clean = url::clean(rules, split(&target).0, Some(&content), |_| None);
+        let (clean, _) = clean.map_err(|_| Outcome::NothingThere)?;
+        self.last(&Method::GET, &clean.to_text(), None).await
     }
 
-    async fn link(&mut self, at: &str, href: &Glob) -> Result<Outcome, Outcome> {
-        let (page, authorities) = self.page(at).await?;
-        let mut links = page.links.iter();
-        let target = links.find_map(|link| self.target(&page, (&authorities, at), &link.href, href));
-        self.last(&Method::GET, &target.ok_or(Outcome::NothingThere)?, None).await
+    async fn link(&mut self, at: &str, href: &Pattern) -> Result<Outcome, Outcome> {
+        let shown = self.page(at).await?;
+        let bases = shown.bases();
+        let found = shown.page.links.iter().filter_map(|link| {
+            let to = bases.iter().find_map(|base| base.link(&link.href))?;
+            self.target(&shown.host, &to, href)
+        });
+        let target = only(found, |one, other| one == other)?;
+        self.last(&Method::GET, &target, None).await
     }
 
-    /// Fetches the page at the public `target`. With it come the authorities by which the app may call itself.
-    async fn page(&mut self, target: &str) -> Result<(Page, [String; 2]), Outcome> {
+    /// Fetches the page at the public `target`.
+    async fn page<'p>(&mut self, target: &'p str) -> Result<Shown<'p>, Outcome> {
         let ask = Ask { method: &Method::GET, target, heartbeat: false };
         let mut prepared = self.prepare(&ask)?;
         // The browser may have asked for data last.
@@ -145,34 +181,25 @@ impl Errand<'_> {
         if !parts.status.is_success() {
             return Err(Outcome::NoPage(parts.status.as_u16()));
         }
-        let upstream = own::authority_of(&prepared.chosen.upstream);
-        Ok((Page::read(&text), [prepared.authority, upstream]))
+        let (path, query) = split(target);
+        let inner = with_query(&self.route.rules.mount.to_app(path), query);
+        let host = split_authority(&prepared.authority).map_or("", |(host, _)| host).to_ascii_lowercase();
+        let authorities = [prepared.authority, own::authority_of(&prepared.chosen.upstream)];
+        Ok(Shown { page: Page::read(&text), at: target, inner, host, authorities })
     }
 
-    /// The public path and query that `reference` on the page at the public path `at` leads to, without tokens; `None` where
-    /// it leaves the app or is not what is looked for. Apps that do not see their prefix show paths without it, or, where
-    /// they were told of it, with it.
-    fn target(
-        &self,
-        page: &Page,
-        (authorities, at): (&[String; 2], &str),
-        reference: &str,
-        wanted: &Glob,
-    ) -> Option<String> {
+    /// The public path and query of `shown`, which a page names, without tokens; `None` where it leaves the app or is not
+    /// what is looked for. Apps that do not see their prefix show paths without it, or, where they were told of it, with it.
+    fn target(&self, host: &str, shown: &str, wanted: &Pattern) -> Option<String> {
         let rules = &self.route.rules;
-        let (path, query) = split(at);
-        let inner = with_query(&rules.mount.to_app(path), query);
-        let resolved = |own: &String| page.resolve(own, &inner, reference);
-        // Nothing at all is the page itself.
-        let shown =
-            if reference.is_empty() { inner.clone() } else { authorities.iter().find_map(resolved)? };
-        let (path, query) = split(&shown);
+        let (path, query) = split(shown);
         [Cow::Borrowed(path), rules.mount.to_public(path)].into_iter().find_map(|path| {
             let (clean, _) = url::clean(rules, &path, query, |_| None).ok()?;
             let normal = path::normal(&clean.path).ok()?;
-            let target = clean.to_text();
-            let is_wanted = wanted.matches(&target) || wanted.matches(&normal);
-            (rules.mount.contains(&normal) && is_wanted).then_some(target)
+            // Another app may stand below this one's path.
+            let is_own = self.routes.find(host, &normal).is_some_and(|route| route.rules.app == rules.app);
+            let is_wanted = wanted.matches(&Method::GET, &normal, clean.query.as_deref());
+            (is_own && is_wanted).then(|| clean.to_text())
         })
     }
 
@@ -247,8 +274,19 @@ impl Errand<'_> {
     }
 }
 
-fn outcome_of(error: &SendError) -> Outcome {
-    if matches!(error, SendError::FirstByteTimeout) { Outcome::Late } else { Outcome::Unreachable }
+/// The one thing that was found, once or more often. Whoever writes on the page can offer another: which of two is meant,
+/// nobody can tell.
+fn only<T>(mut found: impl Iterator<Item = T>, is_same: impl Fn(&T, &T) -> bool) -> Result<T, Outcome> {
+    let first = found.next().ok_or(Outcome::NothingThere)?;
+    if found.all(|other| is_same(&first, &other)) { Ok(first) } else { Err(Outcome::NothingThere) }
+}
+
+const fn outcome_of(error: &OwnError) -> Outcome {
+    match error {
+        OwnError::Target(_) => Outcome::NothingThere,
+        OwnError::Send(SendError::FirstByteTimeout) => Outcome::Late,
+        OwnError::Send(_) => Outcome::Unreachable,
+    }
 }
 
 fn split(target: &str) -> (&str, Option<&str>) {

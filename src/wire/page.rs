@@ -2,9 +2,18 @@
 //!
 //! Read with a tokenizer of the HTML standard, not with searches in text: entities are decoded, and nothing inside a
 //! comment, a script or a style counts. Lossy by purpose, and so never used on a page that passes to a browser.
+//!
+//! Invariant: what a page costs is bounded, whatever is on it: so many links and forms, each leading so far.
 
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{HtmlString, StartTag, Token, Tokenizer};
+
+/// Octets of a reference that are read; browsers go further, apps do not.
+const REFERENCE_LIMIT: usize = 8 * 1024;
+/// So many links of a page count; those behind are not looked at.
+const MOST_LINKS: usize = 2_000;
+/// So many forms count.
+const MOST_FORMS: usize = 200;
 
 /// What was found on a page, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +57,10 @@ pub struct Field {
     pub value: String,
     /// What it is.
     pub kind: FieldKind,
+    /// True where it is disabled, itself or by a `<fieldset>` around it: it is not sent and not pressed.
+    pub is_disabled: bool,
+    /// `formaction` of a button, as written; where it is there, it stands for the form's action.
+    pub action: Option<String>,
 }
 
 /// The value may be a CSRF token: it is not shown.
@@ -71,15 +84,14 @@ pub enum FieldKind {
 }
 
 impl Form {
-    /// The body (or query) that sends this form as a person would who only presses its button: hidden fields, and the first
-    /// button that has a name. `application/x-www-form-urlencoded` in UTF-8.
+    /// The body (or query) that sends this form as a person would who only presses its button: hidden fields, and the
+    /// button, where it has a name; of those, the ones whose name is `wanted`. `application/x-www-form-urlencoded` in UTF-8.
     #[must_use]
-    pub fn encoded(&self) -> String {
-        let hidden = self.fields.iter().filter(|field| field.kind == FieldKind::Hidden);
-        let button =
-            self.fields.iter().find(|field| field.kind == FieldKind::Submit && !field.name.is_empty());
+    pub fn encoded(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let hidden = self.enabled().filter(|field| field.kind == FieldKind::Hidden);
+        let sent = hidden.chain(self.pressed()).filter(|field| !field.name.is_empty() && wanted(&field.name));
         let mut out = String::new();
-        for field in hidden.filter(|field| !field.name.is_empty()).chain(button) {
+        for field in sent {
             if !out.is_empty() {
                 out.push('&');
             }
@@ -88,6 +100,22 @@ impl Form {
             encode(&mut out, &field.value);
         }
         out
+    }
+
+    /// Where it goes when its button is pressed, as written; empty: the page's own URL.
+    #[must_use]
+    pub fn leads_to(&self) -> &str {
+        self.pressed().and_then(|button| button.action.as_deref()).unwrap_or(&self.action)
+    }
+
+    /// The button that is pressed: the first that has a name, else the first.
+    fn pressed(&self) -> Option<&Field> {
+        let buttons = || self.enabled().filter(|field| field.kind == FieldKind::Submit);
+        buttons().find(|field| !field.name.is_empty()).or_else(|| buttons().next())
+    }
+
+    fn enabled(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| !field.is_disabled)
     }
 
     /// True where somebody is asked for a password.
@@ -130,8 +158,39 @@ impl Page {
     /// leaves the origin, or is no HTTP link (`mailto:`, `javascript:`), or only a place on the same page.
     #[must_use]
     pub fn resolve(&self, authority: &str, path: &str, reference: &str) -> Option<String> {
-        let base = self.base.as_deref().and_then(|base| resolve(authority, path, base));
-        resolve(authority, base.as_deref().unwrap_or(path), reference)
+        self.from(authority, path).link(reference)
+    }
+
+    /// Where references on the page at `path` (with its query) of `authority` lead from: for many of them.
+    #[must_use]
+    pub fn from<'a>(&self, authority: &'a str, path: &'a str) -> Base<'a> {
+        Base { authority, path, base: self.base.as_deref().and_then(|base| resolve(authority, path, base)) }
+    }
+}
+
+/// Where the references of one page lead from.
+#[derive(Clone, Debug)]
+pub struct Base<'a> {
+    authority: &'a str,
+    path: &'a str,
+    /// What `<base href>` names, where it names something of this origin.
+    base: Option<String>,
+}
+
+impl Base<'_> {
+    /// As [`Page::resolve`].
+    #[must_use]
+    pub fn link(&self, reference: &str) -> Option<String> {
+        resolve(self.authority, self.base.as_deref().unwrap_or(self.path), reference)
+    }
+
+    /// Where a form with this action goes: to the page itself for nothing at all or only a place on it, else as a link.
+    #[must_use]
+    pub fn action(&self, action: &str) -> Option<String> {
+        match action.split('#').next() {
+            None | Some("") => Some(self.path.to_owned()),
+            Some(_) => self.link(action),
+        }
     }
 }
 
@@ -142,49 +201,65 @@ struct Reader {
     /// The link that text belongs to.
     link: Option<Link>,
     in_form: bool,
+    /// True while controls belong to the last form of the page, and not to one that is left out.
+    form_counts: bool,
+    /// How many `<fieldset>`s are open since one that is disabled, itself included.
+    disabled: usize,
     in_title: bool,
 }
 
 impl Reader {
     fn start(&mut self, tag: &StartTag<()>) {
-        let attribute = |name: &str| attribute(tag, name);
         match tag.name.as_slice() {
             b"title" => self.in_title = self.page.title.is_empty(),
-            b"base" => self.page.base = self.page.base.take().or_else(|| attribute("href")),
+            b"base" => self.page.base = self.page.base.take().or_else(|| reference(tag, "href")),
             b"a" | b"area" => {
                 self.close_link();
-                if let Some(href) = attribute("href") {
+                if let Some(href) = reference(tag, "href") {
                     self.link = Some(Link { href, text: String::new() });
                 }
             }
             b"frame" | b"iframe" => {
-                if let Some(href) = attribute("src") {
-                    self.page.links.push(Link { href, text: String::new() });
+                if let Some(href) = reference(tag, "src") {
+                    self.put(Link { href, text: String::new() });
                 }
             }
-            b"form" if !self.in_form => {
-                self.in_form = true;
-                self.page.forms.push(Form {
-                    action: attribute("action").unwrap_or_default(),
-                    is_post: attribute("method").is_some_and(|method| method.eq_ignore_ascii_case("post")),
-                    fields: Vec::new(),
-                });
-            }
-            b"input" | b"button" | b"select" | b"textarea" if self.in_form => {
-                let kind = kind(&tag.name, attribute("type").as_deref());
-                let (name, value) = (raw(tag, "name"), raw(tag, "value"));
-                if let Some(form) = self.page.forms.last_mut() {
-                    form.fields.push(Field { name, value, kind });
-                }
-            }
+            b"form" if !self.in_form => self.form(tag),
+            b"fieldset" if self.disabled > 0 || attribute(tag, "disabled").is_some() => self.disabled += 1,
+            b"input" | b"button" | b"select" | b"textarea" if self.in_form => self.control(tag),
             _ => {}
         }
+    }
+
+    fn form(&mut self, tag: &StartTag<()>) {
+        self.in_form = true;
+        let action = attribute(tag, "action").unwrap_or_default();
+        self.form_counts = action.len() <= REFERENCE_LIMIT && self.page.forms.len() < MOST_FORMS;
+        if self.form_counts {
+            let is_post = attribute(tag, "method").is_some_and(|method| method.eq_ignore_ascii_case("post"));
+            self.page.forms.push(Form { action, is_post, fields: Vec::new() });
+        }
+    }
+
+    fn control(&mut self, tag: &StartTag<()>) {
+        let Some(form) = self.page.forms.last_mut().filter(|_| self.form_counts) else { return };
+        let action = attribute(tag, "formaction");
+        // A button that leads further than is read is none that can be pressed.
+        let too_far = action.as_ref().is_some_and(|action| action.len() > REFERENCE_LIMIT);
+        form.fields.push(Field {
+            name: raw(tag, "name"),
+            value: raw(tag, "value"),
+            kind: kind(&tag.name, attribute(tag, "type").as_deref()),
+            is_disabled: too_far || self.disabled > 0 || attribute(tag, "disabled").is_some(),
+            action: action.filter(|_| !too_far),
+        });
     }
 
     fn end(&mut self, name: &HtmlString) {
         match name.as_slice() {
             b"a" => self.close_link(),
             b"form" => self.in_form = false,
+            b"fieldset" => self.disabled = self.disabled.saturating_sub(1),
             b"title" => self.in_title = false,
             _ => {}
         }
@@ -203,6 +278,12 @@ impl Reader {
     fn close_link(&mut self) {
         if let Some(mut link) = self.link.take() {
             link.text = folded(&link.text);
+            self.put(link);
+        }
+    }
+
+    fn put(&mut self, link: Link) {
+        if self.page.links.len() < MOST_LINKS {
             self.page.links.push(link);
         }
     }
@@ -220,6 +301,11 @@ fn kind(element: &[u8], kind: Option<&str>) -> FieldKind {
 /// An attribute's value without white space around it; `None` where it is absent.
 fn attribute(tag: &StartTag<()>, name: &str) -> Option<String> {
     tag.attributes.get(name.as_bytes()).map(|value| String::from_utf8_lossy(value).trim().to_owned())
+}
+
+/// As [`attribute`], of what leads somewhere; `None` also where it is longer than is read.
+fn reference(tag: &StartTag<()>, name: &str) -> Option<String> {
+    attribute(tag, name).filter(|reference| reference.len() <= REFERENCE_LIMIT)
 }
 
 /// An attribute's value as it is; empty where it is absent.
@@ -303,7 +389,7 @@ mod tests {
         let [form] = page.forms.as_slice() else { panic!("{:?}", page.forms) };
         assert_eq!((form.action.as_str(), form.is_post, form.fields.len()), ("/admin/logout/", true, 4));
         assert_eq!(
-            form.encoded(),
+            form.encoded(|_| true),
             "csrf=a%2Bb+%26+c",
             "what a person would fill in is not sent, nor a nameless button"
         );
@@ -316,7 +402,7 @@ mod tests {
         let page =
             Page::read(b"<form><input type=submit name=do value='Log out'><button name=no>x</button></form>");
         let form = page.forms.first().unwrap();
-        assert_eq!((form.encoded().as_str(), form.is_post), ("do=Log+out", false));
+        assert_eq!((form.encoded(|_| true).as_str(), form.is_post), ("do=Log+out", false));
     }
 
     #[test]
@@ -338,6 +424,55 @@ mod tests {
         }
         let based = Page { base: Some("/other/".into()), ..Page::default() };
         assert_eq!(based.resolve("a", "/AppA/x", "y").as_deref(), Some("/other/y"));
+    }
+
+    #[test]
+    fn what_is_too_long_or_too_much_does_not_count() {
+        let long = "x".repeat(REFERENCE_LIMIT + 1);
+        let page = Page::read(
+            format!(
+                "<base href=/{long}><a href={long}>a</a><a href=b>b</a>\
+                 <form action={long}><input type=hidden name=a></form>\
+                 <form action=ok><button name=far formaction={long}></button><button name=near></form>"
+            )
+            .as_bytes(),
+        );
+        assert_eq!(page.resolve("a", "/x/", "b").as_deref(), Some("/x/b"));
+        assert_eq!(page.links.iter().map(|link| link.href.as_str()).collect::<Vec<_>>(), ["b"]);
+        let [form] = page.forms.as_slice() else { panic!("{}", page.forms.len()) };
+        assert_eq!((form.leads_to(), form.encoded(|_| true).as_str()), ("ok", "near="));
+        let many = Page::read("<a href=x>x</a><iframe src=y></iframe>".repeat(MOST_LINKS).as_bytes());
+        assert_eq!(many.links.len(), MOST_LINKS);
+        let html = format!("{}<form><input name=last></form>", "<form></form>".repeat(MOST_FORMS));
+        let many = Page::read(html.as_bytes());
+        assert_eq!(many.forms.len(), MOST_FORMS);
+        assert!(many.forms.iter().all(|form| form.fields.is_empty()), "no form takes another's fields");
+    }
+
+    #[test]
+    fn a_form_goes_where_its_pressed_button_says_and_disabled_controls_stay() {
+        let form = |html: &str| Page::read(html.as_bytes()).forms.remove(0);
+        let one = form(
+            "<form action=a><input type=hidden name=h value=1 disabled><fieldset disabled><fieldset></fieldset>
+             <button name=off formaction=b></fieldset><fieldset><button name=on value=2 formaction=c>",
+        );
+        assert_eq!((one.leads_to(), one.encoded(|_| true).as_str()), ("c", "on=2"));
+        assert_eq!(form("<form action=a><button formaction=' b '>").leads_to(), "b");
+        assert_eq!(form("<form action=a><button>").leads_to(), "a");
+        let two = form("<form><input type=hidden name=x value=1><input type=hidden name=y value=2>");
+        assert_eq!(two.encoded(|name| name != "x"), "y=2");
+    }
+
+    #[test]
+    fn an_action_that_is_only_a_place_is_the_page_itself() {
+        let page = Page { base: Some("/base/".into()), ..Page::default() };
+        let from = page.from("a", "/x/y?q=1");
+        for itself in ["", "#", "#top"] {
+            assert_eq!(from.action(itself).as_deref(), Some("/x/y?q=1"), "{itself}");
+            assert_eq!(from.link(itself), None, "{itself}");
+        }
+        assert_eq!(from.action("out#x").as_deref(), Some("/base/out"));
+        assert_eq!(from.action("//evil.example/#x"), None);
     }
 
     proptest::proptest! {

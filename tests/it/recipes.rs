@@ -242,7 +242,7 @@ fn f16_a_link_with_its_token_is_followed() {
         let (wiki, signed_in) = wiki();
         let more = format!(
             "{DOKU}\nheartbeat.path = \"/appa/ping\"\nsign_out.page = \"GET /appa/doku.php?id=start\"\n\
-             sign_out.link = \"*do=logout*\"\nsign_out.login = \"/appa/doku.php?*do=login*\""
+             sign_out.link = \"/appa/doku.php?*do=logout*\"\nsign_out.login = \"/appa/doku.php?*do=login*\""
         );
         let world = World::with_scripts(&scripted("custom", &more), &[&wiki]);
         let mut browser = visited(&world).await;
@@ -317,6 +317,119 @@ fn forms_of_apps_that_do_not_see_their_prefix_and_forms_that_are_sent_with_get()
             let out = app.last();
             assert_eq!((out.method.as_str(), out.target.as_str(), out.body.as_str()), (method, target, body));
             assert_eq!(out.header("origin").is_empty(), method == "GET");
+        });
+    }
+}
+
+/// What a Django app at `/appa/` was asked last, whose page shows `html`, and what came of it. Another app is below it.
+async fn last_of(html: String, out: &str) -> (String, Asked) {
+    let app = Script::new("appa", move |asked: &Asked| match asked.cookie("sessionid") {
+        None => Says::cookies(&["sessionid=0123456789abcdef0123456789abcdef; Path=/; HttpOnly"]),
+        Some(_) if asked.target == "/appa/page?x=1" && asked.method == "GET" => Says::html(html.clone()),
+        Some(_) => Says::cookies(&[]),
+    });
+    let inner = Script::new("inner", |_: &Asked| Says::cookies(&[]));
+    let more = format!(
+        "sign_out.page = \"GET /appa/page?x=1\"\nsign_out.{out}\n[apps.inner]\npath = \"/appa/inner/\"\n\
+         upstreams = [\"http://inner\"]"
+    );
+    let world = World::with_scripts(&scripted("django", &more), &[&app, &inner]);
+    let mut browser = visited(&world).await;
+    let told = signed_out(&mut browser).await;
+    assert!(inner.asked().is_empty());
+    (told, app.last())
+}
+
+#[test]
+fn what_a_person_writes_on_the_page_does_not_choose_what_is_asked() {
+    let (link, out) = ("link = \"/appa/doku?*do=logout*\"", "<a href='/appa/doku?do=logout&t=1'>out</a>");
+    for (html, out, target) in [
+        (out.to_owned(), link, "/appa/doku?do=logout&t=1"),
+        (format!("{out}{out}"), link, "/appa/doku?do=logout&t=1"),
+        (format!("<a href='/appa/doku?id=evil&do=logout'>x</a>{out}"), link, ""),
+        (format!("{out}<a href='/appa/doku?id=evil&do=logout'>x</a>"), link, ""),
+        // A star in the query does not reach the path, nor one in the path the query.
+        (format!("<a href='/appa/delete/doku?do=logout'>x</a>{out}"), link, "/appa/doku?do=logout&t=1"),
+        ("<a href='/appa/delete?x=/out'>x</a>".to_owned(), "link = \"/appa/*/out\"", ""),
+        ("<a href=/appa/inner/out>x</a>".to_owned(), "link = \"/appa/*out\"", ""),
+        ("<a href=/appa/%69nner/out>x</a>".to_owned(), "link = \"/appa/*out\"", ""),
+        ("<a href=/appa/inner/out>x</a><a href=out>y</a>".to_owned(), "link = \"/appa/*out\"", "/appa/out"),
+        (format!("<form action=/appa/out>{}", hidden("t", &"x".repeat(70_000))), "form = \"/appa/out\"", ""),
+    ] {
+        run(async move {
+            let (told, last) = last_of(html.clone(), out).await;
+            let html = html.chars().take(200).collect::<String>();
+            let (wanted, way) = if target.is_empty() { ("/appa/page?x=1", "un") } else { (target, "") };
+            assert_eq!((last.target.as_str(), told), (wanted, format!("&appa={way}confirmed")), "{html}");
+        });
+    }
+}
+
+fn hidden(name: &str, value: &str) -> String {
+    format!("<input type=hidden name='{name}' value='{value}'>")
+}
+
+#[test]
+fn forms_are_sent_as_browsers_send_them() {
+    let h = hidden("t", "1");
+    for (html, method, target, body) in [
+        (format!("<form method=post action=/appa/page>{h}"), "POST", "/appa/page", "t=1"),
+        (format!("<form method=post action='#top'>{h}"), "POST", "/appa/page?x=1", "t=1"),
+        (format!("<form method=post action='#'>{h}"), "POST", "/appa/page?x=1", "t=1"),
+        (
+            "<form method=post action=/appa/x><button name=b formaction=page>".to_owned(),
+            "POST",
+            "/appa/page",
+            "b=",
+        ),
+        (
+            "<form method=post action=page><button name=b formaction=/appa/x>".to_owned(),
+            "GET",
+            "/appa/page?x=1",
+            "",
+        ),
+        (
+            "<form method=post action=page><button formaction=//evil.example/appa/page>".to_owned(),
+            "GET",
+            "/appa/page?x=1",
+            "",
+        ),
+        (
+            format!(
+                "<form method=post action=page>{h}<input type=hidden name=d disabled><button name=e disabled>"
+            ),
+            "POST",
+            "/appa/page",
+            "t=1",
+        ),
+    ] {
+        run(async move {
+            let (_, last) = last_of(html.clone(), "form = \"/appa/page\"").await;
+            assert_eq!((last.method.as_str(), &*last.target, &*last.body), (method, target, body), "{html}");
+        });
+    }
+}
+
+#[test]
+fn tokens_in_forms_stay_on_the_page() {
+    for (method, target, body) in [("post", "/appa/out", "t=1"), ("get", "/appa/out?t=1", "")] {
+        run(async move {
+            let html = format!(
+                "<form method={method} action='/appa/out?CFID=7'>{}{}{}",
+                hidden("CFID", "7"),
+                hidden("cftoken", "8"),
+                hidden("t", "1")
+            );
+            let app = Script::new("appa", move |asked: &Asked| match asked.cookie("CFID") {
+                None => Says::cookies(&["CFID=0a0a0a0a-0a0a-4a0a-8a0a-0a0a0a0a0a0a", "CFTOKEN=0"]),
+                Some(_) if asked.target == "/appa/" => Says::html(html.clone()),
+                Some(_) => Says::cookies(&[]),
+            });
+            let more = "sign_out.page = \"GET /appa/\"\nsign_out.form = \"/appa/out\"";
+            let world = World::with_scripts(&scripted("lucee", more), &[&app]);
+            let mut browser = visited(&world).await;
+            assert_eq!(signed_out(&mut browser).await, "&appa=confirmed");
+            assert_eq!((&*app.last().target, &*app.last().body), (target, body));
         });
     }
 }
