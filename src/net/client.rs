@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::body::{Body, BodyError};
 use super::guard::Guarded;
-use super::h1::{Conn, Head, HeadError, NoHead, Outgoing, Reply, Sending, UploadError};
+use super::h1::{Conn, Framing, Head, HeadError, NoHead, Outgoing, Reply, Sending, UploadError};
 use super::pool::Pool;
 use super::stream::Rewind;
 use super::upload::Upload;
@@ -264,7 +264,11 @@ impl Asked<'_> {
                 Err(Lost::Sent(SendError::AmbiguousLength))
             }
             Err(Failed::NoHead(NoHead::Bad(HeadError::Cut))) => {
-                Err(Lost::Sent(SendError::Reset { reused, source: io::ErrorKind::UnexpectedEof.into() }))
+                // It has begun to answer: it has had the request.
+                Err(Lost::Sent(SendError::Reset {
+                    reused: false,
+                    source: io::ErrorKind::UnexpectedEof.into(),
+                }))
             }
             Err(Failed::NoHead(NoHead::Bad(error))) => Err(Lost::Sent(SendError::BadResponse(error))),
             Err(Failed::NoHead(NoHead::Lost(source))) => {
@@ -304,7 +308,8 @@ impl Asked<'_> {
             let stream = Rc::into_inner(conn).map(|conn| conn.into_inner().into_stream());
             return Ok(Answer { parts, body: Body::empty(), upgraded: stream.map(AppStream) });
         }
-        conn.borrow_mut().keep(keeps && !refused);
+        // An answer that comes before its request has gone out in full tells nothing of what the app does with the rest.
+        conn.borrow_mut().keep(keeps && outgoing.is_done(), framing == Framing::None);
         let unsent = (!outgoing.is_done() && !refused).then_some(outgoing);
         let body = Body::reply(Reply::new(conn, framing, unsent));
         Ok(Answer { parts, body, upgraded: None })

@@ -59,6 +59,11 @@ impl Guarded {
         self
     }
 
+    /// True where bytes, or the end, lie with the system that nobody has read.
+    pub(super) fn has_unread(&self) -> bool {
+        self.io.has_unread()
+    }
+
     fn is_replaced(&mut self, written: &[u8]) -> bool {
         if self.instead.is_none()
             && let (Some(word), Some(phase)) = (&self.last_word, &self.phase)

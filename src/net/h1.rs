@@ -17,8 +17,8 @@ mod trailers;
 mod upload;
 
 pub(super) use self::conn::{Conn, NoHead};
-pub(super) use self::head::Head;
 pub use self::head::HeadError;
+pub(super) use self::head::{Framing, Head};
 pub(super) use self::reply::Reply;
 pub(super) use self::request::Sending;
 pub(super) use self::upload::{Outgoing, UploadError};

@@ -120,6 +120,17 @@ impl Rewind {
         Self { sniffed, inner }
     }
 
+    /// True where bytes, or the end, lie with the system that nobody has read.
+    pub(super) fn has_unread(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = match &self.inner {
+            Stream::Tcp(io) => socket2::SockRef::from(io).peek(&mut byte),
+            Stream::Unix(io) => socket2::SockRef::from(io).peek(&mut byte),
+            Stream::Memory(_) => return false,
+        };
+        !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// The same, with `read` in front of what is still to come.
     pub(super) fn rewound(self, read: Bytes) -> Self {
         Self { sniffed: read, ..self }
@@ -194,5 +205,27 @@ mod tests {
             }
             assert_eq!(all, b"hello world");
         }
+    }
+
+    #[tokio::test]
+    async fn what_lies_with_the_system_is_seen_without_reading_it() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut far, _) = listener.accept().await.unwrap();
+        let mut stream = Rewind::new(Bytes::new(), Stream::Tcp(near));
+        assert!(!stream.has_unread());
+        far.write_all(b"x").await.unwrap();
+        let mut buf = [0];
+        assert!(
+            tokio::time::timeout(std::time::Duration::from_secs(60), async {
+                while !stream.has_unread() {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .is_ok()
+        );
+        stream.read_exact(&mut buf).await.unwrap();
+        assert_eq!((buf, stream.has_unread()), (*b"x", false));
     }
 }

@@ -179,11 +179,17 @@ fn a_sign_out_of_any_ends_all() {
             });
         }
         assert_eq!(bridge.status(&old)["state"], "none", "the old bridge cookie opens nothing");
+        // What each app said of its sign-out comes behind the end, in the order of their answers.
+        let others = || members.iter().filter(|member| member.name != leaver.name);
+        wait_until("all apps' words", || {
+            let story = events(&bridge.ended_session());
+            others().all(|member| story.contains(&format!("{} sign_out_confirmed", member.name)))
+        });
         let story = events(&bridge.ended_session());
-        assert!(
-            story.ends_with(&[format!("{} sign_out", leaver.name), "- ended app_logout".to_owned()]),
-            "{story:#?}"
-        );
+        let end = story.iter().position(|event| event == "- ended app_logout").unwrap();
+        assert_eq!(story[end - 1], format!("{} sign_out", leaver.name), "{story:#?}");
+        assert!(story[end + 1..].iter().all(|event| event.contains(" sign_out_")), "{story:#?}");
+        assert!(!story.iter().any(|event| event.ends_with("still_alive")), "{story:#?}");
     }
 }
 

@@ -161,7 +161,7 @@ async fn framing_headers_of_the_caller_are_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn trailers_pass_both_ways() {
+async fn trailers_of_an_answer_pass_and_those_of_a_request_do_not() {
     local(async {
         let (client, mut app) = client();
         let (say, body) = script();
@@ -180,7 +180,7 @@ async fn trailers_pass_both_ways() {
         });
         let mut io = app.recv().await.unwrap();
         read_head(&mut io).await;
-        assert_eq!(read_until(&mut io, "\r\n\r\n").await, "3\r\nabc\r\n0\r\nx-up: 1\r\n\r\n");
+        assert_eq!(read_until(&mut io, "\r\n\r\n").await, "3\r\nabc\r\n0\r\n\r\n");
         let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Down: 2\r\n\r\n";
         io.write_all(answer.as_bytes()).await.unwrap();
         let all = sent.await.unwrap().unwrap().body.collect().await.unwrap();
@@ -509,6 +509,62 @@ async fn a_request_that_is_given_up_ends_its_connection() {
         sent.abort();
         assert_eq!(read_rest(&mut io).await, "");
         assert!(dropped.get());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_app_that_has_begun_to_answer_has_had_the_request() {
+    local(async {
+        for begun in ["HTTP/1.1 20", "HTTP/1.1 103 Early Hints\r\n\r\n"] {
+            let (client, mut app) = client();
+            let mut io = warm(&client, &mut app).await;
+            let sent = send(&client, Method::GET, Body::empty());
+            answered(&mut io, begun).await;
+            drop(io);
+            let error = sent.await.unwrap().unwrap_err();
+            assert!(matches!(error, SendError::Reset { reused: false, .. }), "{begun:?}: {error:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn interim_answers_have_an_end_however_they_come() {
+    local(async {
+        let (client, mut app) = client();
+        let sent = send(&client, Method::GET, Body::empty());
+        let mut io = app.recv().await.unwrap();
+        read_head(&mut io).await;
+        for _ in 0..40 {
+            // Whoever gives up closes, and the rest cannot be written.
+            let _ = io.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await;
+            sleep(secs(1)).await;
+        }
+        let error = sent.await.unwrap().unwrap_err();
+        assert!(matches!(error, SendError::BadResponse(HeadError::Interim)), "{error:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_came_before_its_request_had_gone_out_leaves_no_connection_to_reuse() {
+    local(async {
+        let (client, mut app) = client();
+        let (say, body) = script();
+        say.send(data("abc")).unwrap();
+        let sent = send(&client, Method::POST, body);
+        let mut io = app.recv().await.unwrap();
+        read_until(&mut io, "abc\r\n").await;
+        io.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok").await.unwrap();
+        let answer = sent.await.unwrap().unwrap();
+        // The rest of the request goes out, then the rest of the answer comes: all is well, and all is doubt.
+        say.send(data("GET /x HTTP/1.1\r\nX: ")).unwrap();
+        drop(say);
+        read_until(&mut io, "0\r\n\r\n").await;
+        io.write_all(b"ok").await.unwrap();
+        assert_eq!(text(answer).await, "okok");
+        assert_eq!(client.idle(UpstreamIx(1)), 0);
     })
     .await;
 }

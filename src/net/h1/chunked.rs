@@ -150,6 +150,7 @@ impl Chunked {
                 self.state = State::Over;
                 return Ok(Piece::End);
             }
+            [b'\n', ..] => return Err(ChunkError::End),
             _ => {}
         }
         let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
@@ -158,6 +159,10 @@ impl Chunked {
             Ok(httparse::Status::Partial) if buffer.len() < MAX_EXTRA => return Ok(Piece::More),
             _ => return Err(ChunkError::Trailers),
         };
+        let lines = buffer.get(..length).unwrap_or_default().split(|byte| *byte == b'\n');
+        if lines.clone().count() > lines.filter(|line| line.ends_with(b"\r")).count() + 1 {
+            return Err(ChunkError::End);
+        }
         let mut trailers = HeaderMap::new();
         for field in fields {
             let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| ChunkError::Trailers)?;
@@ -238,6 +243,9 @@ mod tests {
             "4;\0\r\nWiki\r\n0\r\n\r\n",
             "0\r\nbad trailer\r\n\r\n",
             "0\r\n folded: x\r\n\r\n",
+            "0\r\n\n",
+            "0\r\nX: a\n\n",
+            "0\r\nX: a\r\n\n",
             &long,
         ] {
             let refused = decode(coded.as_bytes(), 3);

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -11,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
@@ -44,8 +46,14 @@ pub(crate) struct Conn {
     timer: Option<Pin<Box<Sleep>>>,
     /// True where a byte of the present request has been written.
     written: bool,
+    /// True where a byte of the present answer has come.
+    heard: bool,
+    /// Interim answers before the present one.
+    interim: usize,
     /// True where the last answer left it open.
     keeps: bool,
+    /// True where the last answer had no body by rule: the system is asked whether one came all the same.
+    doubted: bool,
 }
 
 impl fmt::Debug for Conn {
@@ -77,13 +85,17 @@ impl Conn {
             step: READ,
             timer: None,
             written: false,
+            heard: false,
+            interim: 0,
             keeps: false,
+            doubted: false,
         }
     }
 
     /// Puts the head of a request in front of what is to be written.
     pub(crate) fn begin(&mut self, head: &AppRequest<'_>, sending: Sending) {
         (self.written, self.keeps, self.step) = (false, false, READ);
+        (self.heard, self.interim) = (false, 0);
         self.output.clear();
         sending.write(head, &mut self.output);
     }
@@ -93,9 +105,10 @@ impl Conn {
         self.written
     }
 
-    /// The answer keeps the connection open, or does not.
-    pub(crate) const fn keep(&mut self, keeps: bool) {
-        self.keeps = keeps;
+    /// The answer keeps the connection open, or does not. `bodiless`: it has no body whatever its fields say; an app that
+    /// does not know that may still send one.
+    pub(crate) const fn keep(&mut self, keeps: bool, bodiless: bool) {
+        (self.keeps, self.doubted) = (keeps, bodiless);
     }
 
     /// Bytes that frame a body.
@@ -155,16 +168,14 @@ impl Conn {
 
     /// Reads the head of the answer. Interim answers but 101 are dropped.
     pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>, to_head: bool) -> Poll<Result<Head, NoHead>> {
-        let mut interim = 0;
-        let mut had_any = false;
         loop {
             while !self.input.is_empty() {
-                had_any = true;
+                self.heard = true;
                 match head::take(&mut self.input, to_head) {
                     Ok(None) => break,
                     Ok(Some(head)) if head.parts.status.is_informational() && head.parts.status != 101 => {
-                        interim += 1;
-                        if interim > MAX_INTERIM {
+                        self.interim += 1;
+                        if self.interim > MAX_INTERIM {
                             return Poll::Ready(Err(NoHead::Bad(HeadError::Interim)));
                         }
                     }
@@ -173,11 +184,12 @@ impl Conn {
                 }
             }
             match ready!(self.poll_fill(cx)) {
-                Ok(0) if had_any || !self.input.is_empty() => {
+                Ok(0) if self.heard => {
                     return Poll::Ready(Err(NoHead::Bad(HeadError::Cut)));
                 }
                 Ok(0) => return Poll::Ready(Err(NoHead::Lost(io::ErrorKind::UnexpectedEof.into()))),
                 Ok(_) => {}
+                Err(_) if self.heard => return Poll::Ready(Err(NoHead::Bad(HeadError::Cut))),
                 Err(error) => return Poll::Ready(Err(NoHead::Lost(error))),
             }
         }
@@ -200,12 +212,16 @@ impl Conn {
     }
 
     /// True for an idle connection that is open and on which nothing has come: neither its end, nor bytes that would be
-    /// taken for the next answer. Asks the system only where something is said to have come.
+    /// taken for the next answer. Asks the system only where something is said to have come, or is likely to.
     pub(crate) fn is_quiet(&mut self) -> bool {
+        if !self.input.is_empty() || self.doubted && self.io.has_unread() {
+            return false;
+        }
         let mut byte = [0];
         let mut buffer = ReadBuf::new(&mut byte);
-        let mut cx = Context::from_waker(Waker::noop());
-        self.input.is_empty() && Pin::new(&mut self.io).poll_read(&mut cx, &mut buffer).is_pending()
+        // Without a budget: a task that has used its own up would find every connection quiet.
+        let mut look = unconstrained(poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut buffer)));
+        Pin::new(&mut look).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// The stream alone, with what was read of it and not taken.

@@ -98,7 +98,11 @@ pub(super) fn take(buffer: &mut BytesMut, to_head: bool) -> Result<Option<Head>,
     if let Some(reason) = reason {
         parts.extensions.insert(reason);
     }
-    Ok(Some(Head { parts, framing, keeps: keeps && framing != Framing::Close }))
+    // RFC 9110, 8.6: a 204 has no length. An app that says one may send that body.
+    let odd = status == StatusCode::NO_CONTENT
+        && (parts.headers.contains_key(TRANSFER_ENCODING)
+            || parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"));
+    Ok(Some(Head { parts, framing, keeps: keeps && framing != Framing::Close && !odd }))
 }
 
 /// Values share the bytes that were read; nothing is copied.
@@ -263,6 +267,9 @@ mod tests {
         assert!(!kept("HTTP/1.1 200 OK\r\n\r\n"), "its end is the body's");
         assert!(!kept("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n"));
         assert!(kept("HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: Keep-Alive\r\n\r\n"));
+        assert!(kept("HTTP/1.1 204 No Content\r\n\r\n"));
+        assert!(!kept("HTTP/1.1 204 No Content\r\nContent-Length: 12\r\n\r\n"), "a body may follow");
+        assert!(!kept("HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n"));
     }
 
     proptest::proptest! {

@@ -10,13 +10,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::Body as _;
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::conn::Conn;
 use super::head::Framing;
-use super::trailers::may_trail;
 use crate::net::body::{Body, BodyError};
 
 /// A request that is being written; its head lies with the connection already.
@@ -71,16 +69,17 @@ impl Outgoing {
             ready!(conn.poll_write(cx, &mut self.data, &mut self.tail)).map_err(UploadError::Io)?;
             self.state = match self.state {
                 State::Done => return Poll::Ready(Ok(())),
-                State::Last | State::Fresh(Framing::None | Framing::Close) => State::Done,
+                State::Last | State::Length(0) | State::Fresh(Framing::None | Framing::Close) => State::Done,
                 State::Fresh(Framing::Length(length)) => State::Length(length),
                 State::Fresh(Framing::Chunked) => State::Chunks,
                 State::Chunks | State::Length(_) => match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                     Some(Err(error)) => return Poll::Ready(Err(UploadError::Body(error))),
                     Some(Ok(frame)) => match frame.into_data() {
                         Ok(data) => self.put(conn, data)?,
-                        Err(frame) => self.end(conn, frame.trailers_ref())?,
+                        // Old servers merge trailers into the head, behind everything that was decided about it.
+                        Err(_) => self.end(conn)?,
                     },
-                    None => self.end(conn, None)?,
+                    None => self.end(conn)?,
                 },
             };
         }
@@ -105,18 +104,10 @@ impl Outgoing {
         Ok(next)
     }
 
-    fn end(&self, conn: &mut Conn, trailers: Option<&HeaderMap>) -> Result<State, UploadError> {
+    fn end(&self, conn: &mut Conn) -> Result<State, UploadError> {
         match self.state {
             State::Length(left) if left > 0 => return Err(UploadError::Body(BodyError::Filter)),
-            State::Chunks => {
-                conn.frame(b"0\r\n");
-                for (name, value) in trailers.into_iter().flatten().filter(|(name, _)| may_trail(name)) {
-                    for bytes in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                        conn.frame(bytes);
-                    }
-                }
-                conn.frame(b"\r\n");
-            }
+            State::Chunks => conn.frame(b"0\r\n\r\n"),
             _ => {}
         }
         Ok(State::Last)
