@@ -80,7 +80,7 @@ pub fn follow(session: &mut Session, rules: &AppRules, now: Timestamp) {
 /// The tokens of `loan` that some other app of the group does not hold as they are there.
 fn torn(session: &Session, shares: &[Share], loan: &Loan<'_>) -> impl Iterator<Item = u8> {
     let held = |share: &Share, theirs, mine| {
-        session.app(share.with).map_or(!loan.has(theirs), |app| app.holds_same(loan, theirs, mine))
+        session.app(share.with).map_or_else(|| !loan.has(theirs), |app| app.holds_same(loan, theirs, mine))
     };
     let pairs = shares.iter().flat_map(|share| share.tokens.iter().map(move |pair| (share, *pair)));
     pairs.filter(move |(share, (theirs, mine))| !held(share, *theirs, *mine)).map(|(_, (theirs, _))| theirs)

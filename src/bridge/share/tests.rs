@@ -171,7 +171,8 @@ fn a_late_answer_brings_nothing_back_after_a_sign_out_alone() {
         let mut session = session();
         // Any number of rotations before: the fresh session counts from its own first one.
         for (value, began) in [("J0", 1), ("J1", 2)] {
-            let now = session.app(cfml.app).map_or(sent(0, began, false), |app| app.sent(at(began), false));
+            let now =
+                session.app(cfml.app).map_or_else(|| sent(0, began, false), |app| app.sent(at(began), false));
             said(&mut session, &cfml, now, &[id(Some(value))]);
         }
         let late = session.app(jsp.app).unwrap().sent(at(4), true);
