@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 mod learning;
 mod sharing;
 
+pub(super) use sharing::Loan;
+
 /// What a request to an app was sent with, remembered until its answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -125,12 +127,20 @@ pub struct AppSession {
     revision: u32,
     /// By token, as far as any has come.
     lineages: SmallVec<[Lineage; 1]>,
-    /// When the last answer came that began a generation of a rolling cookie; older answers to it are stale.
-    fence: Timestamp,
-    /// When the request of that answer started.
-    fence_by: Timestamp,
-    /// True where that answer deleted: then there is no cookie left to tell its age.
-    fence_deletes: bool,
+    fence: Fence,
+    /// True where it was given from elsewhere and its group has not followed it yet: its generations are not the group's.
+    apart: bool,
+}
+
+/// The last answer that began a generation of a rolling cookie; older answers to it are stale.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fence {
+    /// When it came.
+    came: Timestamp,
+    /// When its request started.
+    started: Timestamp,
+    /// True where it deleted: then there is no cookie left to tell its age.
+    deletes: bool,
 }
 
 impl AppSession {
@@ -156,9 +166,8 @@ impl AppSession {
             generation: 0,
             revision: 0,
             lineages: SmallVec::new(),
-            fence: Timestamp::ZERO,
-            fence_by: Timestamp::ZERO,
-            fence_deletes: false,
+            fence: Fence::default(),
+            apart: false,
         }
     }
 
@@ -251,6 +260,7 @@ impl AppSession {
             self.revision = self.revision.wrapping_add(1);
             self.generation = self.generation.saturating_add(1);
             self.lineages.fill(Lineage::fresh(self.generation));
+            self.adopted = false;
         }
     }
 

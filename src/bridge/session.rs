@@ -232,13 +232,15 @@ impl Session {
         }
     }
 
-    /// Takes over an app session of another bridge session of the same browser, unless it has a live one of its own.
+    /// Takes over an app session of another bridge session of the same browser, or one that begins anew, unless it has a live
+    /// one of its own; one that is only lent is none. True where it was taken: its group is to [`super::share::follow`] it.
     pub fn give_app(&mut self, mut session: AppSession) -> bool {
         // What was in flight there is counted off there.
         session.in_flight = 0;
         session.beat.in_flight = false;
         session.beat.armed = false;
-        if self.has_ended() || self.app(session.app).is_some_and(AppSession::has_token) {
+        session.set_apart();
+        if self.has_ended() || self.app(session.app).is_some_and(|own| !own.lent && own.has_token()) {
             return false;
         }
         self.take_app(session.app);

@@ -8,7 +8,7 @@
 
 use smallvec::SmallVec;
 
-use super::app_session::AppSession;
+use super::app_session::{AppSession, Loan};
 use super::rules::{AppIx, AppRules};
 use super::session::Session;
 use crate::time::Timestamp;
@@ -26,26 +26,43 @@ pub struct Share {
     pub same_servers: bool,
 }
 
+/// The app that stands for the whole group of the app of `rules`: the first of them.
+#[must_use]
+pub fn group(rules: &AppRules) -> AppIx {
+    let shares = rules.session.iter().flat_map(|session| &session.shares);
+    shares.map(|share| share.with).fold(rules.app, AppIx::min)
+}
+
 /// Lets the rest of the group of the app of `rules` hold what that app holds now. Call it after whatever may have changed its
 /// tokens. An app that the person has not used yet only has its token [`AppSession::lent`]: nothing keeps it alive.
+///
+/// Where it was no answer that changed a token, but a sign-out that took the app session away, or one that was taken over
+/// from elsewhere, the token is a generation of its own: the group's requests that are in flight change it no more.
 pub fn follow(session: &mut Session, rules: &AppRules, now: Timestamp) {
-    let Some(shares) = rules.session.as_ref().map(|rules| &rules.shares).filter(|shares| !shares.is_empty())
-    else {
-        return;
-    };
+    let Some(own) = rules.session.as_ref().filter(|own| !own.shares.is_empty()) else { return };
     if session.has_ended() {
         return;
     }
-    let members = || std::iter::once(rules.app).chain(shares.iter().map(|share| share.with));
-    let generation =
-        members().filter_map(|app| Some(session.app(app)?.generation())).max().unwrap_or_default();
+    // Cloned, since both lie in one list; groups are small and tokens change rarely.
+    let mut loan = Loan::of(session.app(rules.app), &own.tokens);
+    let others = own.shares.iter().filter_map(|share| Some(session.app(share.with)?.generation())).max();
+    let mut generation = session.app(rules.app).map(AppSession::generation).max(others).unwrap_or_default();
+    let torn: SmallVec<[u8; 2]> =
+        torn(session, &own.shares, &loan).filter(|token| !loan.leads(*token, others)).collect();
+    if !torn.is_empty() {
+        generation = generation.saturating_add(1);
+        for token in torn {
+            loan.settle(token, generation, now);
+        }
+        if let Some(app) = session.app_mut(rules.app) {
+            app.settle(&loan);
+        }
+    }
     if let Some(app) = session.app_mut(rules.app) {
         app.count_from(generation);
     }
-    // Cloned, since both lie in one list; groups are small and tokens change rarely.
-    let source = session.app(rules.app).map(AppSession::loan).unwrap_or_default();
-    for share in shares {
-        let gives = share.tokens.iter().any(|(token, _)| source.has(*token));
+    for share in &own.shares {
+        let gives = share.tokens.iter().any(|(token, _)| loan.has(*token));
         let app = match session.app_mut(share.with) {
             None if gives => session.lent_app(share.with, now),
             app => app,
@@ -53,11 +70,20 @@ pub fn follow(session: &mut Session, rules: &AppRules, now: Timestamp) {
         let Some(app) = app else { continue };
         app.count_from(generation);
         let before = app.revision();
-        app.hold(&source, share);
+        app.hold(&loan, share);
         if app.revision() != before {
             app.beat.proven = now;
         }
     }
+}
+
+/// The tokens of `loan` that some other app of the group does not hold as they are there.
+fn torn(session: &Session, shares: &[Share], loan: &Loan<'_>) -> impl Iterator<Item = u8> {
+    let held = |share: &Share, theirs, mine| {
+        session.app(share.with).map_or_else(|| !loan.has(theirs), |app| app.holds_same(loan, theirs, mine))
+    };
+    let pairs = shares.iter().flat_map(|share| share.tokens.iter().map(move |pair| (share, *pair)));
+    pairs.filter(move |(share, (theirs, mine))| !held(share, *theirs, *mine)).map(|(_, (theirs, _))| theirs)
 }
 
 #[cfg(test)]

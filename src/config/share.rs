@@ -9,8 +9,9 @@ use smallvec::SmallVec;
 
 use super::app::Draft;
 use super::report::Finding;
+use super::table::Text;
 use super::tree::Findings;
-use crate::bridge::rules::{SessionRules, TokenRule};
+use crate::bridge::rules::{CookieMode, Disposition, SessionRules, TokenRule};
 use crate::bridge::share::Share;
 
 /// Finds the groups, and puts what their apps share into the drafts' rules.
@@ -47,28 +48,61 @@ fn alone(drafts: &[Draft], members: &[usize], findings: &Findings) {
 /// What the app at `at` shares with the one at `other`.
 fn between(drafts: &[Draft], at: usize, other: usize, findings: &Findings) -> Option<Share> {
     let (one, two) = (drafts.get(at)?, drafts.get(other)?);
-    let (mine, theirs) = (one.session.as_ref()?, two.session.as_ref()?);
-    let tokens = common(&mine.rules, &theirs.rules);
-    if tokens.is_empty() {
-        // Said once a pair.
-        if at < other {
-            let (first, second) = (&one.route.rules.name, &two.route.rules.name);
-            let title = format!("the apps `{first}` and `{second}` have no token in common to share");
-            let spans = mine.share.as_ref().zip(theirs.share.as_ref());
-            if let Some((mine, theirs)) = spans {
-                let label = "their engines use different cookies";
-                findings.error(Finding::at(&theirs.span, title, label).also(&mine.span, "shared here"));
+    let (mine, theirs) = (&one.session.as_ref()?.rules, &two.session.as_ref()?.rules);
+    let both = common(mine, theirs);
+    let mut tokens = both.clone();
+    tokens.retain(|(own, others)| outside(mine, *own).is_none() && outside(theirs, *others).is_none());
+    // Said once a pair.
+    if at < other {
+        if both.is_empty() {
+            nothing_common(one, two, findings);
+        }
+        for &(own, others) in &both {
+            let spot = outside(mine, own).map(|name| (one, two, name));
+            let spot = spot.or_else(|| outside(theirs, others).map(|name| (two, one, name)));
+            if let Some(spot) = spot {
+                not_kept(spot, tokens.is_empty(), findings);
             }
         }
-        return None;
     }
     let mount = &two.route.rules.mount;
-    Some(Share {
+    (!tokens.is_empty()).then(|| Share {
         with: two.route.rules.app,
         tokens,
-        path: mount.to_app(mount.prefix()).into_owned().into(),
+        path: mount.to_app(mount.cookie_path()).into_owned().into(),
         same_servers: one.route.upstreams == two.route.upstreams,
     })
+}
+
+fn nothing_common(one: &Draft, two: &Draft, findings: &Findings) {
+    let (first, second) = (&one.route.rules.name, &two.route.rules.name);
+    let title = format!("the apps `{first}` and `{second}` have no token in common to share");
+    if let Some((first, second)) = share_of(one).zip(share_of(two)) {
+        let label = "their engines use different cookies";
+        findings.error(Finding::at(&second.span, title, label).also(&first.span, "shared here"));
+    }
+}
+
+/// The first app leaves the cookie to the browser: its token cannot be shared with the second.
+fn not_kept((one, two, cookie): (&Draft, &Draft, &str), nothing_left: bool, findings: &Findings) {
+    let Some(share) = share_of(one) else { return };
+    let (first, second) = (&one.route.rules.name, &two.route.rules.name);
+    let title = format!("the app `{first}` does not keep its cookie `{cookie}` in the vault");
+    let finding = Finding::at(&share.span, title, format!("so its token is not shared with `{second}`"));
+    if nothing_left { findings.error(finding) } else { findings.warn(finding) }
+}
+
+fn share_of(draft: &Draft) -> Option<&Text> {
+    draft.session.as_ref()?.share.as_ref()
+}
+
+/// The first cookie of the token at `place` that an exception takes out of the vault. With other modes than `vault` there is
+/// no sharing at all, which is said elsewhere.
+fn outside(rules: &SessionRules, place: u8) -> Option<&str> {
+    let cookies =
+        rules.tokens.get(usize::from(place))?.parts.iter().filter_map(|part| part.cookie.as_deref());
+    let mut cookies = cookies.filter(|_| rules.cookies == CookieMode::Vault);
+    cookies.find(|name| rules.token_disposition(name.as_bytes()) != Disposition::Vault)
 }
 
 /// The tokens that both have: places in the one's rules and in the other's.

@@ -377,3 +377,26 @@ fn an_admin_that_others_reach_has_a_token() {
     assert_eq!(admin("listen = \"0.0.0.0:1\"").len(), 1);
     assert_eq!(admin("token = \" \""), ["`token` is empty"]);
 }
+
+#[test]
+fn what_is_shared_is_kept_here_and_fits_where_the_other_stands() {
+    let app = |name: &str, more: &str| {
+        format!(
+            "[apps.{name}]\npath = \"/{name}/\"\nupstreams = \"http://127.0.0.1:1\"\nheartbeat.path = \"/{name}/p\"\n{more}\n"
+        )
+    };
+    let whole = "session = { engine = \"lucee\", share = \"one\" }";
+    let text = format!(
+        "listen = \"127.0.0.1:8080\"\n{}{}{}",
+        app("a", whole),
+        app("b", &format!("strip_path = true\n{whole}")),
+        app("c", "session = { engine = \"lucee\", share = \"one\", exceptions = { CFID = \"pass\" } }"),
+    );
+    let (config, warnings) = loaded_from(&text, &Fixed::default());
+    let shares = |app: &str| config.routes.named(app).unwrap().rules.session.clone().unwrap().shares;
+    let paths: Vec<_> = shares("c").into_iter().map(|share| share.path).collect();
+    assert_eq!(paths, ["/a".into(), "/".into()]);
+    let counts: Vec<usize> = shares("a").iter().map(|share| share.tokens.len()).collect();
+    assert_eq!(counts, [2, 1], "c leaves CFID to the browser, so the pair is not shared");
+    assert_eq!(warnings.iter().filter(|warning| warning.contains("CFID")).count(), 2, "{warnings:?}");
+}

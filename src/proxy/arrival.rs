@@ -16,7 +16,6 @@ use super::visit::{Known, Visit};
 use crate::bridge::adoption;
 use crate::bridge::app_session::AppSession;
 use crate::bridge::rules::SessionRules;
-use crate::bridge::share;
 use crate::bridge::timeline::What;
 use crate::bridge::url::{Clean, Found, UrlTokenValue};
 use crate::net::body::Body;
@@ -157,14 +156,8 @@ impl Proxy {
             Some(slot) => Arc::clone(slot),
             None => self.found(inbound, visit, known)?,
         };
-        slot.with(|session| {
-            session.give_app(app_session);
-            if let Some(route) = map.route(app) {
-                share::follow(session, &route.rules, inbound.now);
-            }
-            session.timeline.note(inbound.now, Some(app), What::AdoptedUrl);
-        });
-        self.own_tokens(map, app, &slot);
+        self.take_in(map, &slot, app_session, inbound.now);
+        slot.with(|session| session.timeline.note(inbound.now, Some(app), What::AdoptedUrl));
         if visit.gives.is_none() {
             self.renew(&slot, visit, inbound);
             self.arm(&slot, map);

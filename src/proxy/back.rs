@@ -93,15 +93,22 @@ impl Exchange<'_> {
             }
             let vault = session.app(self.app()).map(|app| app.vault().clone());
             let from_app = heard.read(vault.as_ref(), departed);
+            let brings = from_app.edits.iter().any(|edit| edit.value.is_some());
+            let place = |app: &mut AppSession| {
+                app.public.get_or_insert_with(|| proxy.interned.borrow_mut().public(self.inbound));
+                app.upstream.get_or_insert(departed.chosen.place);
+            };
+            // Before the answer is applied: the apps that share the session follow it to its server.
+            if brings {
+                session.app_or_new(self.app(), now).map(place);
+            } else {
+                session.app_mut(self.app()).map(place);
+            }
             let effect =
                 answer::apply(session, &self.route.rules, &self.said(&from_app, departed, heard.status, now));
             if session.has_ended() {
                 // A sign-out has overtaken this answer: what it sets is lost, in the browser too.
                 return Returned { effect, ..Returned::default() };
-            }
-            if let Some(app) = session.app_mut(self.app()) {
-                app.public.get_or_insert_with(|| proxy.interned.borrow_mut().public(self.inbound));
-                app.upstream.get_or_insert(departed.chosen.place);
             }
             let fresh = effect.signed_out.and_then(|_| self.fresh(&from_app, vault.as_ref(), departed, now));
             let mut fields: Vec<HeaderValue> = from_app.relayed.into_iter().collect();
@@ -324,8 +331,17 @@ fn holds(app: Option<&AppSession>, shown: &[Shown]) -> bool {
 }
 
 impl Proxy {
-    /// Remembers whose the tokens of the session are, for the apps whose tokens may be taken over.
+    /// Remembers whose the tokens of the session are: those of `app` and of the apps that share them, as far as tokens of
+    /// those may be taken over.
     pub(super) fn own_tokens(&self, map: &RouteMap, app: AppIx, slot: &Arc<Slot>) {
+        let rules = map.route(app).and_then(|route| route.rules.session.as_ref());
+        let shares = rules.iter().flat_map(|rules| &rules.shares).map(|share| share.with);
+        for app in std::iter::once(app).chain(shares) {
+            self.own_tokens_of(map, app, slot);
+        }
+    }
+
+    fn own_tokens_of(&self, map: &RouteMap, app: AppIx, slot: &Arc<Slot>) {
         if !map.takes_over(app) {
             return;
         }

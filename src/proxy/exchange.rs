@@ -119,7 +119,6 @@ impl Exchange<'_> {
             if app.adopted && signs_in_adopted {
                 // Whoever knew the adopted token would ride along on the sign-in: the app is made to give a fresh one.
                 app.drop_token();
-                app.adopted = false;
                 share::follow(session, &self.route.rules, now);
             }
         }

@@ -25,6 +25,7 @@ use super::stream;
 use super::visit::{Known, Visit};
 use crate::bridge::activity::{self, Standing};
 use crate::bridge::rules::AppIx;
+use crate::bridge::share;
 use crate::bridge::url;
 use crate::net::body::{Body, End, Outcome};
 use crate::net::stream::Peer;
@@ -189,14 +190,14 @@ impl Proxy {
     /// returned lets the others go on when it is dropped.
     async fn take_turn(&self, visit: &Visit, route: &Route, standing: Standing) -> Option<First> {
         let slot = visit.slot.as_ref().filter(|_| route.rules.session.is_some() && !standing.skip_session)?;
-        let app = route.rules.app;
+        let (app, group) = (route.rules.app, share::group(&route.rules));
         let until = tokio::time::Instant::now() + FLIGHT;
         loop {
             let changed = slot.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match slot.depart(app, self.now()) {
-                Flight::Go { first } => return first.then(|| First { slot: Arc::clone(slot), app }),
+            match slot.depart(app, group, self.now()) {
+                Flight::Go { first } => return first.then(|| First { slot: Arc::clone(slot), group }),
                 Flight::Wait => {
                     tokio::time::timeout_at(until, changed).await.ok()?;
                 }
@@ -236,12 +237,12 @@ impl Proxy {
 /// A request that goes first to an app which has given no token yet. Dropping it lets the others go.
 struct First {
     slot: Arc<Slot>,
-    app: AppIx,
+    group: AppIx,
 }
 
 impl Drop for First {
     fn drop(&mut self) {
-        self.slot.land(self.app);
+        self.slot.land(self.group);
     }
 }
 

@@ -23,9 +23,11 @@ use super::error::Error;
 use super::inbound::Inbound;
 use super::reply;
 use super::visit::Visit;
+use crate::bridge::app_session::AppSession;
 use crate::bridge::bridge_cookie;
 use crate::bridge::rules::{BridgeRules, SameSite};
 use crate::bridge::session::End;
+use crate::bridge::share;
 use crate::bridge::timeline::What;
 use crate::bridge::url;
 use crate::net::body::Body;
@@ -177,17 +179,28 @@ impl Proxy {
         if let Some(here) = visit.slot.take().filter(|here| !Arc::ptr_eq(here, slot)) {
             let left = self.shared.registry.end(&here, End::Joined, inbound.now);
             let apps = left.map(|farewell| farewell.apps).unwrap_or_default();
-            slot.with(|session| {
-                for app in apps {
-                    session.give_app(app);
-                }
-            });
+            for app in apps {
+                self.take_in(map, slot, app, inbound.now);
+            }
         }
         slot.with(|session| session.timeline.note(inbound.now, None, What::Joined));
         visit.gives = Some(id);
         visit.slot = Some(Arc::clone(slot));
         visit.stale = false;
         self.arm(slot, map);
+    }
+
+    /// Puts an app session that comes from elsewhere into the session; its group follows it.
+    pub(super) fn take_in(&self, map: &RouteMap, slot: &Arc<Slot>, app: AppSession, now: Timestamp) {
+        let ix = app.app;
+        slot.with(|session| {
+            if session.give_app(app)
+                && let Some(route) = map.route(ix)
+            {
+                share::follow(session, &route.rules, now);
+            }
+        });
+        self.own_tokens(map, ix, slot);
     }
 }
 

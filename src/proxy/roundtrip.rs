@@ -127,6 +127,7 @@ impl Proxy {
                 share::follow(session, &exchange.route.rules, now);
                 left
             });
+            self.own_tokens(exchange.map, app, &slot);
             self.arm(&slot, exchange.map);
             if let Some(left) = left {
                 self.prove_behind(exchange.map, slot, left, app);
@@ -143,8 +144,7 @@ impl Proxy {
         visit.stale = true;
         if let Some(fresh) = fresh {
             let slot = self.found(exchange.inbound, visit, &exchange.known)?;
-            slot.with(|session| session.give_app(fresh));
-            self.own_tokens(exchange.map, app, &slot);
+            self.take_in(exchange.map, &slot, fresh, now);
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Held {
 pub(super) struct Kept {
     pub(super) session: Session,
     pub(super) ids: SmallVec<[Held; 1]>,
-    /// Apps to which a first request is on its way, and since when.
+    /// Apps, each for the group that shares its session, to which a first request is on its way, and since when.
     pub(super) flights: SmallVec<[(AppIx, Timestamp); 1]>,
 }
 
@@ -114,30 +114,30 @@ impl Slot {
         work(&mut kept)
     }
 
-    /// Asks to go to `app`: where it has no token yet, one request goes first and the others wait for its answer, so that
-    /// one app session is made.
-    pub fn depart(&self, app: AppIx, now: Timestamp) -> Flight {
+    /// Asks to go to `app`, of the apps that share its session the one that `group` stands for: where it has no token yet, one
+    /// request to the group goes first and the others wait for its answer, so that one app session is made.
+    pub fn depart(&self, app: AppIx, group: AppIx, now: Timestamp) -> Flight {
         self.with_kept(|kept| {
             if kept.session.has_ended() || kept.session.app(app).is_some_and(|session| session.has_token()) {
                 return Flight::Go { first: false };
             }
-            match kept.flights.iter_mut().find(|(of, _)| *of == app) {
+            match kept.flights.iter_mut().find(|(of, _)| *of == group) {
                 Some((_, since)) if now.since(*since) < FLIGHT => Flight::Wait,
                 Some((_, since)) => {
                     *since = now;
                     Flight::Go { first: true }
                 }
                 None => {
-                    kept.flights.push((app, now));
+                    kept.flights.push((group, now));
                     Flight::Go { first: true }
                 }
             }
         })
     }
 
-    /// The first request to `app` has its answer, or has failed.
-    pub fn land(&self, app: AppIx) {
-        self.with_kept(|kept| kept.flights.retain(|(of, _)| *of != app));
+    /// The first request to the `group` has its answer, or has failed.
+    pub fn land(&self, group: AppIx) {
+        self.with_kept(|kept| kept.flights.retain(|(of, _)| *of != group));
         self.changed.notify_waiters();
     }
 
@@ -162,5 +162,26 @@ impl Slot {
             }
             changed.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::testing::at;
+
+    #[test]
+    fn the_first_requests_to_a_group_go_one_at_a_time() {
+        let (first, second, apart) = (AppIx(0), AppIx(1), AppIx(2));
+        let slot = Slot::new(Session::new(Handle(1), at(0)), Key::from_bytes([0; 16]));
+        assert_eq!(slot.depart(second, first, at(1)), Flight::Go { first: true });
+        assert_eq!(
+            slot.depart(first, first, at(1)),
+            Flight::Wait,
+            "it shares the session that is being made"
+        );
+        assert_eq!(slot.depart(apart, apart, at(1)), Flight::Go { first: true });
+        slot.land(first);
+        assert_eq!(slot.depart(first, first, at(1)), Flight::Go { first: true });
     }
 }

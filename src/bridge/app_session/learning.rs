@@ -4,7 +4,7 @@
 
 use smallvec::SmallVec;
 
-use super::{AppSession, Edit, Learned, Sent};
+use super::{AppSession, Edit, Fence, Learned, Sent};
 use crate::bridge::lineage::Lineage;
 use crate::bridge::vault::{Cookie, Role};
 use crate::time::Timestamp;
@@ -126,7 +126,7 @@ impl AppSession {
             }
         }
         if let Some(deletes) = opened {
-            (self.fence, self.fence_by, self.fence_deletes) = (now, sent.started, deletes);
+            self.fence = Fence { came: now, started: sent.started, deletes };
         }
         self.drop_rolling_halves(edits);
     }
@@ -136,10 +136,10 @@ impl AppSession {
     fn is_overtaken(&self, sent: Sent, edit: &Edit<'_>, opens: bool) -> bool {
         let held = self.held(edit).map(|cookie| cookie.started);
         if opens {
-            let fenced = held.map_or(self.fence_deletes, |started| started == self.fence.micros());
-            return fenced && sent.started < self.fence && sent.started <= self.fence_by;
+            let fenced = held.map_or(self.fence.deletes, |started| started == self.fence.came.micros());
+            return fenced && sent.started < self.fence.came && sent.started <= self.fence.started;
         }
-        held.map_or(self.fence_deletes && sent.started < self.fence, |started| {
+        held.map_or(self.fence.deletes && sent.started < self.fence.came, |started| {
             started > sent.started.micros()
         })
     }

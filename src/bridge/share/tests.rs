@@ -151,3 +151,141 @@ fn a_cookie_of_another_context_is_widened_to_where_it_is_needed() {
     };
     assert_eq!((paths(&cfml), paths(&jsp)), (vec![b"/AppA".to_vec()], vec![b"/AppB/".to_vec()]));
 }
+
+/// Both apps hold J1; then the person signs out of CFML alone, whose answer begins a session of its own with `fresh`.
+fn signed_out_alone(session: &mut Session, fresh: &[Edit<'_>]) {
+    session.take_app(AppIx(0));
+    let mut begun = AppSession::new(AppIx(0), at(6));
+    begun.learn(sent(0, 5, true), fresh, at(6));
+    if begun.has_token() {
+        assert!(session.give_app(begun));
+    }
+    follow(session, &group()[0], at(6));
+}
+
+#[test]
+fn a_late_answer_brings_nothing_back_after_a_sign_out_alone() {
+    let cases: [(&[Edit<'_>], &[&str]); 2] = [(&[], &[]), (&[id(Some("NEW"))], &["JSESSIONID=NEW"])];
+    for (fresh, after) in cases {
+        let [cfml, jsp, _] = group();
+        let mut session = session();
+        // Any number of rotations before: the fresh session counts from its own first one.
+        for (value, began) in [("J0", 1), ("J1", 2)] {
+            let now =
+                session.app(cfml.app).map_or_else(|| sent(0, began, false), |app| app.sent(at(began), false));
+            said(&mut session, &cfml, now, &[id(Some(value))]);
+        }
+        let late = session.app(jsp.app).unwrap().sent(at(4), true);
+        signed_out_alone(&mut session, fresh);
+        assert_eq!(of(&session, 1), after, "the group follows");
+        assert!(said(&mut session, &jsp, late, &[id(Some("OLD"))]).learned.stale);
+        assert_eq!(
+            (of(&session, 0), of(&session, 1)),
+            (of(&session, 1), after.iter().map(|&s| s.into()).collect())
+        );
+        let next = session.app(jsp.app).unwrap().sent(at(7), false);
+        said(&mut session, &jsp, next, &[id(Some("J9"))]);
+        assert_eq!(
+            (of(&session, 0), of(&session, 1)),
+            (vec!["JSESSIONID=J9".into()], vec!["JSESSIONID=J9".into()])
+        );
+    }
+}
+
+#[test]
+fn one_that_is_taken_over_is_replaced_by_nothing_older() {
+    let [cfml, jsp, _] = group();
+    for (other, own) in [(1, 4), (4, 1)] {
+        let mut session = session();
+        for turn in 0..own {
+            session.app_or_new(jsp.app, at(0)).unwrap().learn(
+                sent(turn, 1, false),
+                &[id(Some(&format!("B{turn}")))],
+                at(1),
+            );
+            follow(&mut session, &jsp, at(1));
+        }
+        let late = session.app(jsp.app).unwrap().sent(at(4), true);
+        let mut found = AppSession::new(cfml.app, at(2));
+        for turn in 0..other {
+            found.learn(sent(turn, 3, false), &[id(Some(&format!("A{turn}")))], at(3));
+        }
+        let value = format!("JSESSIONID=A{}", other - 1);
+        found.adopted = true;
+        assert!(session.give_app(found), "one that is lent is no live one");
+        follow(&mut session, &cfml, at(5));
+        assert_eq!(of(&session, 1), [value.as_str()]);
+        assert!(session.app(jsp.app).unwrap().adopted, "a sign-in there is sent without it, too");
+        assert!(said(&mut session, &jsp, late, &[id(Some("OLD"))]).learned.stale);
+        assert_eq!((of(&session, 0), of(&session, 1)), (vec![value.clone()], vec![value]));
+        session.app_mut(jsp.app).unwrap().drop_token();
+        follow(&mut session, &jsp, at(8));
+        assert!(session.apps().all(|app| !app.adopted && !app.has_token()));
+    }
+}
+
+/// As [`group`], where the shared token is one that rolls.
+fn rolling_group() -> [AppRules; 3] {
+    let mut rules = group();
+    for app in &mut rules[..2] {
+        app.session.as_mut().unwrap().tokens[0].rolling = true;
+    }
+    rules
+}
+
+fn ticket(value: Option<&str>) -> Edit<'_> {
+    Edit { rolling: true, ..id(value) }
+}
+
+#[test]
+fn a_ticket_that_one_app_took_away_does_not_come_back_in_another() {
+    let [cfml, jsp, _] = rolling_group();
+    let mut session = session();
+    said(&mut session, &cfml, sent(0, 1, false), &[ticket(Some("T1"))]);
+    assert_eq!(of(&session, 1), ["JSESSIONID=T1"]);
+    let late = session.app(jsp.app).unwrap().sent(at(2), false);
+    let sign_out = session.app(cfml.app).unwrap().sent(at(3), true);
+    said(&mut session, &cfml, sign_out, &[ticket(None)]);
+    said(&mut session, &jsp, late, &[ticket(Some("T2"))]);
+    assert!(of(&session, 0).is_empty() && of(&session, 1).is_empty());
+    let next = session.app(jsp.app).unwrap().sent(at(10), false);
+    said(&mut session, &jsp, next, &[ticket(Some("T3"))]);
+    assert_eq!(of(&session, 0), ["JSESSIONID=T3"]);
+}
+
+#[test]
+fn a_ticket_is_settled_by_a_sign_out_alone() {
+    for fresh in [None, Some("NEW")] {
+        let [cfml, jsp, _] = rolling_group();
+        let mut session = session();
+        said(&mut session, &cfml, sent(0, 1, false), &[ticket(Some("T1"))]);
+        session.take_app(cfml.app);
+        if fresh.is_some() {
+            let mut begun = AppSession::new(cfml.app, at(12));
+            begun.learn(sent(0, 10, false), &[ticket(fresh)], at(12));
+            session.give_app(begun);
+        }
+        follow(&mut session, &cfml, at(12));
+        let after = of(&session, 1);
+        assert_eq!(after.len(), usize::from(fresh.is_some()));
+        said(&mut session, &jsp, sent(1, 11, false), &[ticket(Some("OLD"))]);
+        assert_eq!((&of(&session, 0), &of(&session, 1)), (&after, &after));
+    }
+}
+
+#[test]
+fn the_group_goes_to_the_server_where_the_token_was_given() {
+    let [cfml, jsp, _] = group();
+    let mut session = session();
+    session.app_or_new(jsp.app, at(0)).unwrap().upstream = Some(2);
+    session.app_or_new(cfml.app, at(0)).unwrap().upstream = Some(1);
+    follow(&mut session, &cfml, at(0));
+    assert_eq!(session.app(jsp.app).unwrap().upstream, Some(2), "nothing is shared yet");
+    said(&mut session, &cfml, sent(0, 1, false), &[id(Some("J1"))]);
+    assert_eq!(session.app(jsp.app).unwrap().upstream, Some(1));
+}
+
+#[test]
+fn the_first_app_stands_for_its_group() {
+    assert_eq!(group().map(|rules| super::group(&rules)), [AppIx(0), AppIx(0), AppIx(2)]);
+}
