@@ -198,7 +198,7 @@ impl Errand<'_> {
             let normal = path::normal(&clean.path).ok()?;
             // Another app may stand below this one's path.
             let is_own = self.routes.find(host, &normal).is_some_and(|route| route.rules.app == rules.app);
-            let is_wanted = wanted.matches(&Method::GET, &normal, clean.query.as_deref());
+            let is_wanted = wanted.matches_link(&normal, clean.query.as_deref());
             (is_own && is_wanted).then(|| clean.to_text())
         })
     }

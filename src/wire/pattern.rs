@@ -122,6 +122,14 @@ impl Pattern {
             && self.path.matches(path)
             && self.query.as_ref().is_none_or(|glob| query.is_some_and(|query| glob.matches(query)))
     }
+
+    /// Whether a link to `path` and `query` matches: as [`Pattern::matches`], and where the pattern names no query, also
+    /// with both as one text: `*do=logout*`.
+    pub fn matches_link(&self, path: &str, query: Option<&str>) -> bool {
+        self.matches(&Method::GET, path, query)
+            || self.query.is_none()
+                && query.is_some_and(|query| self.path.matches(&format!("{path}?{query}")))
+    }
 }
 
 impl FromStr for Pattern {
@@ -231,5 +239,17 @@ mod tests {
             let glob = Glob::new(&format!("{}*{}", &text[..at], &text[at..]));
             prop_assert!(glob.matches(&text));
         }
+    }
+
+    #[test]
+    fn a_link_without_a_query_in_its_pattern_is_matched_as_one_text_too() {
+        let links = |pattern: &str, path, query| Pattern::parse(pattern).unwrap().matches_link(path, query);
+        assert!(links("*do=logout*", "/wiki/doku.php", Some("id=start&do=logout&sectok=1")));
+        assert!(links("/out", "/out", Some("t=1")), "whatever the query is");
+        assert!(!links("*do=logout*", "/wiki/doku.php", Some("do=login")));
+        assert!(
+            !links("/wiki/*?*do=logout*", "/wiki/do=logout", None),
+            "a query that is named must be there"
+        );
     }
 }

@@ -346,6 +346,7 @@ fn what_a_person_writes_on_the_page_does_not_choose_what_is_asked() {
     for (html, out, target) in [
         (out.to_owned(), link, "/appa/doku?do=logout&t=1"),
         (format!("{out}{out}"), link, "/appa/doku?do=logout&t=1"),
+        (out.to_owned(), "link = \"*do=logout*\"", "/appa/doku?do=logout&t=1"),
         (format!("<a href='/appa/doku?id=evil&do=logout'>x</a>{out}"), link, ""),
         (format!("{out}<a href='/appa/doku?id=evil&do=logout'>x</a>"), link, ""),
         // A star in the query does not reach the path, nor one in the path the query.
