@@ -123,8 +123,8 @@ impl Pattern {
             && self.query.as_ref().is_none_or(|glob| query.is_some_and(|query| glob.matches(query)))
     }
 
-    /// Whether a link to `path` and `query` matches: as [`Pattern::matches`], and where the pattern names no query, also
-    /// with both as one text: `*do=logout*`.
+    /// Whether a link to `path` and `query` matches: as [`Pattern::matches`]; one that names neither path nor query,
+    /// `*do=logout*`, is also matched with both as one text.
     pub fn matches_link(&self, path: &str, query: Option<&str>) -> bool {
         self.matches(&Method::GET, path, query)
             || self.query.is_none()
@@ -246,6 +246,7 @@ mod tests {
         let links = |pattern: &str, path, query| Pattern::parse(pattern).unwrap().matches_link(path, query);
         assert!(links("*do=logout*", "/wiki/doku.php", Some("id=start&do=logout&sectok=1")));
         assert!(links("/out", "/out", Some("t=1")), "whatever the query is");
+        assert!(!links("/wiki/*/out", "/wiki/delete", Some("x=/out")), "its path is no query");
         assert!(!links("*do=logout*", "/wiki/doku.php", Some("do=login")));
         assert!(
             !links("/wiki/*?*do=logout*", "/wiki/do=logout", None),
