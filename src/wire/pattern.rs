@@ -128,6 +128,7 @@ impl Pattern {
     pub fn matches_link(&self, path: &str, query: Option<&str>) -> bool {
         self.matches(&Method::GET, path, query)
             || self.query.is_none()
+                && self.path.head.is_empty()
                 && query.is_some_and(|query| self.path.matches(&format!("{path}?{query}")))
     }
 }
