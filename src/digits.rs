@@ -33,12 +33,23 @@ pub fn address(out: &mut Vec<u8>, address: IpAddr) {
         let _ = write!(out, "{address}");
         return;
     };
-    for (at, octet) in address.octets().into_iter().enumerate() {
-        if at > 0 {
-            out.push(b'.');
+    let (mut text, mut end) = ([0; 16], 0);
+    let mut put = |octet: u8| {
+        if let Some(place) = text.get_mut(end) {
+            (*place, end) = (octet, end + 1);
         }
-        number(out, octet.into());
+    };
+    for octet in address.octets() {
+        if octet >= 100 {
+            put(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            put(b'0' + octet / 10 % 10);
+        }
+        put(b'0' + octet % 10);
+        put(b'.');
     }
+    out.extend_from_slice(text.get(..end - 1).unwrap_or_default());
 }
 
 /// The last digit.

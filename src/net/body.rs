@@ -27,8 +27,12 @@ use self::stall::Stall;
 use super::h1::Reply;
 use super::upload::Upload;
 
-/// A body of an HTTP message.
-pub struct Body {
+/// A body of an HTTP message. Small, since it is handed on from one step to the next; an empty one is nothing at all.
+#[derive(Default)]
+pub struct Body(Option<Box<Inner>>);
+
+#[derive(Default)]
+struct Inner {
     source: Source,
     /// Chunks to give before `source`.
     front: SmallVec<[Bytes; 1]>,
@@ -61,7 +65,9 @@ pub enum Outcome {
 /// Called once with how the body ended. Do not block, and do not spawn: it may run while a runtime is torn down.
 pub type EndHook = Box<dyn FnOnce(&End)>;
 
+#[derive(Default)]
 enum Source {
+    #[default]
     Empty,
     /// Nothing, but of a length that a header states: the answer to a conditional request.
     Declared(u64),
@@ -85,8 +91,8 @@ struct Extras {
 
 impl Body {
     /// No bytes.
-    pub fn empty() -> Self {
-        Self::new(Source::Empty)
+    pub const fn empty() -> Self {
+        Self(None)
     }
 
     /// These bytes.
@@ -94,27 +100,24 @@ impl Body {
         let mut body = Self::empty();
         let bytes = bytes.into();
         if !bytes.is_empty() {
-            body.front.push(bytes);
+            body.inner().front.push(bytes);
         }
         body
     }
 
     /// What a peer sends.
     pub fn incoming(incoming: Incoming) -> Self {
-        Self::new(if incoming.is_end_stream() { Source::Empty } else { Source::Incoming(incoming) })
+        if incoming.is_end_stream() { Self::empty() } else { Self::of(Source::Incoming(incoming)) }
     }
 
     /// Puts chunks back before what is left of `rest`. They pass no filter and no limit (again), and count in
     /// [`End::bytes`] once.
     pub fn prefixed(chunks: impl IntoIterator<Item = Bytes>, mut rest: Self) -> Self {
-        let mut at = 0;
-        for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
-            rest.given = rest.given.saturating_sub(chunk.len() as u64);
-            rest.front.insert(at, chunk);
-            at += 1;
-        }
-        if at > 0 {
-            rest.over = false;
+        for (at, chunk) in chunks.into_iter().filter(|chunk| !chunk.is_empty()).enumerate() {
+            let inner = rest.inner();
+            inner.given = inner.given.saturating_sub(chunk.len() as u64);
+            inner.front.insert(at, chunk);
+            inner.over = false;
         }
         rest
     }
@@ -122,7 +125,7 @@ impl Body {
     /// Fails with [`BodyError::TooLarge`] as soon as more than `limit` bytes have come.
     #[must_use]
     pub fn limited(mut self, limit: u64) -> Self {
-        self.extras_mut().limit = Some(limit);
+        self.extras().limit = Some(limit);
         self
     }
 
@@ -130,65 +133,72 @@ impl Body {
     /// reads does not count.
     #[must_use]
     pub fn stalling_after(mut self, after: Duration) -> Self {
-        if matches!(self.source, Source::Empty) {
-            // What is all there does not stall.
-            return self;
+        // What is all there does not stall.
+        if self.0.as_ref().is_some_and(|inner| !matches!(inner.source, Source::Empty)) {
+            self.extras().stall = Some(Stall::new(after));
         }
-        self.extras_mut().stall = Some(Stall::new(after));
         self
     }
 
     /// Passes all data through `filter`.
     #[must_use]
     pub fn filtered(mut self, filter: impl Filter + 'static) -> Self {
-        self.extras_mut().filter = Some(Filtering::new(filter));
+        self.extras().filter = Some(Filtering::new(filter));
         self
     }
 
     /// Ends, as if it were complete, when `over` resolves.
     #[must_use]
     pub fn until(mut self, over: impl Future<Output = ()> + 'static) -> Self {
-        self.extras_mut().until = Some(Box::pin(over));
+        self.extras().until = Some(Box::pin(over));
         self
     }
 
     /// Adds a hook for the end. Hooks run in the order in which they were added.
     #[must_use]
     pub fn on_end(mut self, hook: impl FnOnce(&End) + 'static) -> Self {
-        self.hooks.push(Box::new(hook));
+        self.inner().hooks.push(Box::new(hook));
         self
     }
 
     /// The body of an app's answer.
     pub(super) fn reply(reply: Reply) -> Self {
-        Self::new(if reply.is_over() { Source::Empty } else { Source::Reply(reply) })
+        if reply.is_over() { Self::empty() } else { Self::of(Source::Reply(reply)) }
     }
 
     /// No bytes, though `length` of them are named: hyper keeps the `Content-Length` of a 304 only for such a body.
     pub(super) fn declaring(length: u64) -> Self {
-        Self::new(Source::Declared(length))
+        Self::of(Source::Declared(length))
     }
 
     /// Frames as a test sends them.
     #[cfg(test)]
     pub(super) fn scripted(script: super::testing::Script) -> Self {
-        Self::new(Source::Script(script))
+        Self::of(Source::Script(script))
     }
 
     /// Lets `upload` follow this body.
     pub(super) fn followed_by(mut self, upload: Rc<Upload>) -> Self {
-        self.extras_mut().upload = Some(upload);
+        self.extras().upload = Some(upload);
         self
     }
 
-    fn new(source: Source) -> Self {
-        Self { source, front: SmallVec::new(), extras: None, hooks: SmallVec::new(), given: 0, over: false }
+    fn of(source: Source) -> Self {
+        let mut inner = Box::<Inner>::default();
+        inner.source = source;
+        Self(Some(inner))
     }
 
-    fn extras_mut(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_default()
+    fn inner(&mut self) -> &mut Inner {
+        self.0.get_or_insert_default()
     }
 
+    fn extras(&mut self) -> &mut Extras {
+        self.inner().extras.get_or_insert_default()
+    }
+}
+
+impl Inner {
     fn finish(&mut self, outcome: Outcome) {
         self.over = true;
         if let (Some(extras), Outcome::Complete) = (&self.extras, &outcome)
@@ -290,42 +300,31 @@ impl Extras {
     }
 }
 
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let body = self.get_mut();
-        if body.over {
+impl Inner {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.over {
             return Poll::Ready(None);
         }
-        let polled = body.poll_next(cx);
-        if let Some(upload) = body.extras.as_ref().and_then(|extras| extras.upload.as_ref()) {
+        let polled = self.poll_next(cx);
+        if let Some(upload) = self.extras.as_ref().and_then(|extras| extras.upload.as_ref()) {
             upload.polled(&polled);
         }
         match &polled {
             Poll::Pending => {}
-            Poll::Ready(None) => body.finish(Outcome::Complete),
+            Poll::Ready(None) => self.finish(Outcome::Complete),
             Poll::Ready(Some(Err(error))) => {
                 let error = error.clone();
-                body.finish(Outcome::Failed(error));
+                self.finish(Outcome::Failed(error));
             }
             Poll::Ready(Some(Ok(frame))) => {
-                body.given += frame.data_ref().map_or(0, |data| data.len() as u64);
+                self.given += frame.data_ref().map_or(0, |data| data.len() as u64);
                 // hyper asks no more once the end is known, so it is reported now. Trailers are the last frame.
-                if frame.is_trailers() || body.is_drained() {
-                    body.finish(Outcome::Complete);
+                if frame.is_trailers() || self.is_drained() {
+                    self.finish(Outcome::Complete);
                 }
             }
         }
         polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.over || self.is_drained()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -352,7 +351,7 @@ impl http_body::Body for Body {
     }
 }
 
-impl Drop for Body {
+impl Drop for Inner {
     fn drop(&mut self) {
         if !self.over {
             let outcome = if self.is_drained() { Outcome::Complete } else { Outcome::Aborted };
@@ -361,16 +360,31 @@ impl Drop for Body {
     }
 }
 
-impl Default for Body {
-    fn default() -> Self {
-        Self::empty()
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.get_mut().0.as_mut().map_or(Poll::Ready(None), |inner| inner.poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|inner| inner.over || inner.is_drained())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |inner| inner.size_hint())
     }
 }
 
 impl fmt::Debug for Body {
     /// Sizes only: bodies hold what people type.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body").field("size", &self.size_hint()).field("given", &self.given).finish()
+        let given = self.0.as_ref().map_or(0, |inner| inner.given);
+        f.debug_struct("Body").field("size", &self.size_hint()).field("given", &given).finish()
     }
 }
 

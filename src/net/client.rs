@@ -64,7 +64,7 @@ pub struct Answer {
     /// Its body. Reading it to the end gives the connection back.
     pub body: Body,
     /// On 101: the connection.
-    pub upgraded: Option<AppStream>,
+    pub upgraded: Option<Box<AppStream>>,
 }
 
 /// An app's side of a connection that speaks another protocol now.
@@ -294,7 +294,7 @@ impl Asked<'_> {
                 return Err(SendError::Unasked);
             }
             let stream = Rc::into_inner(conn).map(|conn| conn.into_inner().into_stream());
-            return Ok(Answer { parts, body: Body::empty(), upgraded: stream.map(AppStream) });
+            return Ok(Answer { parts, body: Body::empty(), upgraded: stream.map(AppStream).map(Box::new) });
         }
         // An answer that comes before its request has gone out in full tells nothing of what the app does with the rest.
         conn.borrow_mut().keep(keeps && outgoing.is_done(), framing == Framing::None);

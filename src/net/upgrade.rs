@@ -69,7 +69,11 @@ pub enum SpliceEnd {
 }
 
 /// Joins two upgraded connections until both are closed, one breaks, nothing passes, or `ended` resolves.
-pub async fn splice<E: Future<Output = ()>>(client: Upgraded, app: AppStream, options: Splice<E>) -> Spliced {
+pub async fn splice<E: Future<Output = ()>>(
+    client: Upgraded,
+    app: Box<AppStream>,
+    options: Splice<E>,
+) -> Spliced {
     join(TokioIo::new(client), app, options).await
 }
 

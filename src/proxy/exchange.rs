@@ -67,7 +67,12 @@ impl Exchange<'_> {
     }
 
     /// Translates the head, in the name of the session; the person's clocks move here.
-    pub(super) fn depart(&self, proxy: &Proxy, visit: &Visit, note: &mut Note) -> Result<Departed, Error> {
+    pub(super) fn depart(
+        &self,
+        proxy: &Proxy,
+        visit: &Visit,
+        note: &mut Note,
+    ) -> Result<Box<Departed>, Error> {
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let departed = match slot {
             Some(slot) => slot.with(|session| self.depart_as(proxy, slot, session)),
@@ -88,7 +93,12 @@ impl Exchange<'_> {
     }
 
     /// Under the session's lock: who the person is now, and what she sends.
-    fn depart_as(&self, proxy: &Proxy, slot: &Arc<Slot>, session: &mut Session) -> Result<Departed, Error> {
+    fn depart_as(
+        &self,
+        proxy: &Proxy,
+        slot: &Arc<Slot>,
+        session: &mut Session,
+    ) -> Result<Box<Departed>, Error> {
         let now = self.inbound.now;
         session.touch(self.app(), self.standing.activity, now);
         if !session.traits.as_ref().is_some_and(|traits| traits.match_fields(self.inbound.fields)) {
@@ -135,7 +145,7 @@ impl Exchange<'_> {
         proxy: &Proxy,
         session: Option<&AppSession>,
         adopting: bool,
-    ) -> Result<Departed, Error> {
+    ) -> Result<Box<Departed>, Error> {
         let chosen = proxy.shared.balancer.choose(self.route, session.and_then(|app| app.upstream));
         let chosen = chosen.ok_or(Error::NoUpstream)?;
         let (inbound, now) = (self.inbound, self.inbound.now);
@@ -161,7 +171,7 @@ impl Exchange<'_> {
         let nothing = Sent { generation: 0, revision: 0, started: now, unsafe_method };
         let sent = session.map_or(nothing, |session| session.sent(now, unsafe_method));
         let begun = session.map(|session| session.created);
-        Ok(Departed { head, seen, sent, begun, chosen, in_flight: None, adopting })
+        Ok(Box::new(Departed { head, seen, sent, begun, chosen, in_flight: None, adopting }))
     }
 
     /// True within the window of `adopt_cookies`, for a browser that has no session with the app here.
@@ -178,8 +188,8 @@ impl Exchange<'_> {
         &self,
         proxy: &Proxy,
         slot: Option<&Arc<Slot>>,
-        departed: Departed,
-    ) -> Result<Departed, Error> {
+        departed: Box<Departed>,
+    ) -> Result<Box<Departed>, Error> {
         if !departed.adopting || departed.seen.shown.is_empty() {
             return Ok(departed);
         }
@@ -204,9 +214,9 @@ impl Exchange<'_> {
         &self,
         proxy: &Proxy,
         visit: &Visit,
-        departed: Departed,
+        departed: Box<Departed>,
         note: &Note,
-    ) -> Result<Departed, Error> {
+    ) -> Result<Box<Departed>, Error> {
         let mut next = match &visit.slot {
             Some(slot) => slot.with(|session| self.translate(proxy, session.app(self.app()), false)),
             None => self.translate(proxy, None, false),

@@ -3,6 +3,7 @@
 //! [`Proxy::handle`] cannot fail: it turns the one [`Error`] into an answer, and notes how it went. [`Proxy::respond`] is
 //! the story itself; whatever a request goes through is a line of it.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -42,8 +43,17 @@ use crate::wire::hop;
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Proxy {
-    /// Answers a request from `peer`. Cannot fail.
-    pub async fn handle(self: Rc<Self>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    /// Answers a request from `peer`. Cannot fail. The story is long and is handed on from one owner to the next before it
+    /// begins, so it lies on the heap.
+    pub fn handle(
+        self: Rc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Pin<Box<impl Future<Output = Response<Body>>>> {
+        Box::pin(self.answer(request, peer))
+    }
+
+    async fn answer(self: Rc<Self>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let began = self.now();
         let upgraded = hop::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();

@@ -30,9 +30,9 @@ use crate::sign_out::{self, Told};
 /// An answer that may be released.
 pub(super) struct Answered {
     pub(super) response: Response<Body>,
-    pub(super) departed: Departed,
+    pub(super) departed: Box<Departed>,
     /// The app's side of an upgraded connection.
-    pub(super) app_side: Option<AppStream>,
+    pub(super) app_side: Option<Box<AppStream>>,
 }
 
 impl Proxy {
@@ -41,7 +41,7 @@ impl Proxy {
         self: &Rc<Self>,
         exchange: &Exchange<'_>,
         visit: &mut Visit,
-        mut departed: Departed,
+        mut departed: Box<Departed>,
         body: Body,
         note: &mut Note,
     ) -> Result<Answered, Error> {

@@ -122,7 +122,7 @@ impl Proxy {
     pub(super) fn tunnel(
         self: &Rc<Self>,
         response: &Response<Body>,
-        (client, app_side): (OnUpgrade, AppStream),
+        (client, app_side): (OnUpgrade, Box<AppStream>),
         slot: Option<&Arc<Slot>>,
         app: AppIx,
     ) {

@@ -8,8 +8,8 @@
 /// it. What is not UTF-8 becomes U+FFFD.
 pub(super) fn push(out: &mut Vec<u8>, text: &[u8], limit: usize) {
     let kept = text.get(..limit).unwrap_or(text);
-    // Counted rather than searched: that is done many octets at a time.
-    if kept.iter().filter(|octet| !is_plain(**octet)).count() == 0 {
+    // Not ended at the first odd octet: so it takes many at a time.
+    if kept.iter().fold(0, |found, octet| found | u8::from(!is_plain(*octet))) == 0 {
         out.extend_from_slice(kept);
     } else {
         push_odd(out, kept, kept.len() < text.len());

@@ -5,6 +5,7 @@
 //! and an app never sees one that a stranger wrote.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 
 use http::header::{FORWARDED, HeaderMap, HeaderName};
 use ipnet::IpNet;
@@ -82,37 +83,51 @@ pub fn resolve(peer: Option<IpAddr>, trusted: &[IpNet], headers: &HeaderMap, tls
 /// these names ([`Field::Forwarded`](super::fields::Field::Forwarded)) goes to no app; the rest of the family
 /// ([`Field::ForwardedToo`](super::fields::Field::ForwardedToo)) only where a trusted proxy sent it.
 pub fn write(head: &mut Head, client: &Client, authority: &str) {
-    let authority = client.host.as_deref().unwrap_or(authority);
-    let port = client.port.or_else(|| split_authority(authority).and_then(|(_, port)| port));
-    let port = port.unwrap_or(if client.https { 443 } else { 80 });
-    head.put_with("x-forwarded-for", |out| {
-        digits::address(out, client.address);
-        for hop in &client.via {
-            out.extend_from_slice(b", ");
-            digits::address(out, *hop);
+    let authority = client.host.as_deref().unwrap_or(authority).as_bytes();
+    let mut text = Vec::with_capacity(64);
+    digits::address(&mut text, client.address);
+    let address = text.len();
+    for hop in &client.via {
+        text.extend_from_slice(b", ");
+        digits::address(&mut text, *hop);
+    }
+    let chain = text.len();
+    match client.port {
+        Some(port) => digits::number(&mut text, port.into()),
+        None => {
+            text.extend_from_slice(port_of(authority).unwrap_or(if client.https { b"443" } else { b"80" }))
         }
-    });
-    head.put_with("x-real-ip", |out| digits::address(out, client.address));
-    head.put_with("x-forwarded-proto", |out| {
-        out.extend_from_slice(if client.https { b"https" } else { b"http" });
-    });
-    head.put_with("x-forwarded-host", |out| out.extend_from_slice(authority.as_bytes()));
-    head.put_with("x-forwarded-port", |out| digits::number(out, port.into()));
+    }
+    let of = |range: Range<usize>| text.get(range).unwrap_or_default();
+    let proto: &[u8] = if client.https { b"https" } else { b"http" };
+    head.put_pieces("x-forwarded-for", &[of(0..chain)]);
+    head.put_pieces("x-real-ip", &[of(0..address)]);
+    head.put_pieces("x-forwarded-proto", &[proto]);
+    head.put_pieces("x-forwarded-port", &[of(chain..text.len())]);
+    if !authority.is_empty() {
+        head.put_pieces("x-forwarded-host", &[authority]);
+    }
     head.put_with("forwarded", |out| {
-        node(out, client.address);
+        node(out, client.address, of(0..address));
         if !authority.is_empty() {
-            let quote: &[u8] =
-                if memchr::memchr2(b':', b'[', authority.as_bytes()).is_some() { b"\"" } else { b"" };
-            [b";host=", quote, authority.as_bytes(), quote]
-                .iter()
-                .for_each(|piece| out.extend_from_slice(piece));
+            let quote: &[u8] = if memchr::memchr2(b':', b'[', authority).is_some() { b"\"" } else { b"" };
+            [b";host=", quote, authority, quote].iter().for_each(|piece| out.extend_from_slice(piece));
         }
-        out.extend_from_slice(if client.https { b";proto=https" } else { b";proto=http" });
+        out.extend_from_slice(b";proto=");
+        out.extend_from_slice(proto);
         for hop in &client.via {
+            let mut text = Vec::with_capacity(40);
+            digits::address(&mut text, *hop);
             out.extend_from_slice(b", ");
-            node(out, *hop);
+            node(out, *hop, &text);
         }
     });
+}
+
+/// The digits of the port in an authority that has been found valid.
+fn port_of(authority: &[u8]) -> Option<&[u8]> {
+    let at = memchr::memrchr(b':', authority)?;
+    authority.get(at + 1..).filter(|port| port.iter().all(u8::is_ascii_digit))
 }
 
 /// Whether two addresses count as one place: the same IPv4 address, or the same /64 of IPv6.
@@ -231,12 +246,10 @@ fn address(text: &str) -> Option<IpAddr> {
     host.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
 }
 
-fn node(out: &mut Vec<u8>, address: IpAddr) {
+fn node(out: &mut Vec<u8>, address: IpAddr, text: &[u8]) {
     let (before, behind): (&[u8], &[u8]) =
         if address.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
-    out.extend_from_slice(before);
-    digits::address(out, address);
-    out.extend_from_slice(behind);
+    [before, text, behind].iter().for_each(|piece| out.extend_from_slice(piece));
 }
 
 #[cfg(test)]

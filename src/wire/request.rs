@@ -84,6 +84,15 @@ impl Head {
         }
     }
 
+    /// Adds a field whose value is put together from pieces that are known to be fit for one: addresses, checked names.
+    pub fn put_pieces(&mut self, name: &str, pieces: &[&[u8]]) {
+        debug_assert!(is_value(&pieces.concat()), "no value of {name}");
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.extend_from_slice(b": ");
+        pieces.iter().for_each(|piece| self.text.extend_from_slice(piece));
+        self.text.extend_from_slice(b"\r\n");
+    }
+
     /// Adds a field whose value `write` appends. One that is empty, or that no field may have, is none.
     pub fn put_with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
         let line = self.text.len();
@@ -163,10 +172,10 @@ impl std::fmt::Debug for Head {
     }
 }
 
-/// What RFC 9110, 5.5, allows, but for nothing at all. Counted rather than searched: that is done many octets at a time.
+/// What RFC 9110, 5.5, allows, but for nothing at all. Not ended at the first odd octet: so it takes many at a time.
 fn is_value(octets: &[u8]) -> bool {
-    let odd = octets.iter().filter(|&&octet| (octet < b' ' && octet != b'\t') | (octet == 0x7f)).count();
-    odd == 0 && !octets.is_empty()
+    let odd = |octet: u8| u8::from((octet < b' ') & (octet != b'\t') | (octet == 0x7f));
+    !octets.is_empty() && octets.iter().fold(0, |found, octet| found | odd(*octet)) == 0
 }
 
 #[cfg(test)]

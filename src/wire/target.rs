@@ -111,7 +111,13 @@ pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
         },
     };
     let is_name = |host: &str| {
-        host.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_'))
+        // Not ended at the first odd octet: so it takes many at a time.
+        let odd = |octet: u8| {
+            let letter = (octet | 0x20).wrapping_sub(b'a') < 26;
+            let mark = (octet == b'-') | (octet == b'.') | (octet == b'_');
+            u8::from(!(letter | (octet.wrapping_sub(b'0') < 10) | mark))
+        };
+        host.bytes().fold(0, |found, octet| found | odd(octet)) == 0
             && host.bytes().next().is_some_and(|first| first != b'.')
     };
     if !host.starts_with('[') && !is_name(host) {
