@@ -42,10 +42,10 @@ def wrk(port, path, seconds, connections, ids=None, tls=False, cpus=machine.REST
     return Load(int(requests), float(took) * UNITS[unit] / 1e6, _latency(out, 50), _latency(out, 99))
 
 
-def fill(port, sessions, path):
-    """Makes sessions through a proxy, as browsers would, and writes their ids."""
+def fill(port, sessions, path, limit=900):
+    """Makes sessions through a proxy, as browsers would, and writes their ids; gives up after `limit` seconds."""
     script = ["-s", os.path.join(HERE, "fill.lua"), f"http://localhost:{port}/c/x", "--", sessions, path]
-    _run(["wrk", "-t1", "-c64", "-d300s", *script], machine.REST, 400)
+    _run(["wrk", "-t1", "-c64", f"-d{limit}s", *script], machine.REST, limit + 60)
     with open(path) as file:
         made = sum(1 for _ in file)
     if made < sessions:
@@ -86,8 +86,8 @@ def paced(port, path, seconds, connections, rate):
     log = os.path.join(machine.WORK, "paced.log")
     if os.path.exists(log):
         os.unlink(log)
-    _, fine = _h2load(["--h1", f"-c{connections}", f"--rps={rate / connections:.1f}", f"-D{seconds}", f"--log-file={log}"], port, path, False,
-                      seconds + 30)
+    pace = [f"-c{connections}", f"--rps={rate / connections:.1f}", f"-D{seconds}"]
+    _, fine = _h2load(["--h1", *pace, f"--log-file={log}"], port, path, False, seconds + 30)
     with open(log) as file:
         took = sorted(int(line.split("\t")[2]) for line in file)
     if fine < 0.9 * rate * seconds:

@@ -69,11 +69,13 @@ def _instructions():
 def goals(outcome):
     lines = ["| shape | figure | beside | ratio (95 %) | goal | |", "|---|---|---|---|---|---|"]
     for shape, goal, ratios, verdict in judged(outcome):
-        lines.append(f"| {shape.title} | {goal.words or shapes.METRICS[goal.metric]} | {goal.peer} | {_ratio(ratios)} | <= {goal.limit:.2f} | {verdict} |")
+        figure = goal.words or shapes.METRICS[goal.metric]
+        lines.append(f"| {shape.title} | {figure} | {goal.peer} | {_ratio(ratios)} | <= {goal.limit:.2f} | {verdict} |")
     for title, limit, figures, verdict in _idle(outcome):
         ours, *others = figures.items()
         beside = ", ".join(f"{name} {statistics.median(values):,.0f}" for name, values in others if values)
-        lines.append(f"| {title} | bytes | {beside} | {statistics.median(ours[1]):,.0f} (to {max(ours[1]):,.0f}) | <= {limit:,} | {verdict} |")
+        range_of = f"{statistics.median(ours[1]):,.0f} (to {max(ours[1]):,.0f})"
+        lines.append(f"| {title} | bytes | {beside} | {range_of} | <= {limit:,} | {verdict} |")
     for what, figure, limit, verdict in _instructions():
         lines.append(f"| {what} | `benches/instructions` | | {figure:,} | <= {limit:,} | {verdict} |")
     return lines
@@ -93,8 +95,9 @@ def details(outcome, shape):
     lines.append("|---" * (6 + len(columns)) + "|")
     for name in outcome.figures[shape.key]:
         one = {metric: stats.median(outcome.series(shape, name, metric)) for metric in ("cpu", "rate", "p50", "p99", "busy")}
-        cells = [f"**{name}**" if name == first else name, _cell(one["cpu"], "{:.1f}"), _cell(one["rate"]), _cell(one["p50"]), _cell(one["p99"]),
-                 _cell(one["busy"], "{:.0%}") + (" (not its limit)" if shape.saturates and (one["busy"] or 1) < 0.95 else "")]
+        busy = _cell(one["busy"], "{:.0%}") + (" (not its limit)" if shape.saturates and (one["busy"] or 1) < 0.95 else "")
+        cells = [f"**{name}**" if name == first else name, _cell(one["cpu"], "{:.1f}"), _cell(one["rate"]),
+                 _cell(one["p50"]), _cell(one["p99"]), busy]
         for peer in columns:
             ratios = outcome.ratios(shape, name, peer, "cpu")
             cells.append(_ratio(ratios) if ratios else "")
@@ -104,11 +107,12 @@ def details(outcome, shape):
 
 def table(outcome):
     loads = [figures for of in outcome.figures.values() for each in of.values() for figures in each if figures]
-    lines = [f"{datetime.date.today()}; " + "; ".join(f"{name} {''.join(value)}" for name, value in machine.versions().items()) + ".",
-             f"{outcome.rounds} rounds, {outcome.seconds} s each; of {len(loads)} loads {sum(one['stolen'] > 0.01 for one in loads)} "
-             f"had more than 1 % of their CPU stolen from the machine, {sum(one['foreign'] > 0.03 for one in loads)} shared it with other processes.", "", *goals(outcome), "",
-             f"A goal is met where the upper end of the interval is within it; \"too noisy\": a peer differed from its twin by more than {stats.NOISE:.0%}.",
-             "", DOES_NOT]
+    stolen, shared = sum(one["stolen"] > 0.01 for one in loads), sum(one["foreign"] > 0.03 for one in loads)
+    versions = "; ".join(f"{name} {''.join(value)}" for name, value in machine.versions().items())
+    lines = [f"{datetime.date.today()}; {versions}.", "",
+             f"{outcome.rounds} rounds, {outcome.seconds} s each; of {len(loads)} loads {stolen} had more than 1 % of their CPU stolen from the",
+             f"machine, {shared} shared it with other processes. A goal is met where the upper end of the interval is within it; \"too noisy\": a peer",
+             f"differed from its twin by more than {stats.NOISE:.0%}.", "", *goals(outcome), "", DOES_NOT]
     for shape in outcome.shapes:
         if outcome.figures[shape.key]:
             lines += ["", *details(outcome, shape)]
