@@ -1,17 +1,20 @@
 //! What reading and writing HTTP's texts costs: the pure functions that every request goes through.
 //!
-//! Invariant: each input is what a browser or an app really sends; what a function consumes is made anew outside the clock.
+//! Invariant: each input is what a browser or an app really sends.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use sessionbridge::wire::fields::Fields;
+use sessionbridge::wire::hop::Named;
+use sessionbridge::wire::request::Head;
 use sessionbridge::wire::set_cookie::SetCookie;
-use sessionbridge::wire::{cookie, forwarded, hop, path, query, target};
+use sessionbridge::wire::{cookie, forwarded, path, query, target};
 
 const LINE: &str = "__Host-bridge=kd0sJ3mN8xQ2vB7cT5wZ9A; theme=light; _ga=GA1.2.1234567890.1700000000; \
                     consent=all; lang=en; last=%2FAppA%2Flist.cfm; tz=Europe%2FBerlin; w=1920";
@@ -41,9 +44,7 @@ fn browser() -> HeaderMap {
 }
 
 fn cookies(c: &mut Criterion) {
-    let headers = browser();
     let bytes = LINE.as_bytes();
-    c.bench_function("wire/cookie/line", |b| b.iter(|| cookie::line(black_box(&headers))));
     c.bench_function("wire/cookie/pairs_of_8", |b| b.iter(|| cookie::pairs(black_box(bytes)).count()));
     c.bench_function("wire/set_cookie/parse", |b| b.iter(|| SetCookie::parse(black_box(SET)).is_some()));
     c.bench_function("wire/set_cookie/lifetime", |b| {
@@ -68,17 +69,17 @@ fn urls(c: &mut Criterion) {
 
 fn heads(c: &mut Criterion) {
     let headers = browser();
+    let fields = Fields::of(&headers);
     let uri = Uri::from_static("/AppA/list.cfm?page=2");
+    c.bench_function("wire/fields/of", |b| {
+        b.iter(|| Fields::of(black_box(&headers)).cookie.first().is_some())
+    });
     c.bench_function("wire/target/check", |b| {
-        b.iter(|| {
-            target::check(Version::HTTP_11, &Method::GET, black_box(&uri), black_box(&headers)).is_ok()
-        });
+        b.iter(|| target::check(Version::HTTP_11, &Method::GET, black_box(&uri), black_box(&fields)).is_ok());
     });
-    c.bench_function("wire/hop/strip_request", |b| {
-        b.iter_batched_ref(browser, hop::strip_request, BatchSize::SmallInput);
-    });
-    c.bench_function("wire/target/drop_odd_names", |b| {
-        b.iter_batched_ref(browser, |headers| target::drop_odd_names(headers, &[]), BatchSize::SmallInput);
+    c.bench_function("wire/hop/named", |b| b.iter(|| Named::by_request(black_box(&fields)).has("accept")));
+    c.bench_function("wire/request/with", |b| {
+        b.iter(|| Head::with(Method::GET, "/AppA/list.cfm?page=2", black_box(&headers)));
     });
 }
 
@@ -96,12 +97,12 @@ fn clients(c: &mut Criterion) {
         b.iter(|| forwarded::resolve(peer, black_box(&trusted), black_box(&headers), false));
     });
     let client = forwarded::resolve(peer, &[], &headers, false);
-    c.bench_function("wire/forwarded/set", |b| {
-        b.iter_batched_ref(
-            browser,
-            |headers| forwarded::set(headers, &client, "apps.example.org"),
-            BatchSize::SmallInput,
-        );
+    c.bench_function("wire/forwarded/write", |b| {
+        b.iter(|| {
+            let mut head = Head::new(Method::GET, "/", 256);
+            forwarded::write(&mut head, black_box(&client), "apps.example.org");
+            head
+        });
     });
 }
 

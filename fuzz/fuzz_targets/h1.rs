@@ -4,16 +4,15 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use libfuzzer_sys::fuzz_target;
 use sessionbridge::net::{
-    AppRequest, Body, Client, ClientOptions, Deadlines, Dialer, Origin, SendError, Upstream, UpstreamIx,
+    Body, Client, ClientOptions, Deadlines, Dialer, Origin, SendError, Upstream, UpstreamIx,
 };
+use sessionbridge::wire::request::Head;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -59,16 +58,16 @@ async fn play(mut io: DuplexStream, answer: Rc<[u8]>, manner: Manner, asked: Rc<
 }
 
 async fn ask(client: &Client, method: &Method) -> Result<Made, SendError> {
-    let upstream = Upstream { ix: UpstreamIx(0), origin: Arc::new(Origin::Memory("app".to_owned())) };
+    let upstream = Upstream::new(UpstreamIx(0), Origin::Memory("app".to_owned()));
     let headers = HeaderMap::from_iter([(http::header::HOST, HeaderValue::from_static("app"))]);
-    let target = PathAndQuery::from_static("/");
-    let head = AppRequest { method, target: &target, headers: &headers };
+    let head = Head::with(method.clone(), "/", &headers);
     let deadlines = Deadlines { connect: Duration::from_secs(5), first_byte: Duration::from_secs(5) };
-    let answer = client.send(&upstream, head, Body::empty(), &deadlines).await?;
+    let answer = client.send(&upstream, &head, Body::empty(), &deadlines).await?;
     let fields = answer.parts.headers.iter();
     let fields = fields.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
     let body = tokio::time::timeout(Duration::from_secs(600), answer.body.collect()).await;
-    let body = body.map_err(|_| ()).and_then(|body| body.map(|body| body.to_bytes().to_vec()).map_err(|_| ()));
+    let body =
+        body.map_err(|_| ()).and_then(|body| body.map(|body| body.to_bytes().to_vec()).map_err(|_| ()));
     Ok(Made { status: answer.parts.status, fields, body })
 }
 
@@ -98,7 +97,8 @@ async fn both(answer: Rc<[u8]>, manner: Manner) -> Option<Made> {
 }
 
 fn run(answer: &[u8], manner: Manner) -> Option<Made> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     LocalSet::new().block_on(&runtime, both(answer.into(), manner))
 }
 
