@@ -92,6 +92,7 @@ impl Heartbeat {
 
     /// Watches what `entries` brings, until nobody can bring anything any more.
     pub async fn run(self: Rc<Self>, mut entries: UnboundedReceiver<Entry>) {
+        let _nothing_waits_after_it = Stops(&self);
         loop {
             let (due, opens) = (self.wheel.borrow().next_wake(), self.opens());
             let wake = due.unwrap_or(Timestamp::FAR).min(opens.unwrap_or(Timestamp::FAR));
@@ -101,7 +102,7 @@ impl Heartbeat {
             }
             tokio::select! {
                 entry = entries.recv() => match entry {
-                    Some(entry) => self.place(entry),
+                    Some(entry) => self.place(entry, self.clock.now()),
                     None => return,
                 },
                 () = self.told.notified() => self.queues.borrow_mut().told(),
@@ -109,7 +110,7 @@ impl Heartbeat {
             }
             self.sleeps_until.set(Timestamp::ZERO);
             while let Ok(entry) = entries.try_recv() {
-                self.place(entry);
+                self.place(entry, self.clock.now());
             }
             self.fire().await;
             self.send_what_may().await;
@@ -117,8 +118,7 @@ impl Heartbeat {
     }
 
     /// Puts an entry where it comes due.
-    fn place(&self, entry: Entry) {
-        let now = self.clock.now();
+    fn place(&self, entry: Entry, now: Timestamp) {
         let due = match entry.watch {
             Watch::End => entry.slot.with(|session| {
                 session.watched = self.ends_at(session);
@@ -248,6 +248,15 @@ impl Heartbeat {
             }
             asked
         })
+    }
+}
+
+/// With the loop, what waits is over: nobody else would begin it, but whoever has an answer would.
+struct Stops<'a>(&'a Heartbeat);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.drop_what_waits();
     }
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
@@ -20,6 +21,7 @@ use super::queue::{EASY, Hold, Queue, Waiting};
 use super::{Asked, CHUNK, Heartbeat};
 use crate::bridge::beat::Verdict;
 use crate::bridge::rules::AppIx;
+use crate::ping::alarm::Alarm;
 use crate::registry::agenda::Entry;
 use crate::time::Timestamp;
 
@@ -84,8 +86,8 @@ struct Begin {
     app: AppIx,
     ticket: Ticket,
     entry: Entry,
-    /// When it was due.
-    due: Timestamp,
+    /// How much later than it was due.
+    late: Duration,
 }
 
 impl Heartbeat {
@@ -97,8 +99,8 @@ impl Heartbeat {
     /// Begins what may begin, app by app in turn. Between two heartbeats all that has become ready on this thread runs.
     pub(super) async fn send_what_may(self: &Rc<Self>) {
         for _ in 0..STARTS {
-            let apps = self.queues.borrow().in_turn();
-            let Some(begin) = apps.into_iter().find_map(|app| self.take(app)) else { return };
+            let (apps, now) = (self.queues.borrow().in_turn(), self.clock.now());
+            let Some(begin) = apps.into_iter().find_map(|app| self.take(app, now)) else { return };
             self.queues.borrow_mut().last = begin.app;
             spawn_local(Rc::clone(self).send(begin));
             yield_now().await;
@@ -107,20 +109,21 @@ impl Heartbeat {
 
     /// Sends a heartbeat, and then what waits for its place.
     async fn send(self: Rc<Self>, begin: Begin) {
-        let mut next = Some(begin);
-        while let Some(Begin { app, ticket, entry, due }) = next.take() {
-            self.pinger.shard.heartbeat_lag(self.clock.now().since(due));
+        let (mut next, mut alarm) = (Some(begin), Alarm::new());
+        while let Some(Begin { app, ticket, entry, late }) = next.take() {
+            self.pinger.shard.heartbeat_lag(late);
             let routes = (self.routes)();
-            let verdict = self.pinger.ping(&routes, app, &entry.slot).await;
+            let verdict = self.pinger.ping_with(&routes, app, &entry.slot, &mut alarm).await;
+            let now = self.clock.now();
             let answered = verdict.map(|verdict| verdict != Verdict::Unreachable);
-            let turn = self.pressure.done(ticket, answered, self.clock.now());
-            self.place(entry);
-            next = self.follow(app, turn);
+            let turn = self.pressure.done(ticket, answered, now);
+            self.place(entry, now);
+            next = self.follow(app, turn, now);
         }
     }
 
     /// There is room at `app`, and it is the turn of the thread that `turn` wakes: if that is this one, what comes next.
-    fn follow(self: &Rc<Self>, app: AppIx, turn: Option<Arc<Notify>>) -> Option<Begin> {
+    fn follow(self: &Rc<Self>, app: AppIx, turn: Option<Arc<Notify>>, now: Timestamp) -> Option<Begin> {
         let next = match turn {
             Some(other) if !Arc::ptr_eq(&other, &self.told) => {
                 other.notify_one();
@@ -128,16 +131,16 @@ impl Heartbeat {
             }
             _ => {
                 self.queues.borrow_mut().of(app).has_room();
-                self.take(app)
+                self.take(app, now)
             }
         };
         // Where there is room for more than that, the scheduler begins it.
         if next.is_some()
-            && let Some(more) = self.take(app)
+            && let Some(more) = self.take(app, now)
         {
             spawn_local(Rc::clone(self).send(more));
         }
-        let opens = self.queues.borrow_mut().opens(app, self.clock.now());
+        let opens = self.queues.borrow_mut().opens(app, now);
         if opens.is_some_and(|at| at < self.sleeps_until.get()) {
             self.told.notify_one();
         }
@@ -145,13 +148,14 @@ impl Heartbeat {
     }
 
     /// Takes the next heartbeat to `app`, if it may begin now. What is not due any more is put where it belongs.
-    fn take(&self, app: AppIx) -> Option<Begin> {
-        let now = self.clock.now();
+    fn take(&self, app: AppIx, now: Timestamp) -> Option<Begin> {
         self.queues.borrow_mut().opens(app, now).filter(|opens| *opens <= now)?;
         let ticket = self.ticket(app, now)?;
         let found = self.first_due(app, now);
         let begin = match found {
-            Some(Waiting { item: entry, due, .. }) => Some(Begin { app, ticket, entry, due }),
+            Some(Waiting { item: entry, due, .. }) => {
+                Some(Begin { app, ticket, entry, late: now.since(due) })
+            }
             None => {
                 let turn = self.pressure.done(ticket, None, now);
                 turn.filter(|turn| !Arc::ptr_eq(turn, &self.told)).inspect(|turn| turn.notify_one());
@@ -180,7 +184,7 @@ impl Heartbeat {
     fn ticket(&self, app: AppIx, now: Timestamp) -> Option<Ticket> {
         let routes = (self.routes)();
         let Some(rules) = routes.route(app).and_then(|route| route.rules.beat.as_ref()) else {
-            while self.pop(app).is_some() {}
+            self.drop_queue(app);
             return None;
         };
         let wait = match self.pressure.admit(app, rules, now, &self.told) {
@@ -199,10 +203,21 @@ impl Heartbeat {
     fn put_off(&self, app: AppIx, until: Timestamp) {
         for _ in 0..CHUNK {
             let Some(waiting) = self.pop(app) else { break };
-            let spread = std::time::Duration::from_micros(waiting.item.slot.handle.0 % SPREAD);
+            let spread = Duration::from_micros(waiting.item.slot.handle.0 % SPREAD);
             self.insert(until.plus(spread), waiting.item);
             self.queues.borrow_mut().of(app).refund();
         }
+        self.leave_line(app);
+    }
+
+    /// Nothing that waits begins any more.
+    pub(super) fn drop_what_waits(&self) {
+        let apps = self.queues.borrow().in_turn();
+        apps.into_iter().for_each(|app| self.drop_queue(app));
+    }
+
+    fn drop_queue(&self, app: AppIx) {
+        while self.pop(app).is_some() {}
         self.leave_line(app);
     }
 

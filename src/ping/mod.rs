@@ -27,11 +27,13 @@ use crate::route::{Route, RouteMap};
 use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
 
+pub mod alarm;
 pub mod lives;
 mod old;
 pub mod reading;
 mod sets;
 
+use alarm::Alarm;
 use lives::{Lives, Told};
 use sets::Sets;
 
@@ -79,22 +81,33 @@ impl Pinger {
     /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
     /// where there is nothing to keep alive, or one is on its way already.
     pub async fn ping(&self, routes: &RouteMap, app: AppIx, slot: &Slot) -> Option<Verdict> {
+        self.ping_with(routes, app, slot, &mut Alarm::new()).await
+    }
+
+    /// As [`Pinger::ping`], for a caller that sends one after the other, with an `alarm` that it keeps.
+    pub async fn ping_with(
+        &self,
+        routes: &RouteMap,
+        app: AppIx,
+        slot: &Slot,
+        alarm: &mut Alarm,
+    ) -> Option<Verdict> {
         let route = routes.route(app)?;
         let rules = route.rules.beat.as_ref()?;
         let sending = slot.with(|session| self.prepare(route, rules, session))?;
         let mut landing = Landing { slot, route, landed: false };
-        let began = self.clock.now();
-        let answer = tokio::time::timeout(rules.timeout, self.exchange(rules, &sending.prepared)).await;
-        let (verdict, outcome) = match answer.ok().flatten() {
-            Some(heard) => self.judge(routes, route, slot, (&sending, &heard)),
-            None => self.unreachable(route, slot, &sending),
+        let answer = alarm.within(rules.timeout, self.exchange(rules, &sending.prepared)).await.flatten();
+        let now = self.clock.now();
+        let (verdict, outcome) = match answer {
+            Some(heard) => self.judge((routes, route), slot, (&sending, &heard), now),
+            None => Self::unreachable(route, slot, &sending, now),
         };
         landing.landed = true;
         if let Some(outcome) = outcome {
-            self.told(app, slot, &lifespan::Heard { outcome, ..sending.heard });
+            self.told(app, slot, &lifespan::Heard { outcome, ..sending.heard }, now);
         }
         let label = crate::telemetry::labels::Verdict::from(verdict);
-        self.shard.heartbeat(route.rules.app.index(), label, self.clock.now().since(began));
+        self.shard.heartbeat(route.rules.app.index(), label, now.since(sending.heard.at));
         Some(verdict)
     }
 
@@ -136,15 +149,14 @@ impl Pinger {
     /// Judges an answer, applies its cookies under the fence, and records the verdict.
     fn judge(
         &self,
-        routes: &RouteMap,
-        route: &Route,
+        (routes, route): (&RouteMap, &Route),
         slot: &Slot,
         (sending, heard): (&Sending, &Heard),
+        now: Timestamp,
     ) -> (Verdict, Option<Outcome>) {
         let Some(rules) = &route.rules.beat else { return (Verdict::Unreachable, None) };
         let sets = Sets::of(routes, route, &heard.parts.headers);
         let said = self.evidence(route, rules, sending.canary, heard);
-        let now = self.clock.now();
         slot.with(|session| {
             let app = session.app_mut(route.rules.app).filter(|app| sending.is_for(Some(app)));
             let Some(app) = app else { return (Verdict::Alive, None) };
@@ -195,8 +207,13 @@ impl Pinger {
     }
 
     /// Records that there was no answer.
-    fn unreachable(&self, route: &Route, slot: &Slot, sending: &Sending) -> (Verdict, Option<Outcome>) {
-        let judged = Judged { verdict: Verdict::Unreachable, canary: None, now: self.clock.now() };
+    fn unreachable(
+        route: &Route,
+        slot: &Slot,
+        sending: &Sending,
+        now: Timestamp,
+    ) -> (Verdict, Option<Outcome>) {
+        let judged = Judged { verdict: Verdict::Unreachable, canary: None, now };
         let outcome = slot.with(|session| {
             sending.is_for(session.app(route.rules.app)).then(|| {
                 answer::beat(session, &route.rules, &judged);
@@ -207,10 +224,10 @@ impl Pinger {
     }
 
     /// Hands a verdict on to what makes out what it says about the app.
-    fn told(&self, app: AppIx, slot: &Slot, heard: &lifespan::Heard) {
-        let told = self.lives.heard(app, heard, self.clock.now());
+    fn told(&self, app: AppIx, slot: &Slot, heard: &lifespan::Heard, now: Timestamp) {
+        let told = self.lives.heard(app, heard, now);
         if told.restarted {
-            slot.with(|session| session.timeline.note(self.clock.now(), Some(app), What::AppRestarted));
+            slot.with(|session| session.timeline.note(now, Some(app), What::AppRestarted));
         }
         self.count(app, &told);
         let Some(mut wake) = told.wake else { return };
