@@ -54,7 +54,13 @@ pub(super) enum Hold {
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), credit: 0, counted: Timestamp::ZERO, hold: Hold::Open, in_line: false }
+        Self {
+            waiting: VecDeque::new(),
+            credit: 0,
+            counted: Timestamp::ZERO,
+            hold: Hold::Open,
+            in_line: false,
+        }
     }
 }
 
@@ -84,6 +90,11 @@ impl<T> Queue<T> {
         self.waiting.is_empty()
     }
 
+    /// True where the first has waited as long as it can.
+    pub(super) fn is_overdue(&self, now: Timestamp) -> bool {
+        self.waiting.front().is_some_and(|first| first.by <= now)
+    }
+
     /// Keeps it for another reason than credit.
     pub(super) fn hold(&mut self, hold: Hold) {
         self.in_line |= hold == Hold::Room;
@@ -111,7 +122,7 @@ impl<T> Queue<T> {
             Hold::Until(at) if at > now => return Some(at),
             Hold::Until(_) | Hold::Open => now,
         };
-        if first.by <= now {
+        if self.is_overdue(now) {
             return Some(at);
         }
         // All that wait, in the time that the first of them has.
@@ -177,7 +188,8 @@ mod tests {
         assert!(begun.iter().map(|(item, _)| *item).eq(0..many), "first come, first served");
         assert!(begun.last().unwrap().1 <= at(have), "none waits longer than it can");
         for from in (0..have).step_by(100_000) {
-            let began = begun.iter().filter(|(_, when)| (at(from)..at(from + 100_000)).contains(when)).count();
+            let began =
+                begun.iter().filter(|(_, when)| (at(from)..at(from + 100_000)).contains(when)).count();
             assert!(began <= 1_100, "{began} in the tenth of a second after {from}");
         }
     }
@@ -191,6 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_overdue_waits_for_no_credit() {
+        assert!(!queue(1, at(1)).is_overdue(at(0)) && queue(1, at(0)).is_overdue(at(0)));
         let begun = begin_all(&mut queue(1_000, at(0)), 1);
         assert!(begun.iter().all(|(_, when)| *when == at(0)));
     }
@@ -224,6 +237,10 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(patience(seconds(400), seconds(800)), seconds(100));
         assert_eq!(patience(seconds(400), seconds(60)), seconds(30));
-        assert_eq!(patience(seconds(400), Duration::ZERO), seconds(100), "nothing is left to be saved in a hurry");
+        assert_eq!(
+            patience(seconds(400), Duration::ZERO),
+            seconds(100),
+            "nothing is left to be saved in a hurry"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Heartbeats on their way: which of those that wait begins when, and what follows when its answer is there.
 //!
-//! A task sends one heartbeat after the other, as long as its app has room and something waits: under load nothing is
-//! started, woken or told for a single heartbeat.
+//! What has time is begun by the scheduler, one heartbeat in each turn of the thread, so that no person's request waits
+//! behind a row of them. What has none is begun by whoever has an answer: a task then sends one heartbeat after the other,
+//! and nothing is started, woken or told for a single one.
 //!
 //! Invariants: no app's heartbeats keep those of another one waiting; whoever has an answer sees to it that what waits for
 //! its place goes on.
@@ -122,7 +123,8 @@ impl Heartbeat {
         }
     }
 
-    /// There is room at `app`, and it is the turn of the thread that `turn` wakes: if that is this one, what comes next.
+    /// There is room at `app`, and it is the turn of the thread that `turn` wakes: if that is this one, what cannot wait any
+    /// longer comes next.
     fn follow(self: &Rc<Self>, app: AppIx, turn: Option<Arc<Notify>>, now: Timestamp) -> Option<Begin> {
         let next = match turn {
             Some(other) if !Arc::ptr_eq(&other, &self.told) => {
@@ -130,8 +132,12 @@ impl Heartbeat {
                 None
             }
             _ => {
-                self.queues.borrow_mut().of(app).has_room();
-                self.take(app, now)
+                let overdue = {
+                    let mut queues = self.queues.borrow_mut();
+                    queues.of(app).has_room();
+                    queues.of(app).is_overdue(now)
+                };
+                overdue.then(|| self.take(app, now)).flatten()
             }
         };
         // Where there is room for more than that, the scheduler begins it.

@@ -57,7 +57,11 @@ mod tests {
         }
         assert_eq!(alarm.within(seconds(5), sleep(seconds(6))).await, None);
         assert_eq!(start.elapsed(), seconds(17));
-        assert_eq!(alarm.within(seconds(5), async { sleep(seconds(1)).await }).await, Some(()), "after it went off");
+        assert_eq!(
+            alarm.within(seconds(5), async { sleep(seconds(1)).await }).await,
+            Some(()),
+            "after it went off"
+        );
         assert_eq!(alarm.within(seconds(1), sleep(seconds(2))).await, None, "sooner than the one before");
         assert_eq!(start.elapsed(), seconds(19));
     }

@@ -20,6 +20,15 @@ fn times(script: &Script) -> Vec<f64> {
     script.beats().iter().map(|beat| beat.at).collect()
 }
 
+/// How many heartbeats there were in each hundredth of a second.
+fn by_hundredth(script: &Script) -> BTreeMap<u64, u32> {
+    let mut tens = BTreeMap::new();
+    for time in times(script) {
+        *tens.entry((time * 100.0) as u64).or_insert(0) += 1;
+    }
+    tens
+}
+
 #[test]
 fn what_waits_for_room_begins_when_there_is_room() {
     run(async {
@@ -31,7 +40,10 @@ fn what_waits_for_room_begins_when_there_is_room() {
         for (n, pair) in times.chunks(2).enumerate() {
             assert!((pair[1] - pair[0]).abs() < 0.000_1, "two at a time: {pair:?}");
             let after = pair[0] - times[0];
-            assert!((after - 0.25 * n as f64).abs() < 0.02, "pair {n} after {after} s, without a pause between");
+            assert!(
+                (after - 0.25 * n as f64).abs() < 0.02,
+                "pair {n} after {after} s, without a pause between"
+            );
         }
         assert_eq!(world.verdicts("app", "alive"), 20.0);
         assert_eq!(world.metric("sessionbridge_heartbeats_due"), 0.0);
@@ -122,10 +134,7 @@ fn a_wave_leaves_room_for_people_and_is_over_in_time() {
             pass(0.01).await;
         }
         pass(3.0).await;
-        let mut tens = BTreeMap::new();
-        for time in times(&script) {
-            *tens.entry((time * 100.0) as u64).or_insert(0) += 1;
-        }
+        let tens = by_hundredth(&script);
         assert!(tens.values().all(|&begun| begun <= 80), "6000 a second at an easy pace: {tens:?}");
         assert_eq!(world.verdicts("app", "alive"), 2_999.0, "all but one who was there");
     });
@@ -134,17 +143,16 @@ fn a_wave_leaves_room_for_people_and_is_over_in_time() {
 #[test]
 fn a_wave_that_has_little_time_takes_what_it_needs() {
     run(async {
-        // 2500 at a time in a quarter of 400 ms.
+        // 2500 at a time in a quarter of 400 ms. A person who was there a moment ago is left alone for a twentieth of the
+        // app's timeout.
         let script = slow(0.0);
         let (_world, _browsers) = people(2_500, "heartbeat.every = \"400ms\"", &script).await;
-        let before = script.beats().len();
-        pass(2.0).await;
-        let begun = script.beats().len() - before;
-        let mut tens = BTreeMap::new();
-        for time in times(&script) {
-            *tens.entry((time * 100.0) as u64).or_insert(0) += 1;
-        }
-        assert!(begun >= 2_500 * 3, "{begun} in 2 s {tens:?}");
+        pass(1.45).await;
+        assert!(script.beats().is_empty());
+        pass(1.8).await;
+        assert!(script.beats().len() >= 2_500 * 4, "{} in 1.8 s", script.beats().len());
+        let tens = by_hundredth(&script);
+        assert!(tens.values().all(|&begun| begun <= 300), "evenly: {tens:?}");
     });
 }
 
