@@ -17,8 +17,7 @@ pub const HEARTBEAT: HeaderName = HeaderName::from_static("x-session-heartbeat")
 /// this app, and that no cache may answer.
 #[must_use]
 pub fn headers(traits: Option<&ClientTraits>, passed: &[u8]) -> HeaderMap {
-    // With what the translation adds: a map that grows is built anew.
-    let mut headers = HeaderMap::with_capacity(20);
+    let mut headers = HeaderMap::with_capacity(12);
     if let Some(traits) = traits {
         traits.put(&mut headers);
     }

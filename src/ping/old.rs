@@ -28,7 +28,7 @@ impl Pinger {
         let Some(mut prepared) = own::prepare(route, &self.balancer, person, &ask, now) else {
             return Some(Verdict::Unreachable);
         };
-        prepared.head.headers.insert(mark::HEARTBEAT, HeaderValue::from_static("proof"));
+        prepared.head.set(&mark::HEARTBEAT, &HeaderValue::from_static("proof"));
         let app = person.app;
         let heard = tokio::time::timeout(rules.timeout, self.exchange(rules, &prepared)).await;
         let Some(heard) = heard.ok().flatten() else { return Some(Verdict::Unreachable) };

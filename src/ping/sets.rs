@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::bridge::app_session::{AppSession, Learned, Sent};
 use crate::bridge::to_client::{self, SetCookies, ToClient};
-use crate::own::{self, Prepared};
+use crate::own::Prepared;
 use crate::route::{Route, RouteMap};
 use crate::time::Timestamp;
 use crate::wire::target::split_authority;
@@ -40,16 +40,15 @@ impl<'a> Sets<'a> {
             // What most answers to heartbeats are.
             return (app.learn_from_beat(sent, &[], now), SetCookies::new());
         }
-        let authority = own::authority_of(&prepared.chosen.upstream);
         let (public, vault) = (app.public.clone(), app.vault().clone());
         let public = public.as_deref();
         let public_authority = public.map_or("", |public| &public.authority);
         let context = ToClient {
             rules: &route.rules,
             vault: Some(&vault),
-            app_path: prepared.head.target.split('?').next().unwrap_or("/"),
+            app_path: prepared.head.path(),
             app_host: split_authority(public_authority).map_or(public_authority, |(host, _)| host),
-            app_authority: &authority,
+            app_authority: &prepared.chosen.upstream.authority,
             public_authority,
             https: public.is_some_and(|public| public.https),
             now,
