@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// Heartbeats that may begin in a second on one thread without anybody asking how urgent they are: a tenth of a core.
-pub(super) const EASY: u64 = 6_000;
+/// Heartbeats that may begin in a second on one thread without anybody asking how urgent they are: a twentieth of a core.
+pub(super) const EASY: u64 = 3_000;
 /// What may begin at once after a time in which little began.
 const BURST: u64 = 8;
 /// One heartbeat of credit: a heartbeat a second earns one unit in a microsecond.

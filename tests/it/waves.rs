@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use sessionbridge::app::worker;
 use sessionbridge::bridge::session::End;
+use sessionbridge::net::{Drainer, memory};
 
 use super::heartbeat::people;
 use super::support::scripted::{Say, Script, script_config, simple};
-use super::support::{World, pass, run};
+use super::support::{Browser, World, pass, run};
 
 /// Answers heartbeats that much later, and people at once.
 fn slow(seconds: f64) -> Script {
@@ -91,6 +93,30 @@ fn no_app_keeps_the_heartbeats_of_another_waiting() {
 }
 
 #[test]
+fn threads_that_share_an_app_take_turns_at_it() {
+    run(async {
+        let script = slow(0.25);
+        let (world, _here) = people(10, "heartbeat.max_in_flight = 1", &script).await;
+        let (listener, front) = memory();
+        let (_drainer, drain) = Drainer::new();
+        let other = worker::run(world.core.clone(), 1, vec![listener], world.dialer(), drain);
+        tokio::task::spawn_local(other);
+        let mut there = Vec::new();
+        for _ in 0..10 {
+            let mut browser = Browser::new(front.clone(), "apps.example.org");
+            browser.get("/app/").await;
+            browser.get("/app/").await;
+            there.push(browser);
+        }
+        pass(15.5).await;
+        let times = times(&script);
+        assert_eq!(times.len(), 20, "nobody is forgotten: {times:?}");
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] < 0.27), "and no place stays free: {times:?}");
+        assert_eq!((script.most_open(), world.verdicts("app", "alive")), (1, 20.0));
+    });
+}
+
+#[test]
 fn a_heartbeat_that_waits_is_asked_anew_when_it_is_its_turn() {
     run(async {
         let script = slow(1.0);
@@ -125,9 +151,9 @@ fn a_heartbeat_that_waits_is_asked_anew_when_it_is_its_turn() {
 fn a_wave_leaves_room_for_people_and_is_over_in_time() {
     run(async {
         let script = slow(0.0);
-        let (world, mut browsers) = people(3_000, "", &script).await;
+        let (world, mut browsers) = people(1_000, "", &script).await;
         pass(9.99).await;
-        for _ in 0..40 {
+        for _ in 0..20 {
             let asked = script.asked().len();
             browsers[0].get("/app/page").await;
             assert!(script.asked().len() - asked <= 1 + 16, "no row of heartbeats before a person's request");
@@ -135,24 +161,26 @@ fn a_wave_leaves_room_for_people_and_is_over_in_time() {
         }
         pass(3.0).await;
         let tens = by_hundredth(&script);
-        assert!(tens.values().all(|&begun| begun <= 80), "6000 a second at an easy pace: {tens:?}");
-        assert_eq!(world.verdicts("app", "alive"), 2_999.0, "all but one who was there");
+        assert!(tens.values().all(|&begun| begun <= 42), "3000 a second at an easy pace: {tens:?}");
+        assert_eq!(world.verdicts("app", "alive"), 999.0, "all but one who was there");
     });
 }
 
 #[test]
 fn a_wave_that_has_little_time_takes_what_it_needs() {
     run(async {
-        // 2500 at a time in a quarter of 400 ms. A person who was there a moment ago is left alone for a twentieth of the
+        // 800 at a time in a quarter of 200 ms. A person who was there a moment ago is left alone for a twentieth of the
         // app's timeout.
         let script = slow(0.0);
-        let (_world, _browsers) = people(2_500, "heartbeat.every = \"400ms\"", &script).await;
+        let (_world, _browsers) = people(800, "heartbeat.every = \"200ms\"", &script).await;
         pass(1.45).await;
         assert!(script.beats().is_empty());
-        pass(1.8).await;
-        assert!(script.beats().len() >= 2_500 * 4, "{} in 1.8 s", script.beats().len());
+        pass(0.2).await;
         let tens = by_hundredth(&script);
-        assert!(tens.values().all(|&begun| begun <= 300), "evenly: {tens:?}");
+        assert_eq!(tens.values().sum::<u32>(), 800, "all of the first round: {tens:?}");
+        assert!(tens.len() <= 6 && tens.values().all(|&begun| begun <= 240), "evenly: {tens:?}");
+        pass(0.8).await;
+        assert!(script.beats().len() >= 800 * 4, "{} in a second", script.beats().len());
     });
 }
 
