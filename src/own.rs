@@ -137,12 +137,29 @@ pub async fn send_with(
     body: Body,
     deadline: Duration,
 ) -> Result<Answer, OwnError> {
+    let sent = hand_over(client, prepared, body, deadline);
+    tokio::time::timeout(deadline, sent).await.unwrap_or(Err(SendError::FirstByteTimeout.into()))
+}
+
+/// As [`send`], for a caller that waits no longer than `deadline` for the whole answer: one clock is enough.
+///
+/// # Errors
+/// As [`send`].
+pub async fn ask(client: &Client, prepared: &Prepared, deadline: Duration) -> Result<Answer, OwnError> {
+    hand_over(client, prepared, Body::empty(), deadline).await
+}
+
+async fn hand_over(
+    client: &Client,
+    prepared: &Prepared,
+    body: Body,
+    deadline: Duration,
+) -> Result<Answer, OwnError> {
     if !prepared.head.has_valid_target() {
         return Err(OwnError::Target);
     }
     let deadlines = Deadlines { connect: deadline, first_byte: deadline };
-    let sent = client.send(&prepared.chosen.upstream, &prepared.head, body, &deadlines);
-    Ok(tokio::time::timeout(deadline, sent).await.unwrap_or(Err(SendError::FirstByteTimeout))?)
+    Ok(client.send(&prepared.chosen.upstream, &prepared.head, body, &deadlines).await?)
 }
 
 /// The `Host` that the app of `route` sees when browsers ask for `authority`.

@@ -58,7 +58,8 @@ impl Core {
         let metrics = Metrics::new(build(), names, listeners);
         let armed = Arc::new(AtomicUsize::new(0));
         tell_findings(&metrics, &findings);
-        observe(&metrics, (&registry, &routes), &armed, &access, clock);
+        let pressure = Arc::new(Pressure::new(routes.routes().len()));
+        observe(&metrics, (&registry, &routes), (&armed, &pressure), &access, clock);
         let request_prefix = u64::from_le_bytes(random::bytes());
         let serve = ServeOptions {
             connections: Connections::new(config.max_connections),
@@ -89,7 +90,7 @@ impl Core {
                 config.server,
                 clock,
             )),
-            pressure: Arc::new(Pressure::new(routes.routes().len())),
+            pressure,
             lives,
             request_prefix,
             routes,
@@ -175,16 +176,16 @@ fn tell_findings(metrics: &Metrics, findings: &Findings) {
 fn observe(
     metrics: &Metrics,
     (registry, routes): (&Arc<Registry>, &Arc<RouteMap>),
-    armed: &Arc<AtomicUsize>,
+    (armed, pressure): (&Arc<AtomicUsize>, &Arc<Pressure>),
     access: &AccessLog,
     clock: Clock,
 ) {
-    let (registry, routes, armed, access) =
-        (Arc::clone(registry), Arc::clone(routes), Arc::clone(armed), access.clone());
+    let (registry, routes, armed, pressure, access) =
+        (Arc::clone(registry), Arc::clone(routes), Arc::clone(armed), Arc::clone(pressure), access.clone());
     metrics.observe(move |gauges| {
         let counts = registry.counts();
         gauges.sessions(counts.bound as u64, counts.pending as u64);
-        gauges.heartbeats(armed.load(Ordering::Relaxed) as u64, 0);
+        gauges.heartbeats(armed.load(Ordering::Relaxed) as u64, pressure.waiting() as u64);
         gauges.log_lines_dropped(access.dropped());
         for (app, state, count) in crate::admin::app_states(&registry, &routes, clock.now()) {
             gauges.app_sessions(app, state, count);

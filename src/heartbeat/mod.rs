@@ -1,18 +1,22 @@
 //! The scheduler of heartbeats and of sessions' ends: one wheel a thread, no task a session.
 //!
-//! Invariants: an entry that comes due is asked anew whether it is; a heartbeat never goes out for a session that has
-//! ended; what is in flight at an app stays within its bounds.
+//! An entry lies in the wheel until it comes due, then in the queue of its app until it is its turn (`sending.rs`), and after
+//! the verdict in the wheel again.
+//!
+//! Invariants: an entry that comes due is asked anew whether it is, and once more when it is its turn; a heartbeat never
+//! goes out for a session that has ended; what is in flight at an app stays within its bounds; however many come due at
+//! once, people's requests pass between them.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::yield_now;
 
-use crate::bridge::beat::{Next, Pace, Verdict};
+use crate::bridge::beat::{Next, Pace};
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;
@@ -25,10 +29,17 @@ use crate::telemetry::labels::EndReason;
 use crate::time::Timestamp;
 
 pub mod pressure;
+mod queue;
+mod sending;
 pub mod wheel;
 
 use pressure::Pressure;
+use queue::{Waiting, patience};
+use sending::Queues;
 use wheel::Wheel;
+
+/// Entries that are looked at before other tasks of the thread get their turn.
+const CHUNK: usize = 32;
 
 /// The heartbeats of one thread.
 pub struct Heartbeat {
@@ -40,8 +51,11 @@ pub struct Heartbeat {
     clock: Clock,
     armed: Arc<AtomicUsize>,
     wheel: RefCell<Wheel<Entry>>,
-    /// Told when an entry was put back, which may come due before what the loop sleeps for.
-    put_back: Notify,
+    queues: RefCell<Queues>,
+    /// What the loop sleeps for; [`Timestamp::ZERO`] while it is awake.
+    sleeps_until: Cell<Timestamp>,
+    /// Wakes the loop: an entry may come due before what it sleeps for, or an app has room.
+    told: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Heartbeat {
@@ -61,42 +75,59 @@ impl Heartbeat {
         armed: Arc<AtomicUsize>,
     ) -> Self {
         let (registry, clock) = (Arc::clone(&pinger.registry), pinger.clock);
-        let wheel = RefCell::new(Wheel::new(clock.now()));
-        Self { routes, registry, pinger, sign_out, pressure, clock, armed, wheel, put_back: Notify::new() }
+        Self {
+            routes,
+            registry,
+            pinger,
+            sign_out,
+            pressure,
+            clock,
+            armed,
+            wheel: RefCell::new(Wheel::new(clock.now())),
+            queues: RefCell::default(),
+            sleeps_until: Cell::new(Timestamp::ZERO),
+            told: Arc::default(),
+        }
     }
 
     /// Watches what `entries` brings, until nobody can bring anything any more.
     pub async fn run(self: Rc<Self>, mut entries: UnboundedReceiver<Entry>) {
+        let _nothing_waits_after_it = Stops(&self);
         loop {
-            let wake = self.wheel.borrow().next_wake();
-            let at = self.clock.instant(wake.unwrap_or(Timestamp::FAR));
+            let (due, opens) = (self.wheel.borrow().next_wake(), self.opens());
+            let wake = due.unwrap_or(Timestamp::FAR).min(opens.unwrap_or(Timestamp::FAR));
+            self.sleeps_until.set(wake);
+            if wake <= self.clock.now() {
+                yield_now().await;
+            }
             tokio::select! {
                 entry = entries.recv() => match entry {
-                    Some(entry) => self.place(entry),
+                    Some(entry) => self.place(entry, self.clock.now()),
                     None => return,
                 },
-                () = self.put_back.notified() => {}
-                () = tokio::time::sleep_until(at), if wake.is_some() => {}
+                () = self.told.notified() => self.queues.borrow_mut().told(),
+                () = tokio::time::sleep_until(self.clock.instant(wake)) => {}
             }
+            self.sleeps_until.set(Timestamp::ZERO);
             while let Ok(entry) = entries.try_recv() {
-                self.place(entry);
+                self.place(entry, self.clock.now());
             }
-            self.fire();
+            self.fire().await;
+            self.send_what_may().await;
         }
     }
 
     /// Puts an entry where it comes due.
-    fn place(&self, entry: Entry) {
-        let now = self.clock.now();
+    fn place(&self, entry: Entry, now: Timestamp) {
         let due = match entry.watch {
             Watch::End => entry.slot.with(|session| {
                 session.watched = self.ends_at(session);
                 session.watched
             }),
-            Watch::Beat(app) => match self.next(&entry.slot, app, now) {
-                Next::Now => now,
-                Next::Later(at) => at,
-                Next::Stop => return,
+            Watch::Beat(app) => match self.ask(&entry.slot, app, now) {
+                Asked::Now { .. } => now,
+                Asked::Later(at) => at,
+                Asked::Stop => return,
             },
         };
         self.insert(due, entry);
@@ -105,21 +136,41 @@ impl Heartbeat {
     fn insert(&self, due: Timestamp, entry: Entry) {
         self.armed.fetch_add(usize::from(is_beat(&entry)), Ordering::Relaxed);
         self.wheel.borrow_mut().insert(due, entry);
+        if due < self.sleeps_until.get() {
+            self.told.notify_one();
+        }
     }
 
-    /// Everything that has come due.
-    fn fire(self: &Rc<Self>) {
-        let now = self.clock.now();
-        let mut due = Vec::new();
-        self.wheel.borrow_mut().advance(now, |entry, at| due.push((entry, at)));
-        let beats = due.iter().filter(|(entry, _)| is_beat(entry)).count();
-        self.armed.fetch_sub(beats, Ordering::Relaxed);
-        for (entry, at) in due {
-            match entry.watch {
-                Watch::End => self.ended(entry, now),
-                Watch::Beat(app) => self.beat(entry, app, now, now.since(at)),
+    /// Everything that has come due, slot by slot: after a machine was suspended that is very much.
+    async fn fire(self: &Rc<Self>) {
+        let (mut due, mut looked_at) = (Vec::new(), 0_usize);
+        loop {
+            let more = self.turn(&mut due);
+            for (entry, at) in due.drain(..) {
+                match entry.watch {
+                    Watch::End => self.ended(entry, self.clock.now()),
+                    Watch::Beat(app) => self.come_due(entry, app, at),
+                }
+                looked_at += 1;
+                if looked_at.is_multiple_of(CHUNK) {
+                    yield_now().await;
+                }
+            }
+            if !more {
+                return;
             }
         }
+    }
+
+    /// Turns the wheel to the next slot that has something, or to the present. False: it has reached the present.
+    fn turn(&self, due: &mut Vec<(Entry, Timestamp)>) -> bool {
+        let mut wheel = self.wheel.borrow_mut();
+        let now = self.clock.now();
+        let next = wheel.next_wake().filter(|next| *next <= now);
+        wheel.advance(next.unwrap_or(now), |entry, at| due.push((entry, at)));
+        let beats = due.iter().filter(|(entry, _)| is_beat(entry)).count();
+        self.armed.fetch_sub(beats, Ordering::Relaxed);
+        next.is_some()
     }
 
     /// A session's time may have come. Of several entries for one session, the one that was placed last goes on.
@@ -165,48 +216,59 @@ impl Heartbeat {
     }
 
     /// A heartbeat may be due.
-    fn beat(self: &Rc<Self>, entry: Entry, app: AppIx, now: Timestamp, late: Duration) {
-        let routes = (self.routes)();
-        let Some(route) = routes.route(app) else { return };
-        match self.next(&entry.slot, app, now) {
-            Next::Stop => {}
-            Next::Later(at) => self.insert(at, entry),
-            Next::Now => match route.rules.beat.as_ref().map(|rules| self.pressure.admit(app, rules, now)) {
-                None => {}
-                Some(Err(later)) => self.insert(now.plus(later), entry),
-                Some(Ok(ticket)) => {
-                    self.pinger.shard.heartbeat_lag(late);
-                    let (this, routes) = (Rc::clone(self), Rc::clone(&routes));
-                    tokio::task::spawn_local(async move {
-                        let verdict = this.pinger.ping(&routes, app, &entry.slot).await;
-                        let answered = verdict.map(|verdict| verdict != Verdict::Unreachable);
-                        this.pressure.done(ticket, answered, this.clock.now());
-                        this.place(entry);
-                        this.put_back.notify_one();
-                    });
-                }
-            },
+    fn come_due(&self, entry: Entry, app: AppIx, due: Timestamp) {
+        match self.ask(&entry.slot, app, self.clock.now()) {
+            Asked::Stop => {}
+            Asked::Later(at) => self.insert(at, entry),
+            Asked::Now { by } => {
+                self.pressure.wait(1);
+                self.queues.borrow_mut().of(app).push(Waiting { item: entry, due, by });
+            }
         }
     }
 
     /// When the next heartbeat of the session to `app` is due. Where none is, the entry is given up, and said to be.
-    fn next(&self, slot: &Slot, app: AppIx, now: Timestamp) -> Next {
+    fn ask(&self, slot: &Slot, app: AppIx, now: Timestamp) -> Asked {
         let routes = (self.routes)();
         slot.with(|session| {
             let ended = session.has_ended() || session.expired(self.registry.clocks(), now).is_some();
             let seed = session.handle.0;
-            let Some(app) = session.app_mut(app) else { return Next::Stop };
-            let next = if ended {
-                Next::Stop
-            } else {
-                pace(&routes, app.app, seed).map_or(Next::Stop, |pace| pace.next(app, now))
-            };
-            if next == Next::Stop {
+            let Some(app) = session.app_mut(app) else { return Asked::Stop };
+            let pace = pace(&routes, app.app, seed).filter(|_| !ended);
+            let asked = pace.map_or(Asked::Stop, |pace| match pace.next(app, now) {
+                Next::Stop => Asked::Stop,
+                Next::Later(at) => Asked::Later(at),
+                Next::Now => {
+                    let left = app.renewed.plus(pace.timeout).since(now);
+                    Asked::Now { by: now.plus(patience(pace.interval(), left)) }
+                }
+            });
+            if asked == Asked::Stop {
                 app.beat.armed = false;
             }
-            next
+            asked
         })
     }
+}
+
+/// With the loop, what waits is over: nobody else would begin it, but whoever has an answer would.
+struct Stops<'a>(&'a Heartbeat);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.drop_what_waits();
+    }
+}
+
+/// What is to become of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// A heartbeat is due, and should begin `by` then.
+    Now { by: Timestamp },
+    /// One is due then.
+    Later(Timestamp),
+    /// None.
+    Stop,
 }
 
 /// True for an entry that stands for heartbeats, which are what is counted; the others watch for an end.

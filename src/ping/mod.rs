@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, LOCATION, SET_COOKIE};
+use http::header::{CONTENT_ENCODING, LOCATION};
 
 use crate::balance::Balancer;
 use crate::bridge::answer::{self, Judged};
@@ -19,7 +19,6 @@ use crate::bridge::rules::{AppIx, BeatRules};
 use crate::bridge::session::Session;
 use crate::bridge::share;
 use crate::bridge::timeline::What;
-use crate::bridge::to_client::{self, SetCookies, ToClient};
 use crate::clock::Clock;
 use crate::net::client::{Answer, Client};
 use crate::own::{self, Ask, Person, Prepared};
@@ -27,13 +26,16 @@ use crate::registry::{Registry, Slot};
 use crate::route::{Route, RouteMap};
 use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
-use crate::wire::target::split_authority;
 
+pub mod alarm;
 pub mod lives;
 mod old;
 pub mod reading;
+mod sets;
 
+use alarm::Alarm;
 use lives::{Lives, Told};
+use sets::Sets;
 
 /// What sending heartbeats takes, on one thread.
 #[derive(Clone, Debug)]
@@ -79,22 +81,33 @@ impl Pinger {
     /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
     /// where there is nothing to keep alive, or one is on its way already.
     pub async fn ping(&self, routes: &RouteMap, app: AppIx, slot: &Slot) -> Option<Verdict> {
+        self.ping_with(routes, app, slot, &mut Alarm::new()).await
+    }
+
+    /// As [`Pinger::ping`], for a caller that sends one after the other, with an `alarm` that it keeps.
+    pub async fn ping_with(
+        &self,
+        routes: &RouteMap,
+        app: AppIx,
+        slot: &Slot,
+        alarm: &mut Alarm,
+    ) -> Option<Verdict> {
         let route = routes.route(app)?;
         let rules = route.rules.beat.as_ref()?;
         let sending = slot.with(|session| self.prepare(route, rules, session))?;
         let mut landing = Landing { slot, route, landed: false };
-        let began = self.clock.now();
-        let answer = tokio::time::timeout(rules.timeout, self.exchange(rules, &sending.prepared)).await;
-        let (verdict, outcome) = match answer.ok().flatten() {
-            Some(heard) => self.judge(routes, route, slot, (&sending, &heard)),
-            None => self.unreachable(route, slot, &sending),
+        let answer = alarm.within(rules.timeout, self.exchange(rules, &sending.prepared)).await.flatten();
+        let now = self.clock.now();
+        let (verdict, outcome) = match answer {
+            Some(heard) => self.judge((routes, route), slot, (&sending, &heard), now),
+            None => Self::unreachable(route, slot, &sending, now),
         };
         landing.landed = true;
         if let Some(outcome) = outcome {
-            self.told(app, slot, &lifespan::Heard { outcome, ..sending.heard });
+            self.told(app, slot, &lifespan::Heard { outcome, ..sending.heard }, now);
         }
         let label = crate::telemetry::labels::Verdict::from(verdict);
-        self.shard.heartbeat(route.rules.app.index(), label, self.clock.now().since(began));
+        self.shard.heartbeat(route.rules.app.index(), label, now.since(sending.heard.at));
         Some(verdict)
     }
 
@@ -104,14 +117,15 @@ impl Pinger {
         if session.has_ended() || session.expired(self.registry.clocks(), now).is_some() {
             return None;
         }
-        let (traits, address, handle) = (session.traits.clone(), session.address, session.handle);
-        let passed = session.passed.sent(route.rules.app).to_vec();
-        let app = session.app_mut(route.rules.app).filter(|app| app.has_token() && !app.beat.in_flight)?;
-        let person = Person { traits: traits.as_deref(), address, passed: &passed, app };
+        let at = route.rules.app;
+        let app = session.app(at).filter(|app| app.has_token() && !app.beat.in_flight)?;
+        let (traits, passed) = (session.traits.as_deref(), session.passed.sent(at));
+        let person = Person { traits, address: session.address, passed, app };
         let ask = Ask { method: &rules.method, target: &rules.path, heartbeat: true };
         let prepared = own::prepare(route, &self.balancer, &person, &ask, now)?;
         let server = if lives::sticks(route) { prepared.chosen.place } else { 0 };
-        let heard = heard(app, handle, server, now);
+        let heard = heard(app, session.handle, server, now);
+        let app = session.app_mut(at)?;
         app.beat.in_flight = true;
         app.beat.at = now;
         let (sent, canary, begun) = (app.sent(now, false), app.beat.canary, app.created);
@@ -120,7 +134,7 @@ impl Pinger {
 
     /// Sends it and reads what is needed of the answer; the rest is left.
     async fn exchange(&self, rules: &BeatRules, prepared: &Prepared) -> Option<Heard> {
-        let answer = own::send(&self.client, prepared, rules.timeout).await.ok()?;
+        let answer = own::ask(&self.client, prepared, rules.timeout).await.ok()?;
         let Answer { parts, body, .. } = answer;
         let wanted = !rules.alive.contains.is_empty() || reads_body(rules);
         let text = if wanted {
@@ -135,50 +149,31 @@ impl Pinger {
     /// Judges an answer, applies its cookies under the fence, and records the verdict.
     fn judge(
         &self,
-        routes: &RouteMap,
-        route: &Route,
+        (routes, route): (&RouteMap, &Route),
         slot: &Slot,
         (sending, heard): (&Sending, &Heard),
+        now: Timestamp,
     ) -> (Verdict, Option<Outcome>) {
         let Some(rules) = &route.rules.beat else { return (Verdict::Unreachable, None) };
-        let fields = fields(routes, route, &heard.parts.headers);
+        let sets = Sets::of(routes, route, &heard.parts.headers);
         let said = self.evidence(route, rules, sending.canary, heard);
         slot.with(|session| {
-            let app = session.app(route.rules.app);
-            if !sending.is_for(app) {
-                return (Verdict::Alive, None);
-            }
-            let crossed = app.is_some_and(|app| sending.is_crossed(app));
-            let authority = sending.prepared.chosen.upstream.authority.to_string();
-            let public = app.and_then(|app| app.public.clone());
-            let vault = app.map(|app| app.vault().clone());
-            let context = context(
-                route,
-                &sending.prepared,
-                &authority,
-                public.as_deref(),
-                vault.as_ref(),
-                self.clock.now(),
-            );
-            let riding = to_client::map_urls(&context, &mut heard.parts.headers.clone());
-            let mut from_app = to_client::read(&context, &fields, &[]);
-            // A dead id in the path is answered with a redirect to the new one.
-            from_app.edits.extend(riding.as_ref().and_then(|token| to_client::path_edit(&context, token)));
-            let learned = session.app_mut(route.rules.app).map_or_else(Learned::default, |app| {
-                app.learn_from_beat(sending.sent, &from_app.edits, self.clock.now())
-            });
-            share::follow(session, &route.rules, self.clock.now());
+            let app = session.app_mut(route.rules.app).filter(|app| sending.is_for(Some(app)));
+            let Some(app) = app else { return (Verdict::Alive, None) };
+            let crossed = sending.is_crossed(app);
+            let (learned, relayed) = sets.learn(route, &sending.prepared, app, (sending.sent, now));
+            share::follow(session, &route.rules, now);
             if learned.stale {
                 // The session has changed meanwhile: this answer is about a token that is no longer held.
                 answer::overtaken(session, &route.rules);
                 return (Verdict::Alive, None);
             }
-            for field in from_app.relayed {
+            for field in relayed {
                 session.passed.wait(route.rules.app, field);
             }
             let verdict = beat::judge(rules, &Evidence { learned, ..said });
             let first = if let CanarySeen::First(hash) = said.canary { Some(hash) } else { None };
-            answer::beat(session, &route.rules, &Judged { verdict, canary: first, now: self.clock.now() });
+            answer::beat(session, &route.rules, &Judged { verdict, canary: first, now });
             let proof = proof(route, rules, heard, &Evidence { learned, ..said });
             (verdict, outcome(verdict, proof).filter(|_| !crossed))
         })
@@ -212,8 +207,13 @@ impl Pinger {
     }
 
     /// Records that there was no answer.
-    fn unreachable(&self, route: &Route, slot: &Slot, sending: &Sending) -> (Verdict, Option<Outcome>) {
-        let judged = Judged { verdict: Verdict::Unreachable, canary: None, now: self.clock.now() };
+    fn unreachable(
+        route: &Route,
+        slot: &Slot,
+        sending: &Sending,
+        now: Timestamp,
+    ) -> (Verdict, Option<Outcome>) {
+        let judged = Judged { verdict: Verdict::Unreachable, canary: None, now };
         let outcome = slot.with(|session| {
             sending.is_for(session.app(route.rules.app)).then(|| {
                 answer::beat(session, &route.rules, &judged);
@@ -224,10 +224,10 @@ impl Pinger {
     }
 
     /// Hands a verdict on to what makes out what it says about the app.
-    fn told(&self, app: AppIx, slot: &Slot, heard: &lifespan::Heard) {
-        let told = self.lives.heard(app, heard, self.clock.now());
+    fn told(&self, app: AppIx, slot: &Slot, heard: &lifespan::Heard, now: Timestamp) {
+        let told = self.lives.heard(app, heard, now);
         if told.restarted {
-            slot.with(|session| session.timeline.note(self.clock.now(), Some(app), What::AppRestarted));
+            slot.with(|session| session.timeline.note(now, Some(app), What::AppRestarted));
         }
         self.count(app, &told);
         let Some(mut wake) = told.wake else { return };
@@ -327,38 +327,10 @@ impl Drop for Landing<'_> {
     }
 }
 
-fn context<'a>(
-    route: &'a Route,
-    prepared: &'a Prepared,
-    authority: &'a str,
-    public: Option<&'a crate::bridge::app_session::Public>,
-    vault: Option<&'a crate::bridge::vault::Vault>,
-    now: Timestamp,
-) -> ToClient<'a> {
-    let public_authority = public.map_or("", |public| &public.authority);
-    ToClient {
-        rules: &route.rules,
-        vault,
-        app_path: prepared.head.path(),
-        app_host: split_authority(public_authority).map_or(public_authority, |(host, _)| host),
-        app_authority: authority,
-        public_authority,
-        https: public.is_some_and(|public| public.https),
-        now,
-    }
-}
-
 /// True where the body is needed for the canary.
 const fn reads_body(rules: &BeatRules) -> bool {
     use crate::bridge::rules::Canary;
     matches!(rules.canary, Some(Canary::Json(_) | Canary::Regex(_)))
-}
-
-/// The Set-Cookie fields of an answer that are the app's to set.
-fn fields(routes: &RouteMap, route: &Route, headers: &HeaderMap) -> SetCookies {
-    let mut fields = headers.get_all(SET_COOKIE).iter().cloned().collect();
-    to_client::drop_own(&route.rules, &mut fields, routes.own_cookies());
-    fields
 }
 
 /// True where `Location` names one of the app's sign-in pages.

@@ -4,9 +4,10 @@
 
 use http::HeaderValue;
 
-use super::{Pinger, context, fields};
+use super::Pinger;
+use super::sets::Sets;
 use crate::bridge::beat::{self, Evidence, Verdict};
-use crate::bridge::{own as mark, to_client};
+use crate::bridge::own as mark;
 use crate::own::{self, Ask, Person};
 use crate::route::{Route, RouteMap};
 
@@ -31,15 +32,8 @@ impl Pinger {
         let app = person.app;
         let heard = tokio::time::timeout(rules.timeout, self.exchange(rules, &prepared)).await;
         let Some(heard) = heard.ok().flatten() else { return Some(Verdict::Unreachable) };
-        let fields = fields(routes, route, &heard.parts.headers);
-        let authority = prepared.chosen.upstream.authority.to_string();
-        let public = app.public.as_deref();
-        let context = context(route, &prepared, &authority, public, Some(app.vault()), self.clock.now());
-        let riding = to_client::map_urls(&context, &mut heard.parts.headers.clone());
-        let mut from_app = to_client::read(&context, &fields, &[]);
-        // As in a heartbeat's answer: a dead id in the path is answered with a redirect to the new one.
-        from_app.edits.extend(riding.as_ref().and_then(|token| to_client::path_edit(&context, token)));
-        let learned = app.clone().learn_from_beat(app.sent(now, false), &from_app.edits, self.clock.now());
+        let (sets, now) = (Sets::of(routes, route, &heard.parts.headers), self.clock.now());
+        let (learned, _) = sets.learn(route, &prepared, &mut app.clone(), (app.sent(now, false), now));
         let said = self.evidence(route, rules, app.beat.canary, &heard);
         Some(beat::judge(rules, &Evidence { learned, ..said }))
     }

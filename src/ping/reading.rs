@@ -69,7 +69,7 @@ where
 /// True where `text` has `needle` in it; an empty one is in everything.
 #[must_use]
 pub fn contains(needle: &str, text: &[u8]) -> bool {
-    memchr::memmem::find(text, needle.as_bytes()).is_some()
+    needle.is_empty() || memchr::memmem::find(text, needle.as_bytes()).is_some()
 }
 
 /// True where a status is one that `alive` names.

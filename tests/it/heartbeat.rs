@@ -529,7 +529,7 @@ fn h9_only_sessions_whose_cookie_came_back_are_kept_alive_and_not_in_step() {
 }
 
 /// So many people at one app, all with a session.
-async fn people(many: usize, heartbeat: &str, script: &Script) -> (World, Vec<Browser>) {
+pub(crate) async fn people(many: usize, heartbeat: &str, script: &Script) -> (World, Vec<Browser>) {
     let config = script_config(heartbeat, "")
         + "[server.limits]\nnew_sessions = { rate = \"10000/s\", burst = 10000, per = \"client-ip\" }";
     let world = World::scripted(&config, [("app", script.clone())], []);

@@ -26,6 +26,8 @@ mod sign_out;
 
 /// Heartbeats: what they carry, when they go out, what their answers mean.
 mod heartbeat;
+/// Heartbeats of which many come due at once.
+mod waves;
 
 /// What the deaths of sessions say about their apps.
 mod explained;
