@@ -26,7 +26,7 @@ use sessionbridge::bridge::vault::{Carrier, Role};
 use sessionbridge::heartbeat::wheel::Wheel;
 use sessionbridge::registry::agenda::{Entry, Watch};
 use sessionbridge::registry::options::Options;
-use sessionbridge::registry::{Opened, Registry, Slot, Visitor};
+use sessionbridge::registry::{Opened, Registry, Slot, Visitor, Walk};
 use sessionbridge::time::Timestamp;
 
 const APPS: [AppIx; 2] = [AppIx(0), AppIx(1)];
@@ -73,14 +73,18 @@ impl Common {
     fn new() -> Self {
         let traits = (0..64).map(|n| {
             let mut headers = HeaderMap::new();
-            let agent = format!("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{n}");
+            let agent =
+                format!("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{n}");
             headers.insert("user-agent", HeaderValue::from_str(&agent).unwrap());
             headers.insert("accept", HeaderValue::from_static("text/html,application/xhtml+xml,*/*;q=0.8"));
             headers.insert("accept-language", HeaderValue::from_static("de,en;q=0.7"));
             headers.insert("accept-encoding", HeaderValue::from_static("gzip, deflate, br"));
             Arc::new(ClientTraits::of(&headers))
         });
-        Self { traits: traits.collect(), public: Arc::new(Public { authority: "apps.example.org".into(), https: true }) }
+        Self {
+            traits: traits.collect(),
+            public: Arc::new(Public { authority: "apps.example.org".into(), https: true }),
+        }
     }
 }
 
@@ -154,6 +158,19 @@ fn memory() -> f64 {
     line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0
 }
 
+/// Puts all sessions to sleep; seconds.
+fn rest(registry: &Registry) -> f64 {
+    let (mut walk, pieces) = (Walk::default(), registry.pieces());
+    let mut round = || (0..pieces).for_each(|_| registry.rest(&mut walk));
+    // What was used is left awake the first time.
+    round();
+    let began = Instant::now();
+    round();
+    let spent = began.elapsed().as_secs_f64();
+    round();
+    spent
+}
+
 /// Nanoseconds for one `work`, the median of several rounds of as many as `count`.
 fn nanos(count: u64, mut work: impl FnMut(u64)) -> f64 {
     let mut rounds: Vec<f64> = (0..7)
@@ -167,7 +184,7 @@ fn nanos(count: u64, mut work: impl FnMut(u64)) -> f64 {
     rounds[rounds.len() / 2]
 }
 
-fn measure(count: u64) {
+fn measure(count: u64, falls_asleep: bool) {
     let clocks = Clocks {
         idle_timeout: Duration::from_secs(3600),
         max_lifetime: Duration::from_secs(12 * 3600),
@@ -182,17 +199,32 @@ fn measure(count: u64) {
     let mut slots = Vec::new();
     for n in 0..count {
         let slot = visit(&registry, &common, n);
-        if n % 1000 == 0 { slots.push(slot); }
+        if n % 1000 == 0 {
+            slots.push(slot);
+        }
+        // As time passes, the earlier ones fall asleep.
+        if falls_asleep && n % (count / 50) == 0 {
+            rest(&registry);
+        }
     }
     let made = began.elapsed().as_secs_f64() * 1e6 / count as f64;
-    println!("{count} sessions: {:.0} B each in the registry; {made:.2} us to make", per(memory() - before));
+    if !falls_asleep {
+        println!("{count} sessions: {:.0} B each awake; {made:.2} us to make", per(memory() - before));
+    }
+    let spent = rest(&registry) * 1e9 / count as f64;
+    if falls_asleep {
+        println!("{count} sessions: {:.0} B each asleep", per(memory() - before));
+    } else {
+        println!("{count} sessions: {spent:.0} ns to put one to sleep");
+    }
     let before = memory();
     let mut wheel = Wheel::new(Timestamp::from_micros(1_800_000_000_000_000));
     for n in 0..count {
         let slot = &slots[(n / 1000) as usize];
         for (minutes, watch) in [(7, Watch::Beat(APPS[0])), (7, Watch::Beat(APPS[1])), (60, Watch::End)] {
-            let due = Timestamp::from_micros(1_800_000_000_000_000 + n * 40).plus(Duration::from_secs(minutes * 60));
-            wheel.insert(due, Entry { slot: Arc::clone(slot), watch });
+            let due = Timestamp::from_micros(1_800_000_000_000_000 + n * 40)
+                .plus(Duration::from_secs(minutes * 60));
+            wheel.insert(due, Entry { slot: Arc::clone(slot), watch }.waiting());
         }
     }
     println!("{count} sessions: {:.0} B each in the wheel", per(memory() - before));
@@ -203,15 +235,30 @@ fn measure(count: u64) {
         // Who shows it does not matter to an id that has not been replaced.
         assert!(matches!(black_box(registry.open(id, visitor(n), now)), Opened::Session { .. }));
     };
+    let woken = {
+        let began = Instant::now();
+        ids.iter().take(50_000).enumerate().for_each(|(n, id)| open(id, n as u64));
+        began.elapsed().as_secs_f64() * 1e9 / 50_000.0
+    };
+    println!("{count} sessions: open one that sleeps, random: {woken:.0} ns");
+    (0..count).for_each(|n| open(&id(n), n));
     println!("{count} sessions: open, random: {:.0} ns", nanos(100_000, |n| open(&ids[n as usize], n)));
     println!("{count} sessions: open, hot: {:.0} ns", nanos(100_000, |n| open(&ids[n as usize % 16], n)));
-    println!("the id's SHA-256 alone: {:.0} ns", nanos(100_000, |n| { black_box(ids[n as usize].key()); }));
+    println!(
+        "the id's SHA-256 alone: {:.0} ns",
+        nanos(100_000, |n| {
+            black_box(ids[n as usize].key());
+        })
+    );
 }
 
-pub fn main() {
+/// Measures.
+pub(crate) fn main() {
     let counts: Vec<u64> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
     let counts = if counts.is_empty() { vec![100_000, 1_000_000] } else { counts };
     for count in counts {
-        measure(count);
+        for falls_asleep in [true, false] {
+            measure(count, falls_asleep);
+        }
     }
 }

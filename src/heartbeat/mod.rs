@@ -17,7 +17,7 @@ use crate::bridge::rules::AppIx;
 use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;
 use crate::ping::Pinger;
-use crate::registry::agenda::{Entry, Watch};
+use crate::registry::agenda::{Entry, Waiting, Watch};
 use crate::registry::{Registry, Slot};
 use crate::route::{Route, RouteMap};
 use crate::sign_out::SignOut;
@@ -28,7 +28,7 @@ pub mod pressure;
 pub mod wheel;
 
 use pressure::Pressure;
-use wheel::Wheel;
+use wheel::{HORIZON, Wheel};
 
 /// The heartbeats of one thread.
 pub struct Heartbeat {
@@ -39,7 +39,7 @@ pub struct Heartbeat {
     pressure: Arc<Pressure>,
     clock: Clock,
     armed: Arc<AtomicUsize>,
-    wheel: RefCell<Wheel<Entry>>,
+    wheel: RefCell<Wheel<Waiting>>,
     /// Told when an entry was put back, which may come due before what the loop sleeps for.
     put_back: Notify,
 }
@@ -103,8 +103,8 @@ impl Heartbeat {
     }
 
     fn insert(&self, due: Timestamp, entry: Entry) {
-        self.armed.fetch_add(usize::from(is_beat(&entry)), Ordering::Relaxed);
-        self.wheel.borrow_mut().insert(due, entry);
+        self.armed.fetch_add(usize::from(is_beat(entry.watch)), Ordering::Relaxed);
+        self.wheel.borrow_mut().insert(due, entry.waiting());
     }
 
     /// Everything that has come due.
@@ -112,9 +112,10 @@ impl Heartbeat {
         let now = self.clock.now();
         let mut due = Vec::new();
         self.wheel.borrow_mut().advance(now, |entry, at| due.push((entry, at)));
-        let beats = due.iter().filter(|(entry, _)| is_beat(entry)).count();
+        let beats = due.iter().filter(|(waiting, _)| is_beat(waiting.watch())).count();
         self.armed.fetch_sub(beats, Ordering::Relaxed);
-        for (entry, at) in due {
+        for (waiting, at) in due {
+            let Some(entry) = self.registry.entry(waiting) else { continue };
             match entry.watch {
                 Watch::End => self.ended(entry, now),
                 Watch::Beat(app) => self.beat(entry, app, now, now.since(at)),
@@ -152,9 +153,10 @@ impl Heartbeat {
         }
     }
 
-    /// When a session ends if nothing more happens. A pending one lives as long as its apps' own timeouts at the most.
+    /// When a session ends if nothing more happens, or is to be asked again. A pending one lives as long as its apps' own
+    /// timeouts at the most.
     fn ends_at(&self, session: &Session) -> Timestamp {
-        let ends = session.ends_at(self.registry.clocks());
+        let ends = session.ends_at(self.registry.clocks()).min(self.clock.now().plus(HORIZON / 2));
         if session.phase() != Phase::Pending {
             return ends;
         }
@@ -209,9 +211,9 @@ impl Heartbeat {
     }
 }
 
-/// True for an entry that stands for heartbeats, which are what is counted; the others watch for an end.
-const fn is_beat(entry: &Entry) -> bool {
-    matches!(entry.watch, Watch::Beat(_))
+/// True for heartbeats, which are what is counted; the others watch for an end.
+const fn is_beat(watch: Watch) -> bool {
+    matches!(watch, Watch::Beat(_))
 }
 
 /// The pace of an app's heartbeats for one session.
