@@ -25,8 +25,8 @@ use crate::telemetry::RequestIds;
 const FLUSH: Duration = Duration::from_millis(100);
 
 /// How often sessions are looked through for such as sleep, and in how many turns all are.
-const REST: Duration = Duration::from_millis(100);
-const TURNS: usize = 50;
+const REST: Duration = Duration::from_millis(500);
+const TURNS: usize = 10;
 
 /// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {

@@ -60,9 +60,9 @@ impl<'a> Packer<'a> {
     /// A number that is likely small, seven bits to a byte, lowest first.
     pub fn number(&mut self, number: impl Into<u64>) {
         let mut rest = number.into();
-        while let Some(more) = Some(rest >> 7).filter(|more| *more > 0) {
-            self.bytes.push((rest & 0x7f) as u8 | 0x80);
-            rest = more;
+        while rest >= 0x80 {
+            self.bytes.push(rest as u8 | 0x80);
+            rest >>= 7;
         }
         self.bytes.push(rest as u8);
     }
