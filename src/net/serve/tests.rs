@@ -560,7 +560,7 @@ async fn an_http2_head_that_is_too_large_gets_431() {
 
 #[tokio::test]
 async fn real_sockets_carry_a_request_through_server_and_client() {
-    use crate::net::client::{AppRequest, Client, ClientOptions, Deadlines};
+    use crate::net::client::{Client, ClientOptions, Deadlines};
     use crate::net::upstream::{Dialer, Upstream, UpstreamIx};
     local(async {
         let peers = Rc::new(RefCell::new(Vec::new()));
@@ -578,13 +578,12 @@ async fn real_sockets_carry_a_request_through_server_and_client() {
         });
         let client = Client::new(Dialer::Sockets, ClientOptions::default());
         let origin = format!("http://{addr}").parse().unwrap();
-        let upstream = Upstream { ix: UpstreamIx(0), origin: Arc::new(origin) };
+        let upstream = Upstream::new(UpstreamIx(0), origin);
         let deadlines = Deadlines { connect: secs(10), first_byte: secs(10) };
-        let (headers, target) = (HeaderMap::new(), "/".parse().unwrap());
-        let head = AppRequest { method: &Method::POST, target: &target, headers: &headers };
+        let head = crate::wire::request::Head::new(Method::POST, "/", 0);
         for size in [1, 3_000_000] {
             let body = Body::full(vec![7; size]);
-            let answer = client.send(&upstream, head, body, &deadlines).await.unwrap();
+            let answer = client.send(&upstream, &head, body, &deadlines).await.unwrap();
             assert_eq!(answer.body.collect().await.unwrap().to_bytes().len(), size);
         }
         assert_eq!(client.idle(UpstreamIx(0)), 1);
