@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use sessionbridge::bridge::app_session::{Edit, Public};
 use sessionbridge::bridge::id::BridgeId;
 use sessionbridge::bridge::rules::{AppIx, Clocks};
@@ -72,14 +72,14 @@ struct Common {
 impl Common {
     fn new() -> Self {
         let traits = (0..64).map(|n| {
-            let mut headers = HeaderMap::new();
             let agent =
                 format!("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{n}");
-            headers.insert("user-agent", HeaderValue::from_str(&agent).unwrap());
-            headers.insert("accept", HeaderValue::from_static("text/html,application/xhtml+xml,*/*;q=0.8"));
-            headers.insert("accept-language", HeaderValue::from_static("de,en;q=0.7"));
-            headers.insert("accept-encoding", HeaderValue::from_static("gzip, deflate, br"));
-            Arc::new(ClientTraits::of(&headers))
+            Arc::new(ClientTraits {
+                user_agent: HeaderValue::from_str(&agent).ok(),
+                accept: Some(HeaderValue::from_static("text/html,application/xhtml+xml,*/*;q=0.8")),
+                accept_language: Some(HeaderValue::from_static("de,en;q=0.7")),
+                accept_encoding: Some(HeaderValue::from_static("gzip, deflate, br")),
+            })
         });
         Self {
             traits: traits.collect(),

@@ -10,7 +10,7 @@
 use smallvec::SmallVec;
 
 /// Pairs of hash and place.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Index {
     /// Half of the hash above, one more than the place below; 0: free.
     pairs: Vec<u64>,

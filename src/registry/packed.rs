@@ -11,12 +11,6 @@ use crate::secret::erase;
 /// A session that sleeps.
 pub(super) struct Packed(Box<[u8]>);
 
-impl std::fmt::Debug for Packed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Packed(..)")
-    }
-}
-
 impl Drop for Packed {
     fn drop(&mut self) {
         erase(&mut self.0);
@@ -26,6 +20,7 @@ impl Drop for Packed {
 impl Packed {
     /// Packs `kept` on `bench`, which is left empty.
     pub(super) fn new(kept: &Kept, bench: &mut Vec<u8>, common: &mut Common) -> Self {
+        bench.clear();
         let mut out = Packer::new(bench, common);
         kept.session.pack(&mut out);
         out.near(kept.session.created);

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
@@ -80,9 +80,8 @@ fn learn(
 }
 
 fn traits(agent: u8) -> Arc<ClientTraits> {
-    let mut headers = HeaderMap::new();
-    headers.insert("user-agent", HeaderValue::from_str(&format!("agent {agent}")).unwrap());
-    Arc::new(ClientTraits::of(&headers))
+    let user_agent = HeaderValue::from_str(&format!("agent {agent}")).ok();
+    Arc::new(ClientTraits { user_agent, ..ClientTraits::default() })
 }
 
 fn take(session: &mut Session, step: &Step, now: Timestamp) {
