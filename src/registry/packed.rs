@@ -2,6 +2,8 @@
 //!
 //! Invariant: it holds tokens, and is erased when dropped.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::slot::{Held, Kept, Visitor};
 use crate::bridge::id::{Handle, Key};
 use crate::bridge::packing::{Common, Packer, Unpacker};
@@ -105,6 +107,6 @@ fn visitor(visitor: Visitor, out: &mut Packer<'_>) {
 }
 
 fn read_visitor(from: &mut Unpacker<'_>) -> Visitor {
-    let address = from.address().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into());
+    let address = from.address().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     Visitor { address, agent: from.word() }
 }

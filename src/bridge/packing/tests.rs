@@ -14,7 +14,7 @@ use crate::bridge::rules::AppIx;
 use crate::bridge::session::{End, Phase, Session};
 use crate::bridge::testing::at;
 use crate::bridge::timeline::What;
-use crate::bridge::vault::{Carrier, Role};
+use crate::bridge::vault::{Carrier, Role, Vault};
 
 /// Something that happens to a session.
 #[derive(Clone, Debug)]
@@ -144,10 +144,10 @@ fn pack(session: &Session, common: &mut Common) -> Vec<u8> {
     bytes
 }
 
+type All = (String, Vec<Vault>, Vec<(Vec<u8>, usize)>, Vec<HeaderValue>);
+
 /// All that is in a session: what it shows, and what it does not show.
-fn all(
-    session: &mut Session,
-) -> (String, Vec<crate::bridge::vault::Vault>, Vec<(Vec<u8>, usize)>, Vec<HeaderValue>) {
+fn all(session: &mut Session) -> All {
     let shown = format!("{session:?}");
     let apps: Vec<AppIx> = (0..3).map(AppIx).collect();
     let vaults = apps.iter().filter_map(|app| session.app(*app)).map(|app| app.vault().clone()).collect();
