@@ -1,14 +1,14 @@
 //! Walks over all live sessions.
 //!
-//! Invariants: a session that several ids open is looked at once; each session's lock is taken by itself, and only where
-//! its handle does not already decide. What changes during a walk may be seen before or after its change.
+//! Invariants: each session is looked at once, and one that sleeps is not woken unless it is on a page. What changes during
+//! a walk may be seen before or after its change.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bridge::id::Handle;
 use crate::bridge::session::Session;
-use crate::registry::{Registry, Slot};
+use crate::registry::{Registry, Slot, Ticket};
 use crate::route::RouteMap;
 use crate::telemetry::labels::AppState;
 use crate::time::Timestamp;
@@ -21,15 +21,14 @@ pub(super) type States = BTreeMap<AppState, u64>;
 /// For each app, by its index, how many sessions of it are in each state at `now`.
 pub(super) fn census(registry: &Registry, routes: &RouteMap, now: Timestamp) -> Vec<States> {
     let mut counts = vec![States::new(); routes.routes().len()];
-    each(registry, |slot| {
-        slot.with(|session| {
-            for app in session.apps() {
-                let state = routes.route(app.app).and_then(|route| view::state(app, route, now));
-                if let (Some(state), Some(states)) = (state, counts.get_mut(app.app.index())) {
-                    *states.entry(state).or_default() += 1;
-                }
+    registry.each(|session, _| {
+        for app in session.apps() {
+            let state = routes.route(app.app).and_then(|route| view::state(app, route, now));
+            if let (Some(state), Some(states)) = (state, counts.get_mut(app.app.index())) {
+                *states.entry(state).or_default() += 1;
             }
-        });
+        }
+        true
     });
     counts
 }
@@ -42,50 +41,36 @@ pub(super) fn page(
     limit: usize,
     keep: impl Fn(&Session) -> bool,
 ) -> (Vec<Arc<Slot>>, bool) {
-    let mut first: BTreeMap<Handle, Arc<Slot>> = BTreeMap::new();
-    registry.each(|slot| {
-        let handle = slot.handle;
+    let mut first: BTreeMap<Handle, Ticket> = BTreeMap::new();
+    registry.each(|session, ticket| {
+        let handle = session.handle;
         let full = first.len() > limit;
         let too_late = full && first.last_key_value().is_some_and(|(last, _)| handle >= *last);
         let passed = after.is_some_and(|after| handle <= after);
-        if passed || too_late || first.contains_key(&handle) || !slot.with(|session| keep(session)) {
+        if passed || too_late || !keep(session) {
             return true;
         }
-        first.insert(handle, Arc::clone(slot));
+        first.insert(handle, ticket);
         if full {
             first.pop_last();
         }
         true
     });
     let more = first.len() > limit;
-    (first.into_values().take(limit).collect(), more)
+    (first.into_values().take(limit).filter_map(|ticket| registry.slot(ticket)).collect(), more)
 }
 
 /// The up to `most` sessions with the latest activity, latest first.
 pub(super) fn latest(registry: &Registry, most: usize) -> Vec<Arc<Slot>> {
-    let mut latest: BTreeMap<(Timestamp, Handle), Arc<Slot>> = BTreeMap::new();
-    each(registry, |slot| {
-        let at = slot.with(|session| (!session.has_ended()).then_some(session.last_activity));
-        let Some(at) = at else { return };
-        latest.insert((at, slot.handle), Arc::clone(slot));
+    let mut latest: BTreeMap<(Timestamp, Handle), Ticket> = BTreeMap::new();
+    registry.each(|session, ticket| {
+        latest.insert((session.last_activity, session.handle), ticket);
         if latest.len() > most {
             latest.pop_first();
         }
-    });
-    latest.into_values().rev().collect()
-}
-
-/// Runs `look` on every live session once. The registry's own walk goes by ids, of which a session may have several.
-fn each(registry: &Registry, mut look: impl FnMut(&Arc<Slot>)) {
-    let counts = registry.counts();
-    let expected = counts.bound + counts.pending;
-    let mut seen = HashSet::with_capacity_and_hasher(expected, foldhash::fast::RandomState::default());
-    registry.each(|slot| {
-        if seen.insert(slot.handle) {
-            look(slot);
-        }
         true
     });
+    latest.into_values().rev().filter_map(|ticket| registry.slot(ticket)).collect()
 }
 
 #[cfg(test)]

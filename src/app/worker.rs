@@ -17,11 +17,16 @@ use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
 use crate::proxy::{Parts, Proxy};
 use crate::registry::agenda::Agenda;
+use crate::registry::{Registry, Walk};
 use crate::sign_out::SignOut;
 use crate::telemetry::RequestIds;
 
 /// How often what the access log holds back is handed on.
 const FLUSH: Duration = Duration::from_millis(100);
+
+/// How often sessions are looked through for such as sleep, and in how many turns all are.
+const REST: Duration = Duration::from_millis(500);
+const TURNS: usize = 10;
 
 /// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
@@ -59,6 +64,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         Heartbeat::new(routes, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
     let beating = spawn_local(Rc::new(heartbeat).run(entries));
     let flushing = spawn_local(flush(Rc::clone(&proxy)));
+    let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
     let serving = listeners.into_iter().map(|listener| {
         let proxy = Rc::clone(&proxy);
         let service = move |request, peer| Rc::clone(&proxy).handle(request, peer);
@@ -67,6 +73,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
     futures_util::future::join_all(serving).await;
     beating.abort();
     flushing.abort();
+    resting.inspect(|task| task.abort());
     proxy.flush();
 }
 
@@ -74,5 +81,17 @@ async fn flush(proxy: Rc<Proxy>) {
     loop {
         tokio::time::sleep(FLUSH).await;
         proxy.flush();
+    }
+}
+
+/// Puts sessions to sleep that nobody has used for five seconds, a few at a time: requests go before.
+async fn rest(registry: Arc<Registry>) {
+    let mut walk = Walk::default();
+    loop {
+        tokio::time::sleep(REST).await;
+        for _ in 0..registry.pieces().div_ceil(TURNS) {
+            registry.rest(&mut walk);
+            tokio::task::yield_now().await;
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use super::packing::{Packer, Unpacker};
 use super::rules::RequestRule;
 use crate::time::Timestamp;
 use crate::wire::fetch::{Fetch, Mode};
@@ -65,6 +66,25 @@ impl Cadence {
         }
         (self.path, self.at) = (path, now);
         self.repeats == STEADY
+    }
+
+    /// Writes it.
+    pub(super) fn pack(&self, out: &mut Packer<'_>) {
+        out.time(self.at);
+        if !self.at.is_zero() {
+            out.raw(&self.path.to_le_bytes());
+            out.number(self.interval_ms);
+            out.byte(self.repeats);
+        }
+    }
+
+    /// Reads what [`Cadence::pack`] wrote.
+    pub(super) fn unpack(from: &mut Unpacker<'_>) -> Self {
+        let at = from.time();
+        if at.is_zero() {
+            return Self::default();
+        }
+        Self { at, path: u32::from_le_bytes(from.array()), interval_ms: from.narrow(), repeats: from.byte() }
     }
 }
 

@@ -18,6 +18,7 @@ use super::vault::{Carrier, Cookie, Role, Vault};
 use crate::time::Timestamp;
 
 mod learning;
+mod packing;
 mod sharing;
 
 pub(super) use sharing::Loan;
@@ -133,7 +134,7 @@ pub struct AppSession {
 }
 
 /// The last answer that began a generation of a rolling cookie; older answers to it are stale.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Fence {
     /// When it came.
     came: Timestamp,

@@ -7,6 +7,7 @@
 //! sets before partial ones, unsafe methods before safe ones, later starts before earlier ones.
 
 use super::app_session::Sent;
+use super::packing::{Packer, Unpacker};
 use crate::time::Timestamp;
 
 /// The descent of one token's value. Generations are counted over all tokens of the app session.
@@ -63,6 +64,22 @@ impl Lineage {
         };
         *self =
             Self { since: generation, parent, whole, by_unsafe: sent.unsafe_method, brought: sent.started };
+    }
+
+    /// Writes it.
+    pub(super) fn pack(&self, out: &mut Packer<'_>) {
+        let (from, to) = self.parent;
+        for generation in [self.since, from, to] {
+            out.number(generation);
+        }
+        out.byte(u8::from(self.whole) | u8::from(self.by_unsafe) << 1);
+        out.time(self.brought);
+    }
+
+    /// Reads what [`Lineage::pack`] wrote.
+    pub(super) fn unpack(from: &mut Unpacker<'_>) -> Self {
+        let (since, parent, bits) = (from.narrow(), (from.narrow(), from.narrow()), from.byte());
+        Self { since, parent, whole: bits & 1 != 0, by_unsafe: bits & 2 != 0, brought: from.time() }
     }
 
     fn standing(&self, sent: Sent) -> Standing {

@@ -16,6 +16,7 @@ pub mod lifespan;
 mod lineage;
 pub mod mount;
 pub mod own;
+pub mod packing;
 pub mod passed;
 pub mod rules;
 pub mod session;

@@ -4,6 +4,7 @@
 
 use http::HeaderValue;
 
+use super::packing::{Packer, Unpacker};
 use super::rules::AppIx;
 
 /// Bytes of passed cookies that are remembered per app.
@@ -96,5 +97,47 @@ impl Passed {
         inner.waiting = kept;
         let taken: Vec<(AppIx, HeaderValue)> = taken;
         taken.into_iter().map(|(_, field)| field).collect()
+    }
+
+    /// Writes it.
+    pub(super) fn pack(&self, out: &mut Packer<'_>) {
+        let Some(inner) = &self.0 else { return out.count(0) };
+        out.count(inner.sent.len() + 1);
+        for (app, line) in &inner.sent {
+            out.number(app.0);
+            out.run(line);
+        }
+        out.count(inner.http_only.len());
+        for cookie in &inner.http_only {
+            out.number(cookie.app.0);
+            out.run(&cookie.name);
+            out.run(&cookie.path);
+        }
+        out.count(inner.waiting.len());
+        for (app, field) in &inner.waiting {
+            out.number(app.0);
+            out.byte(u8::from(field.is_sensitive()));
+            out.run(field.as_bytes());
+        }
+    }
+
+    /// Reads what [`Passed::pack`] wrote.
+    pub(super) fn unpack(from: &mut Unpacker<'_>) -> Self {
+        let Some(sent) = from.count().checked_sub(1) else { return Self::default() };
+        let sent = (0..sent).map(|_| (AppIx(from.narrow()), from.run().into())).collect();
+        let http_only = (0..from.count()).map(|_| HttpOnlyCookie {
+            app: AppIx(from.narrow()),
+            name: from.run().into(),
+            path: from.run().into(),
+        });
+        let http_only = http_only.collect();
+        let waiting = (0..from.count()).filter_map(|_| {
+            let (app, sensitive) = (AppIx(from.narrow()), from.byte() != 0);
+            let mut field = HeaderValue::from_bytes(from.run()).ok()?;
+            field.set_sensitive(sensitive);
+            Some((app, field))
+        });
+        let waiting = waiting.collect();
+        Self(Some(Box::new(Inner { sent, http_only, waiting })))
     }
 }

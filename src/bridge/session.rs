@@ -360,5 +360,6 @@ impl Session {
     }
 }
 
+mod packing;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 
 use super::beat::Verdict;
+use super::packing::{Packer, Unpacker};
 use super::rules::AppIx;
 use super::session::End;
 use crate::time::Timestamp;
@@ -99,6 +100,42 @@ impl What {
     }
 }
 
+/// All that can happen; a place in here is what a packed timeline says.
+const WORDS: [What; 32] = [
+    What::Created,
+    What::Bound,
+    What::Renewed,
+    What::TokenLearned,
+    What::TokenRotated,
+    What::TokenDeleted,
+    What::TokenStale,
+    What::AdoptedUrl,
+    What::AdoptedCookie,
+    What::UrlTokenRefused,
+    What::Joined,
+    What::AppRestarted,
+    What::SteadyBeat,
+    What::SignOut,
+    What::SignOutConfirmed,
+    What::SignOutUnconfirmed,
+    What::SignOutProven,
+    What::SignOutStillAlive,
+    What::Extended,
+    What::Heartbeat(Verdict::Alive),
+    What::Heartbeat(Verdict::Reborn),
+    What::Heartbeat(Verdict::Replaced),
+    What::Heartbeat(Verdict::SignedOut),
+    What::Heartbeat(Verdict::Unreachable),
+    What::Ended(End::UserLogout),
+    What::Ended(End::AppLogout),
+    What::Ended(End::Operator),
+    What::Ended(End::Idle),
+    What::Ended(End::MaxLifetime),
+    What::Ended(End::Evicted),
+    What::Ended(End::Joined),
+    What::Ended(End::Released),
+];
+
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -121,6 +158,27 @@ impl Timeline {
             self.0.pop_front();
         }
         self.0.push_back(Event { at, app, what });
+    }
+
+    /// Writes it.
+    pub(super) fn pack(&self, out: &mut Packer<'_>) {
+        out.count(self.0.len());
+        for event in &self.0 {
+            out.time(event.at);
+            out.number(event.app.map_or(0, |app| u32::from(app.0) + 1));
+            let at = WORDS.iter().position(|what| *what == event.what);
+            out.count(at.unwrap_or(WORDS.len()));
+        }
+    }
+
+    /// Reads what [`Timeline::pack`] wrote.
+    pub(super) fn unpack(from: &mut Unpacker<'_>) -> Self {
+        let events = (0..from.count()).map(|_| Event {
+            at: from.time(),
+            app: from.narrow::<u32>().checked_sub(1).and_then(|app| Some(AppIx(app.try_into().ok()?))),
+            what: WORDS.get(from.narrow::<usize>()).copied().unwrap_or(What::Created),
+        });
+        Self(events.collect())
     }
 
     /// Oldest first.

@@ -7,6 +7,12 @@
 //! 5.8.3), and no two have the same name, path and host.
 
 use std::fmt;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::packing::{Packer, Unpacker};
+use crate::time::Timestamp;
 
 /// What a cookie in the vault is to its app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +102,7 @@ impl fmt::Debug for Vault {
 
 impl Drop for Vault {
     fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.0);
+        crate::secret::erase(&mut self.0);
     }
 }
 
@@ -184,8 +190,43 @@ impl Vault {
         true
     }
 
+    /// Writes it. What cookies are called and where they go is the same in many vaults.
+    pub(super) fn pack(&self, out: &mut Packer<'_>) {
+        out.count(self.count());
+        let mut form = Vec::with_capacity(HEAD + 64);
+        for cookie in self.iter() {
+            form.clear();
+            write(&mut form, &Cookie { value: b"", expires: 0, started: 0, ..cookie });
+            let number = out.common.forms.enter(&form, || Arc::from(&*form));
+            out.number(number);
+            out.number(cookie.expires);
+            out.time(Timestamp::from_micros(cookie.started));
+            out.run(cookie.value);
+        }
+    }
+
+    /// Reads what [`Vault::pack`] wrote.
+    pub(super) fn unpack(from: &mut Unpacker<'_>) -> Self {
+        let mut cookies: SmallVec<[_; 4]> = SmallVec::new();
+        for _ in 0..from.count() {
+            let (number, leaves) = (from.narrow(), from.last_time);
+            let form = from.common.forms.thing(number, leaves);
+            cookies.push((form, from.number(), from.time().micros(), from.run()));
+        }
+        let size = |(form, _, _, value): &(Option<Arc<[u8]>>, _, _, &[u8])| {
+            form.as_ref().map_or(0, |form| form.len()) + value.len()
+        };
+        let mut bytes = Vec::with_capacity(cookies.iter().map(size).sum());
+        for (form, expires, started, value) in &cookies {
+            if let Some(cookie) = form.as_ref().and_then(|form| Iter(form).next()) {
+                write(&mut bytes, &Cookie { value, expires: *expires, started: *started, ..cookie });
+            }
+        }
+        Self(bytes.into_boxed_slice())
+    }
+
     fn replace(&mut self, next: Vec<u8>) {
-        zeroize::Zeroize::zeroize(&mut self.0);
+        crate::secret::erase(&mut self.0);
         self.0 = next.into_boxed_slice();
     }
 }

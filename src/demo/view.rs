@@ -157,23 +157,14 @@ pub(super) fn state(apps: &[SimHandle; 2], core: Option<&Core>, asker: Asker) ->
 
 /// The live session whose person was active last.
 fn active(core: &Core) -> Option<Arc<Slot>> {
-    let mut slots = Vec::new();
-    core.registry().each(|slot| {
-        slots.push(Arc::clone(slot));
+    let mut latest = None;
+    core.registry().each(|session, ticket| {
+        if session.apps().any(AppSession::has_token) {
+            latest = latest.max(Some((session.last_activity, ticket)));
+        }
         true
     });
-    // After the walk of the table: looking at a session must not stand in the way of it.
-    let of = |slot: &Arc<Slot>| {
-        slot.with(|session| {
-            let live = !session.has_ended() && session.apps().any(AppSession::has_token);
-            live.then_some(session.last_activity)
-        })
-    };
-    slots
-        .into_iter()
-        .filter_map(|slot| Some((of(&slot)?, slot)))
-        .max_by_key(|(at, _)| *at)
-        .map(|(_, slot)| slot)
+    core.registry().slot(latest?.1)
 }
 
 fn told(core: &Core, session: &Session, now: Timestamp) -> Bridge {

@@ -21,7 +21,7 @@ use crate::bridge::rules::AppIx;
 use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;
 use crate::ping::Pinger;
-use crate::registry::agenda::{Entry, Watch};
+use crate::registry::agenda::{Entry, Waiting, Watch};
 use crate::registry::{Registry, Slot};
 use crate::route::{Route, RouteMap};
 use crate::sign_out::SignOut;
@@ -34,9 +34,9 @@ mod sending;
 pub mod wheel;
 
 use pressure::Pressure;
-use queue::{Waiting, patience};
+use queue::{Queued, patience};
 use sending::Queues;
-use wheel::Wheel;
+use wheel::{HORIZON, Wheel};
 
 /// Entries that are looked at before other tasks of the thread get their turn.
 const CHUNK: usize = 32;
@@ -50,7 +50,7 @@ pub struct Heartbeat {
     pressure: Arc<Pressure>,
     clock: Clock,
     armed: Arc<AtomicUsize>,
-    wheel: RefCell<Wheel<Entry>>,
+    wheel: RefCell<Wheel<Waiting>>,
     queues: RefCell<Queues>,
     /// What the loop sleeps for; [`Timestamp::ZERO`] while it is awake.
     sleeps_until: Cell<Timestamp>,
@@ -134,8 +134,8 @@ impl Heartbeat {
     }
 
     fn insert(&self, due: Timestamp, entry: Entry) {
-        self.armed.fetch_add(usize::from(is_beat(&entry)), Ordering::Relaxed);
-        self.wheel.borrow_mut().insert(due, entry);
+        self.armed.fetch_add(usize::from(is_beat(entry.watch)), Ordering::Relaxed);
+        self.wheel.borrow_mut().insert(due, entry.waiting());
         if due < self.sleeps_until.get() {
             self.told.notify_one();
         }
@@ -146,10 +146,12 @@ impl Heartbeat {
         let (mut due, mut looked_at) = (Vec::new(), 0_usize);
         loop {
             let more = self.turn(&mut due);
-            for (entry, at) in due.drain(..) {
-                match entry.watch {
-                    Watch::End => self.ended(entry, self.clock.now()),
-                    Watch::Beat(app) => self.come_due(entry, app, at),
+            for (waiting, at) in due.drain(..) {
+                if let Some(entry) = self.registry.entry(waiting) {
+                    match entry.watch {
+                        Watch::End => self.ended(entry, self.clock.now()),
+                        Watch::Beat(app) => self.come_due(entry, app, at),
+                    }
                 }
                 looked_at += 1;
                 if looked_at.is_multiple_of(CHUNK) {
@@ -163,12 +165,12 @@ impl Heartbeat {
     }
 
     /// Turns the wheel to the next slot that has something, or to the present. False: it has reached the present.
-    fn turn(&self, due: &mut Vec<(Entry, Timestamp)>) -> bool {
+    fn turn(&self, due: &mut Vec<(Waiting, Timestamp)>) -> bool {
         let mut wheel = self.wheel.borrow_mut();
         let now = self.clock.now();
         let next = wheel.next_wake().filter(|next| *next <= now);
-        wheel.advance(next.unwrap_or(now), |entry, at| due.push((entry, at)));
-        let beats = due.iter().filter(|(entry, _)| is_beat(entry)).count();
+        wheel.advance(next.unwrap_or(now), |waiting, at| due.push((waiting, at)));
+        let beats = due.iter().filter(|(waiting, _)| is_beat(waiting.watch())).count();
         self.armed.fetch_sub(beats, Ordering::Relaxed);
         next.is_some()
     }
@@ -203,9 +205,10 @@ impl Heartbeat {
         }
     }
 
-    /// When a session ends if nothing more happens. A pending one lives as long as its apps' own timeouts at the most.
+    /// When a session ends if nothing more happens, or is to be asked again. A pending one lives as long as its apps' own
+    /// timeouts at the most.
     fn ends_at(&self, session: &Session) -> Timestamp {
-        let ends = session.ends_at(self.registry.clocks());
+        let ends = session.ends_at(self.registry.clocks()).min(self.clock.now().plus(HORIZON / 2));
         if session.phase() != Phase::Pending {
             return ends;
         }
@@ -222,7 +225,7 @@ impl Heartbeat {
             Asked::Later(at) => self.insert(at, entry),
             Asked::Now { by } => {
                 self.pressure.wait(1);
-                self.queues.borrow_mut().of(app).push(Waiting { item: entry, due, by });
+                self.queues.borrow_mut().of(app).push(Queued { item: entry, due, by });
             }
         }
     }
@@ -271,9 +274,9 @@ enum Asked {
     Stop,
 }
 
-/// True for an entry that stands for heartbeats, which are what is counted; the others watch for an end.
-const fn is_beat(entry: &Entry) -> bool {
-    matches!(entry.watch, Watch::Beat(_))
+/// True for heartbeats, which are what is counted; the others watch for an end.
+const fn is_beat(watch: Watch) -> bool {
+    matches!(watch, Watch::Beat(_))
 }
 
 /// The pace of an app's heartbeats for one session.

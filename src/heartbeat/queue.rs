@@ -20,7 +20,7 @@ const TURN: u64 = 2_000;
 /// Heartbeats that wait, of one app.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
-    waiting: VecDeque<Waiting<T>>,
+    waiting: VecDeque<Queued<T>>,
     /// What may begin now, in units of which a heartbeat costs [`ONE`].
     credit: u64,
     /// Up to when credit has been given.
@@ -32,7 +32,7 @@ pub(super) struct Queue<T> {
 
 /// One that waits.
 #[derive(Debug)]
-pub(super) struct Waiting<T> {
+pub(super) struct Queued<T> {
     /// What is to be begun.
     pub(super) item: T,
     /// When it was due.
@@ -66,12 +66,12 @@ impl<T> Default for Queue<T> {
 
 impl<T> Queue<T> {
     /// Puts one at the end.
-    pub(super) fn push(&mut self, waiting: Waiting<T>) {
+    pub(super) fn push(&mut self, waiting: Queued<T>) {
         self.waiting.push_back(waiting);
     }
 
     /// Takes the first, and what it costs.
-    pub(super) fn pop(&mut self) -> Option<Waiting<T>> {
+    pub(super) fn pop(&mut self) -> Option<Queued<T>> {
         self.credit = self.credit.saturating_sub(ONE);
         let first = self.waiting.pop_front();
         // After a wave its room goes back.
@@ -157,7 +157,7 @@ mod tests {
 
     fn queue(count: u64, by: Timestamp) -> Queue<u64> {
         let mut queue = Queue::default();
-        (0..count).for_each(|item| queue.push(Waiting { item, due: at(0), by }));
+        (0..count).for_each(|item| queue.push(Queued { item, due: at(0), by }));
         queue
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::{spawn_local, yield_now};
 
 use super::pressure::{Ticket, Wait};
-use super::queue::{EASY, Hold, Queue, Waiting};
+use super::queue::{EASY, Hold, Queue, Queued};
 use super::{Asked, CHUNK, Heartbeat};
 use crate::bridge::beat::Verdict;
 use crate::bridge::rules::AppIx;
@@ -159,7 +159,7 @@ impl Heartbeat {
         let ticket = self.ticket(app, now)?;
         let found = self.first_due(app, now);
         let begin = match found {
-            Some(Waiting { item: entry, due, .. }) => {
+            Some(Queued { item: entry, due, .. }) => {
                 Some(Begin { app, ticket, entry, late: now.since(due) })
             }
             None => {
@@ -173,7 +173,7 @@ impl Heartbeat {
     }
 
     /// The first of those that wait for `app` that is due still. It does not look at very many at once.
-    fn first_due(&self, app: AppIx, now: Timestamp) -> Option<Waiting<Entry>> {
+    fn first_due(&self, app: AppIx, now: Timestamp) -> Option<Queued<Entry>> {
         for _ in 0..CHUNK {
             let waiting = self.pop(app)?;
             match self.ask(&waiting.item.slot, app, now) {
@@ -227,7 +227,7 @@ impl Heartbeat {
         self.leave_line(app);
     }
 
-    fn pop(&self, app: AppIx) -> Option<Waiting<Entry>> {
+    fn pop(&self, app: AppIx) -> Option<Queued<Entry>> {
         let waiting = self.queues.borrow_mut().of(app).pop()?;
         self.pressure.waits_no_more();
         Some(waiting)

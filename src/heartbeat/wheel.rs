@@ -1,28 +1,35 @@
 //! A timing wheel: a million things to do later, each armed and fired in constant time.
 //!
-//! Five levels of 4096 slots. A slot of the lowest level is 10 ms, a slot of each further level is as long as
-//! all slots of the level below it: 41 s, two days, so every [`Timestamp`] has a place and no horizon needs a
-//! rule of its own. An entry lies at the lowest level that reaches as far as it is away; when the present
+//! Three levels of 4096 slots. A slot of the lowest level is 10 ms, a slot of each further level is as long as
+//! all slots of the level below it: 41 s, two days. Of an entry's time four bytes are kept, a tick within
+//! [`HORIZON`] of the present. An entry lies at the lowest level that reaches as far as it is away; when the present
 //! enters its slot it moves down: once for a heartbeat that is minutes or hours away. Levels are this wide so
 //! that few entries move at once.
 //!
 //! Invariants: every entry's tick is later than `tick`; the slot of a level in which the present lies holds
-//! only entries that are one turn of that level away. Nothing fires early, nothing later than one slot after
-//! the first [`Wheel::advance`] that could have fired it.
+//! only entries that are one turn of that level away. Nothing within the horizon fires early, nothing later than
+//! one slot after the first [`Wheel::advance`] that could have fired it.
 //!
 //! Nothing is taken out before it is due: what was armed for a session that has moved on is recognised when
 //! it fires (a generation number in `T`), which is cheaper than finding it.
 
+use std::time::Duration;
+
 use crate::time::Timestamp;
 
+/// What is armed for later fires then: whoever wants more must ask again. 248 days.
+pub const HORIZON: Duration = Duration::from_micros(REACH * SLOT_MICROS);
+
+/// Ticks that an entry can be away.
+const REACH: u64 = 1 << 31;
 /// One slot of the lowest level, in microseconds: how late an entry may fire.
 const SLOT_MICROS: u64 = 10_000;
 /// Bits of a tick that one level covers.
 const BITS: u32 = 12;
 /// Slots of one level.
 const SLOTS: usize = 1 << BITS;
-/// Enough for the ticks of all `u64` microseconds, which have 51 bits.
-const LEVELS: usize = 5;
+/// Enough for the horizon.
+const LEVELS: usize = 3;
 /// Entries of one block: large enough that its own cost per entry is small, small enough that half-empty ones
 /// are.
 const BLOCK: usize = 32;
@@ -50,11 +57,12 @@ impl<T> Wheel<T> {
     /// Arms `item` for `due`. What is due already fires within one slot, never inside this call.
     pub fn insert(&mut self, due: Timestamp, item: T) {
         self.len += 1;
-        self.place(due, item);
+        let tick = tick_of(due).clamp(self.tick + 1, self.tick.saturating_add(REACH));
+        self.place(tick, item);
     }
 
-    /// Fires everything due at `now`: `fire` is given the item and the time it was due. Slot by slot in order
-    /// of time; within a slot in no order. A `now` before an earlier one fires nothing.
+    /// Fires everything due at `now`: `fire` is given the item and the end of the slot in which it was due. Slot by
+    /// slot in order of time; within a slot in no order. A `now` before an earlier one fires nothing.
     pub fn advance(&mut self, now: Timestamp, mut fire: impl FnMut(T, Timestamp)) {
         let target = now.micros() / SLOT_MICROS;
         while let Some(next) = self.next_tick().filter(|next| *next <= target) {
@@ -71,7 +79,7 @@ impl<T> Wheel<T> {
     /// fire then, only entries to move: at most once in 41 seconds.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.next_tick().map(|tick| Timestamp::from_micros(tick.saturating_mul(SLOT_MICROS)))
+        self.next_tick().map(time_of)
     }
 
     /// How many are armed.
@@ -100,18 +108,19 @@ impl<T> Wheel<T> {
     /// Fires or moves down what was in one block, and keeps the block for later.
     fn turn(&mut self, mut entries: Vec<Entry<T>>, block: u32, fire: &mut impl FnMut(T, Timestamp)) {
         for Entry { due, item } in entries.drain(..) {
-            if tick_of(due) <= self.tick {
+            let tick = self.tick + u64::from(due.wrapping_sub(low(self.tick)));
+            if tick == self.tick {
                 self.len -= 1;
-                fire(item, due);
+                fire(item, time_of(tick));
             } else {
-                self.place(due, item);
+                self.place(tick, item);
             }
         }
         self.blocks.release(block, entries);
     }
 
-    fn place(&mut self, due: Timestamp, item: T) {
-        let tick = tick_of(due).max(self.tick + 1);
+    /// Puts `item` where `tick` is, which is later than the present.
+    fn place(&mut self, tick: u64, item: T) {
         let at = ((tick - self.tick).ilog2() / BITS) as usize;
         let slot = digit(tick, at);
         let Some(level) = self.levels.get_mut(at) else { return };
@@ -119,7 +128,7 @@ impl<T> Wheel<T> {
         if *head == NIL {
             level.occupied.set(slot);
         }
-        *head = self.blocks.push(*head, Entry { due, item });
+        *head = self.blocks.push(*head, Entry { due: low(tick), item });
     }
 
     /// The tick at which the next occupied slot of any level begins.
@@ -140,6 +149,17 @@ const fn tick_of(due: Timestamp) -> u64 {
     due.micros().div_ceil(SLOT_MICROS)
 }
 
+/// When `tick` is.
+const fn time_of(tick: u64) -> Timestamp {
+    Timestamp::from_micros(tick.saturating_mul(SLOT_MICROS))
+}
+
+/// What an entry keeps of its tick: together with the present it tells the whole.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is wanted")]
+const fn low(tick: u64) -> u32 {
+    tick as u32
+}
+
 /// The digit of `tick` that says in which slot of `level` it lies.
 #[expect(clippy::cast_possible_truncation, reason = "masked to 12 bits")]
 const fn digit(tick: u64, level: usize) -> usize {
@@ -153,7 +173,7 @@ const fn begins(tick: u64, level: usize) -> bool {
 
 #[derive(Debug)]
 struct Entry<T> {
-    due: Timestamp,
+    due: u32,
     item: T,
 }
 
@@ -257,6 +277,10 @@ impl<T> Blocks<T> {
     /// A block with one entry, in front of `next`.
     fn start(&mut self, next: u32, entry: Entry<T>) -> u32 {
         let at = self.free.pop().unwrap_or_else(|| {
+            if self.blocks.len() == self.blocks.capacity() {
+                // By an eighth: twice as many would be half empty.
+                self.blocks.reserve_exact((self.blocks.len() / 8).max(8));
+            }
             self.blocks.push(Block { entries: Vec::new(), next: NIL });
             u32::try_from(self.blocks.len() - 1).unwrap_or(NIL)
         });

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::slot::Slot;
+use super::table::Ticket;
 use crate::bridge::rules::AppIx;
 
 /// What a session is watched for.
@@ -25,6 +26,43 @@ pub struct Entry {
     pub slot: Arc<Slot>,
     /// What for.
     pub watch: Watch,
+}
+
+/// An [`Entry`] that waits for its time: eight bytes, and no session is kept for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    place: u32,
+    generation: u16,
+    /// The app's number; [`END`]: no app's.
+    watch: u16,
+}
+
+/// No app has this number.
+const END: u16 = u16::MAX;
+
+impl Entry {
+    /// It, while it waits. [`super::Registry::entry`] finds it again.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        let Ticket { place, generation } = self.slot.ticket;
+        let watch = match self.watch {
+            Watch::Beat(app) => app.0,
+            Watch::End => END,
+        };
+        Waiting { place, generation, watch }
+    }
+}
+
+impl Waiting {
+    /// What its session is watched for.
+    #[must_use]
+    pub const fn watch(self) -> Watch {
+        if self.watch == END { Watch::End } else { Watch::Beat(AppIx(self.watch)) }
+    }
+
+    pub(super) const fn ticket(self) -> Ticket {
+        Ticket { place: self.place, generation: self.generation }
+    }
 }
 
 /// The end of an agenda at which entries are put.

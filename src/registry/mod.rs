@@ -6,9 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-
-use dashmap::DashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bridge::adoption::Orphan;
 use crate::bridge::app_session::AppSession;
@@ -21,31 +19,35 @@ use crate::time::Timestamp;
 
 pub mod agenda;
 mod ended;
+mod index;
 mod labels;
 pub mod options;
+mod packed;
 mod slot;
+mod table;
 #[cfg(test)]
 mod tests;
 
 pub use ended::Ended;
 pub use slot::{FLIGHT, Flight, GRACE, Slot, Visitor};
+pub use table::{Ticket, Walk};
 
+use agenda::{Entry, Waiting};
 use ended::Graveyard;
 use options::Options;
 use slot::Held;
+use table::{By, Seen, Table};
 
 /// Ids of one session, those that have been replaced included; the oldest makes room.
 const MOST_IDS: usize = 8;
-
-type Hasher = foldhash::fast::RandomState;
+/// Tokens by which one session is found; the oldest makes room, so that tokens that change with use do not pile up.
+const MOST_TOKENS: usize = 8;
 
 /// All live bridge sessions.
 #[derive(Debug)]
 pub struct Registry {
-    table: DashMap<Key, Arc<Slot>, Hasher>,
-    /// Whose a token is, by its keyed hash. Only for apps whose tokens may be taken over.
-    owners: DashMap<u64, Weak<Slot>, Hasher>,
-    pending: Mutex<VecDeque<Weak<Slot>>>,
+    table: Table,
+    pending: Mutex<VecDeque<Ticket>>,
     graveyard: Mutex<Graveyard>,
     keyed: Keyed,
     clocks: Clocks,
@@ -102,8 +104,7 @@ impl Registry {
     #[must_use]
     pub fn new(options: Options, clocks: Clocks, key: &[u8; 32]) -> Self {
         Self {
-            table: DashMap::with_hasher(Hasher::default()),
-            owners: DashMap::with_hasher(Hasher::default()),
+            table: Table::new(),
             pending: Mutex::default(),
             graveyard: Mutex::default(),
             keyed: Keyed::new(key),
@@ -130,17 +131,23 @@ impl Registry {
     #[must_use]
     pub fn open(&self, id: &BridgeId, visitor: Visitor, now: Timestamp) -> Opened {
         let key = id.key();
-        let Some(slot) = self.table.get(&key).map(|slot| Arc::clone(&slot)) else { return Opened::Nothing };
+        let found = self.table.find(By::Id, key.hash()).into_iter();
+        let opened = found.filter_map(|slot| self.open_slot(slot, key, visitor, now)).next();
+        opened.unwrap_or(Opened::Nothing)
+    }
+
+    /// Opens the session in `slot`; `None` where it has no such id.
+    fn open_slot(&self, slot: Arc<Slot>, key: Key, visitor: Visitor, now: Timestamp) -> Option<Opened> {
         let (found, expired) = slot.with_kept(|kept| {
-            let found =
-                if kept.session.has_ended() { Found::Bad } else { find(&kept.ids, key, visitor, now) };
+            let found = find(&kept.ids, key, visitor, now)?;
+            let found = if kept.session.has_ended() { Found::Bad } else { found };
             let expired = if found.opens() { kept.session.expired(&self.clocks, now) } else { None };
             if found.opens() && expired.is_none() {
                 returned(&mut kept.ids, key);
             }
-            (found, expired)
-        });
-        match (found, expired) {
+            Some((found, expired))
+        })?;
+        Some(match (found, expired) {
             (Found::Bad, _) => Opened::Nothing,
             (Found::Overtaken, _) => Opened::Overtaken,
             (Found::Good { .. }, Some(end)) => match self.end(&slot, end, now) {
@@ -151,7 +158,7 @@ impl Registry {
                 let bound = self.bind(&slot, now);
                 Opened::Session { slot, bound, replaced, line }
             }
-        }
+        })
     }
 
     /// Makes a pending session; `random` are 16 bytes of the system's CSPRNG. The oldest pending one makes room, and its
@@ -164,14 +171,14 @@ impl Registry {
         let id = BridgeId::new(random);
         let key = id.key();
         let handle = Handle(self.keyed.hash(&[b"handle", key.as_bytes()]));
-        let slot = Arc::new(Slot::new(Session::new(handle, now), key));
-        self.table.insert(key, Arc::clone(&slot));
+        let make = |ticket| Slot::new(Session::new(handle, now), key, ticket);
+        let slot = self.table.insert(key.hash(), make);
         let pending = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         let mut queue = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.push_back(Arc::downgrade(&slot));
-        let evicted = if pending > self.options.max_pending() { oldest(&mut queue) } else { None };
+        queue.push_back(slot.ticket);
+        let evicted = if pending > self.options.max_pending() { self.oldest(&mut queue) } else { None };
         // Entries of sessions that were bound or ended are dropped as they come to the front.
-        while queue.front().is_some_and(|front| !is_pending(front)) {
+        while queue.front().is_some_and(|front| !self.is_pending(*front)) {
             queue.pop_front();
         }
         drop(queue);
@@ -179,6 +186,20 @@ impl Registry {
             self.end(&evicted, End::Evicted, now);
         }
         Some((slot, id))
+    }
+
+    /// Takes the oldest one that is still pending.
+    fn oldest(&self, queue: &mut VecDeque<Ticket>) -> Option<Arc<Slot>> {
+        while let Some(front) = queue.pop_front() {
+            if self.is_pending(front) {
+                return self.table.slot(front);
+            }
+        }
+        None
+    }
+
+    fn is_pending(&self, ticket: Ticket) -> bool {
+        self.table.phase(ticket) == Some(Phase::Pending)
     }
 
     /// A pending session's cookie has come back. True the first time.
@@ -228,12 +249,10 @@ impl Registry {
             kept.ids.push(Held::new(key, line, instead_of));
             kept.session.timeline.note(now, None, crate::bridge::timeline::What::Renewed);
             // Under the lock: a session that ends takes out all the ids that it knows of.
-            self.table.insert(key, Arc::clone(slot));
+            self.table.enter(By::Id, key.hash(), slot.ticket);
             true
         });
-        for key in dropped {
-            self.table.remove(&key);
-        }
+        self.strike(&dropped, slot);
         lives.then_some(id)
     }
 
@@ -249,49 +268,80 @@ impl Registry {
             make_room(&mut kept.ids, &mut dropped);
             let line = kept.ids.iter().map(|held| held.line).max().map_or(0, |last| last.saturating_add(1));
             kept.ids.push(Held::new(id.key(), line, None));
-            self.table.insert(id.key(), Arc::clone(slot));
+            self.table.enter(By::Id, id.key().hash(), slot.ticket);
             true
         });
-        for key in dropped {
-            self.table.remove(&key);
-        }
+        self.strike(&dropped, slot);
         lives.then_some(id)
     }
 
     /// Ends a session: nobody finds it again, whoever waits for it is woken, its story is kept. `None` if it had ended.
     pub fn end(&self, slot: &Slot, end: End, now: Timestamp) -> Option<Farewell> {
-        let (farewell, keys, was) = slot.with_kept(|kept| {
+        let (farewell, keys, owned, was) = slot.with_kept(|kept| {
             let was = kept.session.phase();
             let farewell = kept.session.end(end, now)?;
             let keys: Vec<Key> = kept.ids.drain(..).map(|held| held.key).collect();
             if was == Phase::Bound {
                 self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).bury(&kept.session, end, now);
             }
-            Some((farewell, keys, was))
+            Some((farewell, keys, std::mem::take(&mut kept.owned), was))
         })?;
-        for key in keys {
-            self.table.remove(&key);
+        self.strike(&keys, slot);
+        for hash in owned {
+            self.table.strike(By::Token, hash, slot.ticket);
         }
+        self.table.vacate(slot.ticket);
         let count = if was == Phase::Bound { &self.bound } else { &self.waiting };
         count.fetch_sub(1, Ordering::Relaxed);
         slot.wake();
         Some(farewell)
     }
 
-    /// Remembers whose the token of `app` with these parts is.
-    pub fn own_token<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>, slot: &Arc<Slot>) {
-        if self.owners.len() > self.options.max_sessions.saturating_mul(2) {
-            self.owners.retain(|_, owner| owner.strong_count() > 0);
+    /// Takes out ids that open the session in `slot` no more.
+    fn strike(&self, keys: &[Key], slot: &Slot) {
+        for key in keys {
+            self.table.strike(By::Id, key.hash(), slot.ticket);
         }
-        self.owners.insert(self.token_hash(app, parts), Arc::downgrade(slot));
     }
 
-    /// The live session that was given the token of `app` with these parts.
+    /// Remembers whose the token of `app` with these parts is. Of a session that has ended nothing is remembered.
+    pub fn own_token<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>, slot: &Arc<Slot>) {
+        let hash = self.token_hash(app, parts);
+        if slot.with_kept(|kept| kept.owned.contains(&hash)) {
+            return;
+        }
+        for before in self.table.find(By::Token, hash) {
+            self.disown(&before, hash);
+        }
+        slot.with_kept(|kept| {
+            if kept.session.has_ended() {
+                return;
+            }
+            if kept.owned.len() >= MOST_TOKENS {
+                self.table.strike(By::Token, kept.owned.remove(0), slot.ticket);
+            }
+            kept.owned.push(hash);
+            self.table.enter(By::Token, hash, slot.ticket);
+        });
+    }
+
+    fn disown(&self, slot: &Slot, hash: u64) {
+        slot.with_kept(|kept| {
+            let before = kept.owned.len();
+            kept.owned.retain(|owned| *owned != hash);
+            if kept.owned.len() < before {
+                self.table.strike(By::Token, hash, slot.ticket);
+            }
+        });
+    }
+
+    /// The live session that was given the token of `app` with these parts, the last one if several were.
     #[must_use]
     pub fn owner<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>) -> Option<Arc<Slot>> {
         let hash = self.token_hash(app, parts);
-        let slot = self.owners.get(&hash).and_then(|owner| owner.upgrade())?;
-        (!slot.with(|session| session.has_ended())).then_some(slot)
+        let owns =
+            |slot: &Arc<Slot>| slot.with_kept(|kept| !kept.session.has_ended() && kept.owned.contains(&hash));
+        self.table.find(By::Token, hash).into_iter().find(owns)
     }
 
     /// Takes the app session out of a pending bridge session that was given this token a moment ago at the same place:
@@ -341,19 +391,47 @@ impl Registry {
         Counts { bound: self.bound.load(Ordering::Relaxed), pending: self.waiting.load(Ordering::Relaxed) }
     }
 
-    /// Runs `look` on every live session, in no order; stops when it says false.
-    pub fn each(&self, mut look: impl FnMut(&Arc<Slot>) -> bool) {
-        for entry in &self.table {
-            if !look(entry.value()) {
+    /// Runs `look` on every live session once, in no order; stops when it says false. A session that sleeps sleeps on.
+    pub fn each(&self, mut look: impl FnMut(&Session, Ticket) -> bool) {
+        let mut walk = Walk::default();
+        while let Some(seen) = self.table.look(&mut walk) {
+            let goes_on = seen.into_iter().all(|seen| match seen {
+                Seen::Asleep(ticket, session) => look(&session, ticket),
+                Seen::Awake(slot) => slot.with(|session| session.has_ended() || look(session, slot.ticket)),
+            });
+            if !goes_on {
                 return;
             }
         }
     }
 
+    /// The live session of `ticket`.
+    #[must_use]
+    pub fn slot(&self, ticket: Ticket) -> Option<Arc<Slot>> {
+        self.table.slot(ticket)
+    }
+
+    /// What has waited, if its session still lives.
+    #[must_use]
+    pub fn entry(&self, waiting: Waiting) -> Option<Entry> {
+        Some(Entry { slot: self.table.slot(waiting.ticket())?, watch: waiting.watch() })
+    }
+
     /// The live session with this handle.
     #[must_use]
     pub fn find(&self, handle: Handle) -> Option<Arc<Slot>> {
-        self.table.iter().find(|entry| entry.value().handle == handle).map(|entry| Arc::clone(entry.value()))
+        self.table.with_handle(handle)
+    }
+
+    /// Goes on with an endless walk by a few sessions, and puts those to sleep that were not used since it last came by.
+    pub fn rest(&self, walk: &mut Walk) {
+        self.table.rest(walk);
+    }
+
+    /// By how many calls of [`Registry::rest`] a walk comes round.
+    #[must_use]
+    pub fn pieces(&self) -> usize {
+        self.table.pieces()
     }
 
     /// The story of an ended session.
@@ -397,14 +475,16 @@ impl Found {
     }
 }
 
-fn find(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> Found {
-    match ids.iter().find(|held| held.key == key) {
-        Some(held) if held.opens(visitor, now) => {
-            Found::Good { replaced: held.replaced.is_some(), line: held.line }
-        }
-        Some(held) if held.in_grace(visitor, now) => Found::Overtaken,
-        _ => Found::Bad,
-    }
+/// What `key` is; `None`: no id of the session.
+fn find(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> Option<Found> {
+    let held = ids.iter().find(|held| held.key == key)?;
+    Some(if held.opens(visitor, now) {
+        Found::Good { replaced: held.replaced.is_some(), line: held.line }
+    } else if held.in_grace(visitor, now) {
+        Found::Overtaken
+    } else {
+        Found::Bad
+    })
 }
 
 /// The browser has shown `key`: the id in whose place it came is over, and those before that.
@@ -416,20 +496,4 @@ fn returned(ids: &mut [Held], key: Key) {
         held.over = true;
         before = held.instead_of.take();
     }
-}
-
-/// Takes the oldest one that is still pending.
-fn oldest(queue: &mut VecDeque<Weak<Slot>>) -> Option<Arc<Slot>> {
-    while let Some(front) = queue.pop_front() {
-        if let Some(slot) =
-            front.upgrade().filter(|slot| slot.with(|session| session.phase() == Phase::Pending))
-        {
-            return Some(slot);
-        }
-    }
-    None
-}
-
-fn is_pending(entry: &Weak<Slot>) -> bool {
-    entry.upgrade().is_some_and(|slot| slot.with(|session| session.phase() == Phase::Pending))
 }

@@ -1,14 +1,16 @@
-//! A place in the table: one bridge session, the ids that open it, and who waits for it.
+//! A session that is awake: it, the ids that open it, and who waits for it.
 //!
 //! Invariant: the lock is held only inside [`Slot::with`], which runs no await; nothing outside this module sees it.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
+use super::table::Ticket;
 use crate::bridge::id::{Handle, Key};
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::Session;
@@ -67,6 +69,8 @@ impl Held {
 pub(super) struct Kept {
     pub(super) session: Session,
     pub(super) ids: SmallVec<[Held; 1]>,
+    /// Hashes of tokens that it was given, the last ones, under which it is found.
+    pub(super) owned: SmallVec<[u64; 2]>,
     /// Apps, each for the group that shares its session, to which a first request is on its way, and since when.
     pub(super) flights: SmallVec<[(AppIx, Timestamp); 1]>,
 }
@@ -76,6 +80,10 @@ pub(super) struct Kept {
 pub struct Slot {
     /// Its name in logs.
     pub handle: Handle,
+    /// Where the table keeps it.
+    pub(super) ticket: Ticket,
+    /// Somebody was given it since the table last looked.
+    used: AtomicBool,
     kept: Mutex<Kept>,
     /// Woken when a first request has been answered, and when the session has ended.
     changed: Notify,
@@ -97,10 +105,35 @@ pub enum Flight {
 pub const FLIGHT: Duration = Duration::from_secs(2);
 
 impl Slot {
-    pub(super) fn new(session: Session, key: Key) -> Self {
-        let kept =
-            Kept { session, ids: SmallVec::from_elem(Held::new(key, 0, None), 1), flights: SmallVec::new() };
-        Self { handle: kept.session.handle, kept: Mutex::new(kept), changed: Notify::new() }
+    /// Of a new session that `key` opens.
+    pub(super) fn new(session: Session, key: Key, ticket: Ticket) -> Self {
+        let ids = SmallVec::from_elem(Held::new(key, 0, None), 1);
+        Self::awake(Kept { session, ids, owned: SmallVec::new(), flights: SmallVec::new() }, ticket)
+    }
+
+    /// Of a session that has slept.
+    pub(super) fn awake(kept: Kept, ticket: Ticket) -> Self {
+        let (handle, used, changed) = (kept.session.handle, AtomicBool::new(true), Notify::new());
+        Self { handle, ticket, used, kept: Mutex::new(kept), changed }
+    }
+
+    /// Somebody is given it.
+    pub(super) fn is_used(&self) {
+        // A store only where it changes something: many threads may be given it at once.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// True where it was not used since this was last asked, and nothing is under way that sleep would make forgotten.
+    pub(super) fn may_rest(&mut self) -> bool {
+        let idle = !std::mem::replace(self.used.get_mut(), false);
+        idle && self.kept().flights.is_empty()
+    }
+
+    /// What is kept, for whoever has the slot for itself.
+    pub(super) fn kept(&mut self) -> &mut Kept {
+        self.kept.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` on the session, alone. Short and without waiting: other requests of the person stand behind it.
@@ -173,7 +206,8 @@ mod tests {
     #[test]
     fn the_first_requests_to_a_group_go_one_at_a_time() {
         let (first, second, apart) = (AppIx(0), AppIx(1), AppIx(2));
-        let slot = Slot::new(Session::new(Handle(1), at(0)), Key::from_bytes([0; 16]));
+        let ticket = Ticket { place: 0, generation: 0 };
+        let slot = Slot::new(Session::new(Handle(1), at(0)), Key::from_bytes([0; 16]), ticket);
         assert_eq!(slot.depart(second, first, at(1)), Flight::Go { first: true });
         assert_eq!(
             slot.depart(first, first, at(1)),

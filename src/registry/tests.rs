@@ -1,1 +1,168 @@
+//! Sessions that sleep are found, seen and ended like those that are awake.
 
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::agenda::{Entry, Watch};
+use super::*;
+use crate::bridge::testing::at;
+
+const APP: AppIx = AppIx(3);
+
+fn registry() -> Registry {
+    let clocks = Clocks {
+        idle_timeout: Duration::from_secs(3600),
+        presence_limit: None,
+        presence_ttl: Duration::from_secs(90),
+        max_lifetime: Duration::from_secs(12 * 3600),
+    };
+    Registry::new(Options { max_sessions: 1000 }, clocks, &[7; 32])
+}
+
+fn visitor() -> Visitor {
+    Visitor { address: Ipv4Addr::LOCALHOST.into(), agent: 1 }
+}
+
+/// A session whose cookie has come back, and its id.
+fn bound(registry: &Registry, n: u8) -> (Arc<Slot>, BridgeId) {
+    let (slot, id) = registry.create([n; 16], at(0)).unwrap();
+    assert!(matches!(registry.open(&id, visitor(), at(1)), Opened::Session { bound: true, .. }));
+    (slot, id)
+}
+
+/// Time passes in which nobody does anything.
+fn rest(registry: &Registry) {
+    let mut walk = Walk::default();
+    for _ in 0..3 * registry.pieces() {
+        registry.rest(&mut walk);
+    }
+}
+
+/// How many sessions are awake, and how many sleep.
+fn awake_and_asleep(registry: &Registry) -> (usize, usize) {
+    let (mut walk, mut counts) = (Walk::default(), (0, 0));
+    while let Some(seen) = registry.table.look(&mut walk) {
+        let awake = seen.iter().filter(|seen| matches!(seen, Seen::Awake(_))).count();
+        counts = (counts.0 + awake, counts.1 + seen.len() - awake);
+    }
+    counts
+}
+
+#[test]
+fn whoever_finds_a_session_that_sleeps_wakes_it() {
+    let registry = registry();
+    let (slot, id) = bound(&registry, 1);
+    registry.own_token(APP, [&b"token"[..]].into_iter(), &slot);
+    slot.with(|session| session.touch(APP, true, at(7)));
+    let second = registry.second_id(&slot, [2; 16]).unwrap();
+    let third = registry.renew(&slot, [3; 16], (visitor(), 0), at(8)).unwrap();
+    let (handle, ticket) = (slot.handle, slot.ticket);
+    let waiting = Entry { slot, watch: Watch::Beat(APP) }.waiting();
+    let ways: [&dyn Fn() -> Option<Arc<Slot>>; 7] = [
+        &|| opened(registry.open(&id, visitor(), at(9))),
+        &|| opened(registry.open(&second, visitor(), at(9))),
+        &|| opened(registry.open(&third, visitor(), at(9))),
+        &|| registry.find(handle),
+        &|| registry.slot(ticket),
+        &|| registry.owner(APP, [&b"token"[..]].into_iter()),
+        &|| registry.entry(waiting).filter(|entry| entry.watch == Watch::Beat(APP)).map(|entry| entry.slot),
+    ];
+    for (at_way, way) in ways.into_iter().enumerate() {
+        rest(&registry);
+        assert_eq!(awake_and_asleep(&registry), (0, 1), "way {at_way}");
+        // The first id was replaced, and is over once the third has come back.
+        let Some(slot) = way() else { panic!("way {at_way}") };
+        assert_eq!(awake_and_asleep(&registry), (1, 0), "way {at_way}");
+        assert_eq!(slot.with(|session| (session.handle, session.last_activity)), (handle, at(7)));
+    }
+    rest(&registry);
+    assert!(opened(registry.open(&id, visitor(), at(10))).is_none(), "what was over is over after sleep");
+}
+
+fn opened(opened: Opened) -> Option<Arc<Slot>> {
+    match opened {
+        Opened::Session { slot, .. } => Some(slot),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_session_that_somebody_has_to_do_with_stays_awake() {
+    let registry = registry();
+    let (slot, _) = bound(&registry, 1);
+    rest(&registry);
+    assert_eq!(awake_and_asleep(&registry), (1, 0), "it is held");
+    assert_eq!(slot.depart(APP, APP, at(2)), Flight::Go { first: true });
+    let ticket = slot.ticket;
+    drop(slot);
+    rest(&registry);
+    assert_eq!(awake_and_asleep(&registry), (1, 0), "a first request is on its way");
+    registry.slot(ticket).unwrap().land(APP);
+    rest(&registry);
+    assert_eq!(awake_and_asleep(&registry), (0, 1));
+}
+
+#[test]
+fn what_waits_for_a_session_that_has_ended_finds_nobody_in_its_place() {
+    let registry = registry();
+    let (slot, _) = bound(&registry, 1);
+    let waiting = Entry { slot: Arc::clone(&slot), watch: Watch::End }.waiting();
+    assert_eq!(waiting.watch(), Watch::End);
+    assert!(registry.end(&slot, End::Operator, at(3)).is_some());
+    let ended = Arc::downgrade(&slot);
+    drop(slot);
+    assert!(ended.upgrade().is_none(), "nothing is left of it");
+    // The same head of the id's hash, so the same part of the table, whose only free cell is taken.
+    let (slot, id) = bound(&registry, 1);
+    assert_eq!(slot.ticket.place, waiting.ticket().place);
+    assert!(registry.entry(waiting).is_none());
+    drop(slot);
+    rest(&registry);
+    assert!(registry.entry(waiting).is_none(), "nor asleep");
+    assert!(opened(registry.open(&id, visitor(), at(4))).is_some());
+}
+
+#[test]
+fn one_walk_sees_each_session_once() {
+    let registry = registry();
+    let slots: Vec<_> = (0..200).map(|n| bound(&registry, n).0).collect();
+    let awake: Vec<_> = slots.iter().step_by(3).map(Arc::clone).collect();
+    let _ = registry.second_id(&awake[0], [255; 16]);
+    let mut handles: Vec<_> = slots.iter().map(|slot| slot.handle).collect();
+    drop(slots);
+    rest(&registry);
+    assert_eq!(awake_and_asleep(&registry), (awake.len(), 200 - awake.len()));
+    let mut seen = Vec::new();
+    registry.each(|session, ticket| {
+        seen.push((session.handle, ticket));
+        true
+    });
+    assert!(
+        seen.iter().all(|(handle, ticket)| registry.slot(*ticket).is_some_and(|slot| slot.handle == *handle))
+    );
+    let mut seen: Vec<_> = seen.into_iter().map(|(handle, _)| handle).collect();
+    seen.sort_unstable();
+    handles.sort_unstable();
+    assert_eq!(seen, handles);
+}
+
+#[test]
+fn a_session_is_found_by_its_last_tokens_and_a_token_leads_to_whom_it_was_given_last() {
+    let registry = registry();
+    let ((first, _), (second, _)) = (bound(&registry, 1), bound(&registry, 2));
+    let token = |n: u8| [n; 4];
+    let owner = |n| registry.owner(APP, [&token(n)[..]].into_iter()).map(|slot| slot.handle);
+    let own = |n, slot| registry.own_token(APP, [&token(n)[..]].into_iter(), slot);
+    (0..10).for_each(|n| own(n, &first));
+    assert_eq!(owner(1), None, "long replaced");
+    assert_eq!(owner(2), Some(first.handle));
+    own(9, &second);
+    assert_eq!(owner(9), Some(second.handle));
+    own(9, &first);
+    assert_eq!(owner(9), Some(first.handle));
+    assert!(registry.end(&first, End::UserLogout, at(5)).is_some());
+    assert_eq!((owner(9), owner(8)), (None, None));
+    own(3, &first);
+    assert_eq!(owner(3), None, "an ended session is given nothing");
+}

@@ -513,12 +513,10 @@ fn s4_9_nothing_that_is_told_opens_a_session() {
 /// All values of eight characters and more that open something: in vaults and in browsers.
 fn secrets(world: &World, browsers: &[Browser]) -> Vec<String> {
     let mut secrets = Vec::new();
-    world.core.registry().each(|slot| {
-        slot.with(|session| {
-            for cookie in session.apps().flat_map(|app| app.vault().iter()) {
-                secrets.push(String::from_utf8_lossy(cookie.value).into_owned());
-            }
-        });
+    world.core.registry().each(|session, _| {
+        for cookie in session.apps().flat_map(|app| app.vault().iter()) {
+            secrets.push(String::from_utf8_lossy(cookie.value).into_owned());
+        }
         true
     });
     secrets.extend(browsers.iter().flat_map(|browser| &browser.jar).map(|cookie| cookie.value.clone()));

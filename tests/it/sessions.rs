@@ -678,11 +678,14 @@ fn s4_9_what_is_told_of_sessions_shows_no_id_of_anybody() {
         assert!(secrets.len() >= 3);
         let registry = world.core.registry();
         let mut told = vec![world.metrics(), format!("{registry:?}")];
-        registry.each(|slot| {
-            told.push(format!("{slot:?} {}", slot.handle));
-            slot.with(|session| told.push(format!("{session:?}")));
+        let mut found = None;
+        registry.each(|session, ticket| {
+            told.push(format!("{session:?}"));
+            found = Some(ticket);
             true
         });
+        let slot = registry.slot(found.unwrap()).unwrap();
+        told.push(format!("{slot:?} {}", slot.handle));
         told.push(browser.get("/.bridge/status").await.text());
         told.push(browser.visit("/.bridge/status").await.text());
         told.push(world.browser().get("/.bridge/status").await.text());

@@ -71,12 +71,12 @@ fn f7_t29_a_sign_out_closes_what_is_open() {
                 "an operator" => {
                     let registry = world.core.registry();
                     let mut found = None;
-                    registry.each(|slot| {
-                        let mine = slot.with(|session| session.streams == 2);
-                        found = mine.then(|| std::sync::Arc::clone(slot)).or_else(|| found.take());
+                    registry.each(|session, ticket| {
+                        found = (session.streams == 2).then_some(ticket).or(found);
                         true
                     });
                     let now = sessionbridge::time::Timestamp::from_millis(before);
+                    let found = found.and_then(|ticket| registry.slot(ticket));
                     registry.end(&found.unwrap(), sessionbridge::bridge::session::End::Operator, now);
                 }
                 _ => drop(browser.own_post("/.bridge/logout").await),

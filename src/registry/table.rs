@@ -1,0 +1,300 @@
+//! Where sessions are kept: awake as a [`Slot`] while somebody has to do with them, asleep as bytes when nobody has.
+//!
+//! Most sessions are used for moments that lie minutes apart. A walk through the table, a piece at a time, puts to sleep
+//! what was not used since it last came by; whoever finds a session that sleeps wakes it.
+//!
+//! Invariants: a session has one place from its beginning to its end, and there is never more than one [`Slot`] of it; only
+//! a slot that nobody else holds is put to sleep. No lock of a session is asked for while a part's is held.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use super::index::Index;
+use super::packed::Packed;
+use super::slot::Slot;
+use crate::bridge::id::Handle;
+use crate::bridge::packing::Common;
+use crate::bridge::session::{Phase, Session};
+
+/// Parts of the table, each with a lock of its own.
+const PARTS: usize = 1 << BITS;
+const BITS: u32 = 6;
+/// Sessions that are looked at under one lock.
+const PIECE: usize = 16;
+
+/// Which session: where it is kept, and which of those that were kept there. Eight bytes that keep nothing alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket {
+    /// Its part in the lowest bits, above them its cell.
+    pub(super) place: u32,
+    pub(super) generation: u16,
+}
+
+impl Ticket {
+    const fn cell(self) -> usize {
+        (self.place >> BITS) as usize
+    }
+}
+
+/// Which of a table's indices is meant.
+#[derive(Clone, Copy)]
+pub(super) enum By {
+    /// Ids that open sessions.
+    Id,
+    /// Tokens that sessions were given.
+    Token,
+}
+
+/// All live sessions.
+pub(super) struct Table {
+    parts: Box<[Mutex<Part>]>,
+}
+
+#[derive(Default)]
+struct Part {
+    ids: Index,
+    tokens: Index,
+    cells: Vec<Cell>,
+    /// Of each cell, how many sessions it has had.
+    generations: Vec<u16>,
+    /// Cells that are free. The one that has been for longest is taken first, so that a ticket of its last session is
+    /// long forgotten by the time when the generations begin anew.
+    free: VecDeque<u32>,
+    common: Common,
+    /// Where sessions are packed before it is known how long they are; empty in between.
+    bench: Vec<u8>,
+}
+
+enum Cell {
+    Asleep(Packed),
+    /// `None`: free.
+    Awake(Option<Arc<Slot>>),
+}
+
+/// How far a walk has come.
+#[derive(Debug, Default)]
+pub struct Walk {
+    part: usize,
+    cell: usize,
+}
+
+/// What a walk sees of a session.
+pub(super) enum Seen {
+    Awake(Arc<Slot>),
+    Asleep(Ticket, Session),
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Table(..)")
+    }
+}
+
+impl Table {
+    pub(super) fn new() -> Self {
+        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect() }
+    }
+
+    /// Finds a place for a session that the id with this hash opens.
+    pub(super) fn insert(&self, hash: u64, make: impl FnOnce(Ticket) -> Slot) -> Arc<Slot> {
+        let at = part_of(hash);
+        let mut part = self.part(at);
+        let cell = part.vacancy();
+        let generation = part.generations.get(cell as usize).copied().unwrap_or_default();
+        let ticket = Ticket { place: cell << BITS | at as u32, generation };
+        let slot = Arc::new(make(ticket));
+        if let Some(cell) = part.cells.get_mut(cell as usize) {
+            *cell = Cell::Awake(Some(Arc::clone(&slot)));
+        }
+        part.ids.insert(hash, ticket.place);
+        slot
+    }
+
+    /// Enters that a hash leads to the session of `ticket`.
+    pub(super) fn enter(&self, by: By, hash: u64, ticket: Ticket) {
+        self.part(part_of(hash)).index(by).insert(hash, ticket.place);
+    }
+
+    /// Takes such an entry out.
+    pub(super) fn strike(&self, by: By, hash: u64, ticket: Ticket) {
+        self.part(part_of(hash)).index(by).remove(hash, ticket.place);
+    }
+
+    /// The sessions to which a hash may lead: nearly always one or none.
+    pub(super) fn find(&self, by: By, hash: u64) -> SmallVec<[Arc<Slot>; 2]> {
+        let at = part_of(hash);
+        let mut part = self.part(at);
+        let places = part.index(by).places(hash);
+        let here = |place: u32| place as usize % PARTS == at;
+        if places.iter().all(|place| here(*place)) {
+            return places.into_iter().filter_map(|place| part.slot(place)).collect();
+        }
+        drop(part);
+        places.into_iter().filter_map(|place| self.part_at(place).slot(place)).collect()
+    }
+
+    /// The session of `ticket`, if it still lives.
+    pub(super) fn slot(&self, ticket: Ticket) -> Option<Arc<Slot>> {
+        let mut part = self.part_at(ticket.place);
+        if part.holds(ticket) { part.slot(ticket.place) } else { None }
+    }
+
+    /// Where the session of `ticket` is in its life, without waking it.
+    pub(super) fn phase(&self, ticket: Ticket) -> Option<Phase> {
+        let part = &mut *self.part_at(ticket.place);
+        if !part.holds(ticket) {
+            return None;
+        }
+        let slot = match part.cells.get(ticket.cell())? {
+            Cell::Asleep(packed) => return Some(packed.glance(&mut part.common).0),
+            Cell::Awake(slot) => slot.clone()?,
+        };
+        Some(slot.with(|session| session.phase()))
+    }
+
+    /// The session with this handle: all are looked at.
+    pub(super) fn with_handle(&self, handle: Handle) -> Option<Arc<Slot>> {
+        (0..PARTS).find_map(|at| {
+            let part = &mut *self.part(at);
+            let is_it = |cell: &Cell| match cell {
+                Cell::Asleep(packed) => packed.glance(&mut part.common).1 == handle,
+                Cell::Awake(slot) => slot.as_ref().is_some_and(|slot| slot.handle == handle),
+            };
+            let cell = part.cells.iter().position(is_it)?;
+            part.slot((cell << BITS | at) as u32)
+        })
+    }
+
+    /// Gives up the place of a session that has ended, to which no entry leads any more.
+    pub(super) fn vacate(&self, ticket: Ticket) {
+        let part = &mut *self.part_at(ticket.place);
+        if !part.holds(ticket) {
+            return;
+        }
+        let ended = part.cells.get_mut(ticket.cell()).map(|cell| std::mem::replace(cell, Cell::Awake(None)));
+        if let Some(generation) = part.generations.get_mut(ticket.cell()) {
+            *generation = generation.wrapping_add(1);
+        }
+        part.free.push_back(ticket.place >> BITS);
+        drop(ended);
+    }
+
+    /// The next few sessions of a walk; none: it is over.
+    pub(super) fn look(&self, walk: &mut Walk) -> Option<Vec<Seen>> {
+        if walk.part >= PARTS {
+            return None;
+        }
+        let at = walk.part;
+        let part = &mut *self.part(at);
+        let (from, to) = walk.on(part.cells.len());
+        let cells = part.cells.get(from..to).unwrap_or_default().iter().enumerate();
+        let seen = cells.filter_map(|(past, cell)| match cell {
+            Cell::Awake(slot) => slot.clone().map(Seen::Awake),
+            Cell::Asleep(packed) => {
+                let generation = part.generations.get(from + past).copied().unwrap_or_default();
+                let ticket = Ticket { place: ((from + past) << BITS | at) as u32, generation };
+                Some(Seen::Asleep(ticket, packed.look(&mut part.common)))
+            }
+        });
+        Some(seen.collect())
+    }
+
+    /// Puts those to sleep, of the next few of an endless walk, that were not used since it last came by.
+    pub(super) fn rest(&self, walk: &mut Walk) {
+        walk.part %= PARTS;
+        let part = &mut *self.part(walk.part);
+        let (from, to) = walk.on(part.cells.len());
+        for cell in part.cells.get_mut(from..to).unwrap_or_default() {
+            if let Cell::Awake(Some(slot)) = cell
+                && let Some(slot) = Arc::get_mut(slot)
+                && slot.may_rest()
+            {
+                *cell = Cell::Asleep(Packed::new(slot.kept(), &mut part.bench, &mut part.common));
+            }
+        }
+    }
+
+    /// How many calls of [`Table::rest`] make a whole round, nearly.
+    pub(super) fn pieces(&self) -> usize {
+        (0..PARTS).map(|at| self.part(at).cells.len() / PIECE + 1).sum()
+    }
+
+    fn part_at(&self, place: u32) -> MutexGuard<'_, Part> {
+        self.part(place as usize % PARTS)
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "taken modulo the number of parts, which is fixed")]
+    fn part(&self, at: usize) -> MutexGuard<'_, Part> {
+        self.parts[at % PARTS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part {
+    const fn index(&mut self, by: By) -> &mut Index {
+        match by {
+            By::Id => &mut self.ids,
+            By::Token => &mut self.tokens,
+        }
+    }
+
+    fn holds(&self, ticket: Ticket) -> bool {
+        self.generations.get(ticket.cell()) == Some(&ticket.generation)
+    }
+
+    /// The session that is kept at `place`, awake.
+    fn slot(&mut self, place: u32) -> Option<Arc<Slot>> {
+        let at = (place >> BITS) as usize;
+        let cell = self.cells.get_mut(at)?;
+        if let Cell::Asleep(packed) = cell {
+            let ticket = Ticket { place, generation: self.generations.get(at).copied().unwrap_or_default() };
+            let slot = Slot::awake(packed.wake(&mut self.common), ticket);
+            *cell = Cell::Awake(Some(Arc::new(slot)));
+        }
+        let Cell::Awake(slot) = cell else { return None };
+        slot.as_ref().inspect(|slot| slot.is_used()).map(Arc::clone)
+    }
+
+    /// A cell that is free. More are set up by an eighth at a time: twice as many would be half empty.
+    fn vacancy(&mut self) -> u32 {
+        if let Some(cell) = self.free.pop_front() {
+            return cell;
+        }
+        if self.cells.len() == self.cells.capacity() {
+            let more = (self.cells.len() / 8).max(8);
+            self.cells.reserve_exact(more);
+            self.generations.reserve_exact(more);
+        }
+        self.cells.push(Cell::Awake(None));
+        self.generations.push(0);
+        (self.cells.len() - 1) as u32
+    }
+}
+
+impl Walk {
+    /// Goes on by a piece in a part of `len` cells: from where and to where.
+    fn on(&mut self, len: usize) -> (usize, usize) {
+        let (from, to) = (self.cell.min(len), (self.cell + PIECE).min(len));
+        if to == len {
+            (self.part, self.cell) = (self.part + 1, 0);
+        } else {
+            self.cell = to;
+        }
+        (from, to)
+    }
+}
+
+const fn part_of(hash: u64) -> usize {
+    hash as usize % PARTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_two_words() {
+        assert_eq!(size_of::<Cell>(), 16);
+    }
+}
