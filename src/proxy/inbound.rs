@@ -68,8 +68,11 @@ impl Inbound {
         if resource.path.len() + resource.query.map_or(0, str::len) > MAX_TARGET {
             return Err(Error::UriTooLong);
         }
+        if !peer.may_ask_for(&resource.host) {
+            return Err(Error::Misdirected);
+        }
         let address = peer.ip();
-        let mut client = forwarded::resolve(address, &options.trusted_proxies, &parts.headers, false);
+        let mut client = forwarded::resolve(address, &options.trusted_proxies, &parts.headers, peer.is_tls());
         client.https = match options.public_scheme {
             PublicScheme::Auto => client.https,
             PublicScheme::Http => false,
