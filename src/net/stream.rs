@@ -8,10 +8,10 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::tls::{Greeting, Secured};
@@ -93,9 +93,9 @@ impl Stream {
     /// Ready when bytes, the end or an error wait to be read. Nothing is read but from memory, a byte that is kept.
     pub(super) fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            // The runtime takes an accepted socket for readable until one has looked.
+            // The runtime takes an accepted socket for readable until somebody has looked.
             Self::Tcp(io) => io.poll_peek(cx, &mut ReadBuf::new(&mut [0])).map(drop),
-            Self::Unix(io) => io.poll_read_ready(cx).map(drop),
+            Self::Unix(io) => poll_unix_spoken(io, cx),
             Self::Memory(pipe) => pipe.poll_spoken(cx),
             Self::Tls(tls) => {
                 let (io, session) = tls.get_mut();
@@ -138,6 +138,17 @@ impl Stream {
             _ => 0,
         }
     }
+}
+
+fn poll_unix_spoken(io: &UnixStream, cx: &mut Context<'_>) -> Poll<()> {
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    while ready!(io.poll_read_ready(cx)).is_ok() {
+        let peeked = io.try_io(Interest::READABLE, || socket2::SockRef::from(io).peek(&mut byte));
+        if !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            break;
+        }
+    }
+    Poll::Ready(())
 }
 
 impl Pipe {
