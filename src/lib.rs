@@ -8,6 +8,7 @@ pub mod bridge;
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod digits;
 pub mod findings;
 pub mod heartbeat;
 pub mod init;

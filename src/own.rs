@@ -7,21 +7,22 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::{InvalidUri, PathAndQuery};
 use http::{HeaderValue, Method};
 
 use crate::balance::{Balancer, Chosen};
 use crate::bridge::app_session::AppSession;
 use crate::bridge::own;
-use crate::bridge::to_app::{self, AppHead, ToApp};
+use crate::bridge::to_app::{self, ToApp};
 use crate::bridge::traits::ClientTraits;
 use crate::bridge::url::Clean;
 use crate::net::body::Body;
-use crate::net::client::{Answer, AppRequest, Client, Deadlines, SendError};
-use crate::net::upstream::{Origin, Upstream};
+use crate::net::client::{Answer, Client, Deadlines, SendError};
+use crate::net::upstream::Upstream;
 use crate::route::{HostHeader, Route};
 use crate::time::Timestamp;
+use crate::wire::fields::Fields;
 use crate::wire::forwarded;
+use crate::wire::request::Head;
 
 /// In whose name a request is made.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +41,7 @@ pub struct Person<'a> {
 #[derive(Debug)]
 pub struct Prepared {
     /// Its head.
-    pub head: AppHead,
+    pub head: Head,
     /// Where it goes.
     pub chosen: Chosen,
     /// The public host and port in whose name it is sent.
@@ -63,7 +64,7 @@ pub struct Ask<'a> {
 pub enum OwnError {
     /// What it asks for cannot stand in a request line. Nothing was sent, and nothing else in its place.
     #[error("this target cannot be asked for")]
-    Target(#[source] InvalidUri),
+    Target,
     /// Sent, or tried.
     #[error(transparent)]
     Send(#[from] SendError),
@@ -83,7 +84,7 @@ pub fn prepare(
     let authority = match (public, route.hosts.first()) {
         (Some(public), _) => public.authority.to_string(),
         (None, Some(host)) => host.to_string(),
-        (None, None) => authority_of(&chosen.upstream),
+        (None, None) => chosen.upstream.authority.to_string(),
     };
     let client = forwarded::Client {
         address: person.address.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
@@ -93,25 +94,27 @@ pub fn prepare(
         port: None,
         trusted: false,
     };
-    let host = host_header(route, &chosen.upstream, &authority)?;
+    let host = host_header(route, &chosen.upstream, &authority);
     let context = ToApp {
         rules: &route.rules,
         session: Some(person.app),
         client: &client,
         authority: &authority,
-        host: &host,
+        host,
         own: true,
         own_cookies: &[],
         adopting: false,
+        allow_names: &[],
         now,
     };
-    let (path, query) =
-        ask.target.split_once('?').map_or((ask.target, None), |(path, query)| (path, Some(query)));
+    // What follows `#` is for browsers.
+    let target = ask.target.split('#').next().unwrap_or_default();
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let clean = Clean { path: path.into(), query: query.map(Into::into) };
     let headers = own::headers(person.traits, person.passed);
-    let (mut head, _) = to_app::translate(&context, ask.method.clone(), &clean, headers);
+    let (mut head, _) = to_app::translate(&context, ask.method.clone(), &clean, &Fields::of(&headers));
     if ask.heartbeat {
-        head.headers.insert(own::HEARTBEAT, HeaderValue::from_static("1"));
+        head.put(own::HEARTBEAT.as_str(), &HeaderValue::from_static("1"));
     }
     Some(Prepared { head, chosen, authority })
 }
@@ -134,34 +137,20 @@ pub async fn send_with(
     body: Body,
     deadline: Duration,
 ) -> Result<Answer, OwnError> {
-    let target = PathAndQuery::try_from(prepared.head.target.as_str()).map_err(OwnError::Target)?;
-    let head = AppRequest { method: &prepared.head.method, target: &target, headers: &prepared.head.headers };
+    if !prepared.head.has_valid_target() {
+        return Err(OwnError::Target);
+    }
     let deadlines = Deadlines { connect: deadline, first_byte: deadline };
-    let sent = client.send(&prepared.chosen.upstream, head, body, &deadlines);
+    let sent = client.send(&prepared.chosen.upstream, &prepared.head, body, &deadlines);
     Ok(tokio::time::timeout(deadline, sent).await.unwrap_or(Err(SendError::FirstByteTimeout))?)
 }
 
-/// The `Host` that the app of `route` sees when browsers ask for `authority`. `None` for what is no field value.
+/// The `Host` that the app of `route` sees when browsers ask for `authority`.
 #[must_use]
-pub fn host_header(route: &Route, upstream: &Upstream, authority: &str) -> Option<HeaderValue> {
+pub fn host_header<'a>(route: &'a Route, upstream: &'a Upstream, authority: &'a str) -> &'a str {
     match &route.host_header {
-        HostHeader::Keep => HeaderValue::from_str(authority).ok(),
-        HostHeader::Upstream => HeaderValue::from_str(&authority_of(upstream)).ok(),
-        HostHeader::Name(name) => HeaderValue::from_str(name).ok(),
+        HostHeader::Keep => authority,
+        HostHeader::Upstream => &upstream.authority,
+        HostHeader::Name(name) => name,
     }
-}
-
-/// Host and port of a server, as a URL names them.
-#[must_use]
-pub fn authority_of(upstream: &Upstream) -> String {
-    match &*upstream.origin {
-        Origin::Tcp { host, port: 80 } => bracketed(host),
-        Origin::Tcp { host, port } => format!("{}:{port}", bracketed(host)),
-        Origin::Unix(_) => "localhost".to_owned(),
-        Origin::Memory(name) => name.clone(),
-    }
-}
-
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

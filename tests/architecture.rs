@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// Each module's rank. A module may import those of a lower rank, and none of its own: siblings never meet.
 const RANKS: &[(&str, u32)] = &[
     ("secret", 0),
+    ("digits", 0),
     ("time", 0),
     ("random", 0),
     ("telemetry", 1),
@@ -36,7 +37,7 @@ const RANKS: &[(&str, u32)] = &[
 ];
 
 /// Modules without effects: what they need of the world is an argument.
-const PURE: &[&str] = &["secret", "time", "wire", "bridge", "route"];
+const PURE: &[&str] = &["secret", "digits", "time", "wire", "bridge", "route"];
 /// What a pure module may not name.
 const IMPURE: &[&str] = &[
     "tokio",

@@ -724,7 +724,8 @@ fn https(directory: &Path) -> (String, Arc<rustls::ClientConfig>) {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let client = client.with_root_certificates(roots).with_no_client_auth();
     ("[[tls.certificates]]\ncert = \"site.pem\"\nkey = \"site.key\"".to_owned(), Arc::new(client))
 }
@@ -742,11 +743,14 @@ fn https_is_served_with_certificates_from_files() {
     };
     let first = ask(greet(), "/AppA/index.cfm", "Connection: close\r\n");
     assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
-    let given = first.lines().find(|line| line.to_lowercase().starts_with("set-cookie: __host-bridge=")).unwrap();
+    let given =
+        first.lines().find(|line| line.to_lowercase().starts_with("set-cookie: __host-bridge=")).unwrap();
     assert!(given.contains("; Secure"), "{given}");
-    let seen = apps.a.handle.with(|sim| sim.log().iter().any(|seen| {
-        seen.headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https")
-    }));
+    let seen = apps.a.handle.with(|sim| {
+        sim.log()
+            .iter()
+            .any(|seen| seen.headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https"))
+    });
     assert!(seen, "the app is told of https");
     let mut stream = greet();
     write!(stream, "GET / HTTP/1.1\r\nHost: other.example.org\r\nConnection: close\r\n\r\n").unwrap();

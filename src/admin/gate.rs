@@ -13,6 +13,7 @@ use super::api::Desktop;
 use super::error::ApiError;
 use crate::secret::{Secret, digest16};
 use crate::wire::fetch::{Fetch, Site};
+use crate::wire::fields::Fields;
 use crate::wire::target::split_authority;
 
 /// What opens the listener.
@@ -45,7 +46,8 @@ impl Gate {
         {
             return Err(ApiError::ForeignOrigin);
         }
-        if !method.is_safe() && !matches!(Fetch::of(headers).site, None | Some(Site::SameOrigin | Site::None))
+        if !method.is_safe()
+            && !matches!(Fetch::of(&Fields::of(headers)).site, None | Some(Site::SameOrigin | Site::None))
         {
             return Err(ApiError::ForeignOrigin);
         }

@@ -1,7 +1,5 @@
 //! The config's words as the parts' own.
 
-use std::sync::Arc;
-
 use crate::config::{self, AccessLog, LogFormat, LogLevel, OriginText};
 use crate::net::upstream::{Origin, Upstream, UpstreamIx};
 use crate::telemetry::log::{Access, Format, LogOptions};
@@ -38,9 +36,5 @@ pub(super) fn upstreams(origins: &[OriginText]) -> Vec<Upstream> {
     let origin = |text: &OriginText| {
         text.as_str().parse().unwrap_or_else(|_| Origin::Memory(text.as_str().to_owned()))
     };
-    origins
-        .iter()
-        .enumerate()
-        .map(|(at, text)| Upstream { ix: UpstreamIx(at), origin: Arc::new(origin(text)) })
-        .collect()
+    origins.iter().enumerate().map(|(at, text)| Upstream::new(UpstreamIx(at), origin(text))).collect()
 }

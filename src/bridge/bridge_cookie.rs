@@ -10,11 +10,12 @@ use super::id::BridgeId;
 use super::rules::SameSite;
 use crate::wire::cookie::{folds_to, line, pairs};
 use crate::wire::fetch::{Dest, Fetch, Mode, cross_site};
+use crate::wire::fields::Fields;
 
 /// The bridge id that `headers` show under `name`. Two cookies of that name are none: one of them was planted.
 #[must_use]
 pub fn read(headers: &HeaderMap, name: &str) -> Option<BridgeId> {
-    read_line(line(headers)?.as_bytes(), name)
+    read_line(line(&Fields::of(headers))?.as_bytes(), name)
 }
 
 /// As [`read`], from a Cookie field's value.
@@ -34,10 +35,10 @@ pub fn kept_away(
     same_site: SameSite,
     method: &Method,
     fetch: Fetch,
-    headers: &HeaderMap,
+    origin: Option<&HeaderValue>,
     own_host: &str,
 ) -> bool {
-    if cross_site(fetch, headers.get(http::header::ORIGIN), own_host) != Some(true) {
+    if cross_site(fetch, origin, own_host) != Some(true) {
         return false;
     }
     match same_site {
@@ -110,8 +111,7 @@ mod tests {
     #[test]
     fn a_cross_site_post_or_frame_says_nothing_about_the_cookie() {
         let other = |mode, dest| Fetch { site: Some(Site::CrossSite), mode: Some(mode), dest: Some(dest) };
-        let none = HeaderMap::new();
-        let kept = |same_site, method, fetch| kept_away(same_site, &method, fetch, &none, "apps.example.org");
+        let kept = |same_site, method, fetch| kept_away(same_site, &method, fetch, None, "apps.example.org");
         assert!(kept(SameSite::Lax, Method::POST, other(Mode::Navigate, Dest::Document)));
         assert!(kept(SameSite::Lax, Method::GET, other(Mode::Navigate, Dest::Other)));
         assert!(!kept(SameSite::Lax, Method::GET, other(Mode::Navigate, Dest::Document)));

@@ -12,12 +12,14 @@ use super::rules::{
     Adopt, Alive, AppIx, AppRules, BeatRules, CookieMode, Engine, FormTokens, PartRule, Scope, SessionRules,
     SetCookiePolicy, Shape, SignOutRules, TokenRule, UrlToken,
 };
-use super::to_app::{self, AppHead, Seen, ToApp};
+use super::to_app::{self, Seen, ToApp};
 use super::to_client::{self, ToClient};
 use super::url::{Clean, Found, TooManyParams, clean};
 use super::vault::{Carrier, Role};
 use crate::time::Timestamp;
+use crate::wire::fields::Fields;
 use crate::wire::forwarded::Client;
+use crate::wire::request::Head;
 
 /// The public host of all tests.
 pub(crate) const HOST: &str = "apps.example.org";
@@ -206,7 +208,7 @@ pub(crate) fn to_app(
     session: Option<&AppSession>,
     path: &str,
     cookies: &str,
-) -> (AppHead, Seen) {
+) -> (Head, Seen) {
     let mut headers = HeaderMap::new();
     if !cookies.is_empty() {
         headers.insert(COOKIE, HeaderValue::from_bytes(cookies.as_bytes()).unwrap());
@@ -221,23 +223,24 @@ pub(crate) fn to_app_with<'a>(
     path: &str,
     headers: HeaderMap,
     change: impl for<'c> FnOnce(ToApp<'c>) -> ToApp<'c>,
-) -> (AppHead, Seen) {
-    let (client, host) = (client(true), HeaderValue::from_static(HOST));
+) -> (Head, Seen) {
+    let client = client(true);
     let context = ToApp {
         rules,
         session,
         client: &client,
         authority: HOST,
-        host: &host,
+        host: HOST,
         own: false,
         own_cookies: &[BRIDGE, "bridge", "appA.", "appB."].map(Box::from),
         adopting: false,
+        allow_names: &[],
         now: at(0),
     };
     let context = change(context);
     let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let (clean, _) = clean(rules, path, query, |_| rules.session.as_ref()).unwrap();
-    to_app::translate(&context, Method::GET, &clean, headers)
+    to_app::translate(&context, Method::GET, &clean, &Fields::of(&headers))
 }
 
 /// The Cookie field that the app gets; empty where there is none.
@@ -247,10 +250,8 @@ pub(crate) fn app_sees(rules: &AppRules, session: Option<&AppSession>, cookies: 
 }
 
 /// The Cookie field of a head.
-pub(crate) fn cookie_of(head: &AppHead) -> String {
-    head.headers
-        .get(COOKIE)
-        .map_or(String::new(), |line| String::from_utf8_lossy(line.as_bytes()).into_owned())
+pub(crate) fn cookie_of(head: &Head) -> String {
+    head.field(&COOKIE).map_or(String::new(), |line| String::from_utf8_lossy(line).into_owned())
 }
 
 /// What an answer to a request for `app_path` is read in.

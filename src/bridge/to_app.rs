@@ -3,17 +3,17 @@
 //! Invariants: what the browser must not decide (managed cookies and URL tokens, forged forwarding fields) never reaches
 //! an app; an app sees each of its own cookies once, in its own spelling, and no other app's.
 
-use http::header::{COOKIE, EXPECT, HOST, REFERER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use smallvec::SmallVec;
 
 use super::app_session::AppSession;
-use super::own;
 use super::rules::{AppRules, Disposition, SessionRules};
 use super::vault::{Carrier, Role};
 use super::{to_client, url};
 use crate::time::Timestamp;
-use crate::wire::{cookie, forwarded, hop, jar, path};
+use crate::wire::fields::{Field, Fields};
+use crate::wire::request::Head;
+use crate::wire::{cookie, forwarded, hop, jar, path, target};
 
 /// What the translation is told besides the request.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ pub struct ToApp<'a> {
     /// Host and port that the client asked for.
     pub authority: &'a str,
     /// The `Host` that the app sees.
-    pub host: &'a HeaderValue,
+    pub host: &'a str,
     /// True for a request of the proxy's own: there is no browser to show the cookies that it holds.
     pub own: bool,
     /// The proxy's cookies, which no app may see. One that ends with a dot (`appB.`) stands for all cookies renamed for that
@@ -35,19 +35,10 @@ pub struct ToApp<'a> {
     pub own_cookies: &'a [Box<str>],
     /// True where cookies that the browser shows for the app go to it, to be adopted if it takes them.
     pub adopting: bool,
+    /// Names with `_` that may go to the app all the same.
+    pub allow_names: &'a [HeaderName],
     /// Now.
     pub now: Timestamp,
-}
-
-/// A request's head as the app gets it. Made here only, so that no untranslated head can be sent.
-#[derive(Debug)]
-pub struct AppHead {
-    /// The method.
-    pub method: Method,
-    /// Path and query, in the app's own URL space.
-    pub target: String,
-    /// The fields, hop-by-hop ones gone; framing is the sender's.
-    pub headers: HeaderMap,
 }
 
 /// What was seen on the way.
@@ -80,45 +71,60 @@ impl std::fmt::Debug for Shown {
     }
 }
 
-/// Translates `headers` of a request for the public, already cleaned `clean` URL.
+/// Translates a request with `fields` for the public, already cleaned `clean` URL. What frames a body is left to the sender.
 #[must_use]
 pub fn translate(
     context: &ToApp<'_>,
     method: Method,
     clean: &url::Clean<'_>,
-    mut headers: HeaderMap,
-) -> (AppHead, Seen) {
-    hop::strip_request(&mut headers);
-    drop_ours(&mut headers);
-    let target = target(context, clean);
-    let seen = cookies(context, &target, &mut headers);
-    if let Some(session) = &context.rules.session {
-        clean_referer(session, context.rules, &mut headers);
+    fields: &Fields<'_>,
+) -> (Head, Seen) {
+    let mut head = Head::new(method, &target(context, clean), ROOM);
+    head.put_with("host", |out| out.extend_from_slice(context.host.as_bytes()));
+    let seen = cookies(context, fields, &mut head);
+    let named = hop::Named::by_request(fields);
+    for (name, value) in fields.all {
+        let name = name.as_str();
+        if named.has(name) {
+            continue;
+        }
+        match Field::of(name) {
+            Field::Referer => clean_referer(context.rules, fields, value, &mut head),
+            Field::ForwardedToo if !context.client.trusted => {}
+            Field::Plain | Field::ForwardedToo if target::is_odd_name(name) && !is_allowed(context, name) => {
+            }
+            field if goes_on(field) => head.put(name, value),
+            _ => {}
+        }
     }
-    forwarded::set(&mut headers, context.client, context.authority);
-    headers.insert(HOST, context.host.clone());
-    (AppHead { method, target, headers }, seen)
+    forwarded::write(&mut head, context.client, context.authority);
+    (head, seen)
 }
 
-/// Names that only this proxy sets, and `Expect`, which it has answered itself.
-fn drop_ours(headers: &mut HeaderMap) {
-    headers.remove(EXPECT);
-    let forged: SmallVec<[HeaderName; 2]> =
-        headers.keys().filter(|name| is_forged(name.as_str())).cloned().collect();
-    for name in forged {
-        headers.remove(name);
-    }
+/// What most heads need.
+const ROOM: usize = 960;
+
+/// False for what ends here: framing and other fields of one connection; `Expect`, which the proxy has answered itself;
+/// what it writes itself (Host, Cookie, the request's id, forwarding fields); and names that only it may set.
+const fn goes_on(field: Field) -> bool {
+    !matches!(
+        field,
+        Field::Host
+            | Field::Cookie
+            | Field::ContentLength
+            | Field::TransferEncoding
+            | Field::Connection
+            | Field::Upgrade
+            | Field::Hop
+            | Field::Expect
+            | Field::RequestId
+            | Field::Forwarded
+            | Field::Own
+    )
 }
 
-/// Compared as servers do that turn header names into variables: `_` is `-` to them.
-fn is_forged(name: &str) -> bool {
-    let is = |own: &str| {
-        let head = name.as_bytes().get(..own.len());
-        head.is_some_and(|head| {
-            head.iter().zip(own.bytes()).all(|(&one, other)| one == other || one == b'_' && other == b'-')
-        })
-    };
-    is("x-bridge-") || name.len() == own::HEARTBEAT.as_str().len() && is(own::HEARTBEAT.as_str())
+fn is_allowed(context: &ToApp<'_>, name: &str) -> bool {
+    context.allow_names.iter().any(|allowed| allowed.as_str() == name)
 }
 
 /// Path and query in the app's own URL space, with the token that rides in the path.
@@ -152,17 +158,18 @@ pub fn inner_mount(rules: &AppRules) -> usize {
     if rules.mount.strips() { 1 } else { rules.mount.prefix().len() }
 }
 
-/// Rewrites the Cookie field: the vault's cookies first, then those of the browser that may pass.
-fn cookies(context: &ToApp<'_>, target: &str, headers: &mut HeaderMap) -> Seen {
+/// Writes the Cookie field: the vault's cookies first, then those of the browser that may pass.
+fn cookies(context: &ToApp<'_>, fields: &Fields<'_>, head: &mut Head) -> Seen {
     let mut seen = Seen::default();
-    let line = cookie::line(headers);
-    let mut out = Vec::with_capacity(128 + line.as_ref().map_or(0, HeaderValue::len));
-    let path = target.split('?').next().unwrap_or(target);
+    let line = cookie::line(fields);
+    if line.is_none() && context.rules.session.is_none() {
+        return seen;
+    }
+    let mut out = Vec::with_capacity(128 + line.as_ref().map_or(0, |line| line.len()));
     if let Some(session) = context.session {
-        from_vault(context, session, path, &mut out);
+        from_vault(context, session, head.path(), &mut out);
     }
     if let Some(line) = &line {
-        seen.passed.reserve(line.len());
         from_browser(context, line.as_bytes(), &mut out, &mut seen);
     }
     if out.is_empty() && context.rules.session.as_ref().is_some_and(|session| session.engine.wants_a_cookie())
@@ -170,11 +177,8 @@ fn cookies(context: &ToApp<'_>, target: &str, headers: &mut HeaderMap) -> Seen {
         // Without any cookie these engines print ids into the links of the page.
         out.extend_from_slice(b"cookies=on");
     }
-    headers.remove(COOKIE);
-    if !out.is_empty()
-        && let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(out))
-    {
-        headers.insert(COOKIE, value);
+    if !out.is_empty() {
+        head.put_with("cookie", |text| text.extend_from_slice(&out));
     }
     seen
 }
@@ -199,13 +203,14 @@ fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut V
                     &percent_encoding::percent_decode_str(path).collect::<Vec<u8>>(),
                 )
     };
+    let host = to_client::host_of(context.authority).as_bytes();
     for cookie in session.vault().iter() {
         let token = matches!(cookie.role, Role::Token { .. });
         let due = cookie.carrier == Carrier::Cookie
             && (cookie.expires == 0 || cookie.expires > context.now.secs())
             && (token || !cookie.secure || context.client.https)
             && fits(cookie.path)
-            && cookie.is_for(to_client::host_of(context.authority).as_bytes())
+            && cookie.is_for(host)
             && !(token && held_by_browser(cookie.name));
         if due {
             push(out, cookie.name, cookie.value);
@@ -222,6 +227,7 @@ fn from_browser(context: &ToApp<'_>, line: &[u8], out: &mut Vec<u8>, seen: &mut 
         }
         return;
     };
+    seen.passed.reserve(line.len());
     let mut doubled: SmallVec<[Role; 2]> = SmallVec::new();
     for pair in cookie::pairs(line) {
         if is_ours(context, pair.name)
@@ -371,21 +377,18 @@ impl SessionRules {
     }
 }
 
-/// A Referer tells an app where a link was: without the tokens that may have been in it.
-fn clean_referer(session: &SessionRules, rules: &AppRules, headers: &mut HeaderMap) {
-    let mut fields = headers.get_all(REFERER).iter();
-    let Some(first) = fields.next() else { return };
-    // What cannot be read cannot be cleaned.
-    let text = std::str::from_utf8(first.as_bytes()).ok().filter(|_| fields.next().is_none());
-    let Some(text) = text else {
-        headers.remove(REFERER);
+/// A Referer tells an app where a link was: without the tokens that may have been in it. What cannot be read cannot be
+/// cleaned, and does not go.
+fn clean_referer(rules: &AppRules, fields: &Fields<'_>, value: &HeaderValue, head: &mut Head) {
+    let Some(session) = &rules.session else { return head.put("referer", value) };
+    let Ok(text) = std::str::from_utf8(value.as_bytes()) else { return };
+    if fields.referer.is_repeated() {
         return;
-    };
-    let Some(cleaned) = url::clean_referer(session, rules, text) else { return };
-    match HeaderValue::from_str(&cleaned) {
-        Ok(value) => headers.insert(REFERER, value),
-        Err(_) => headers.remove(REFERER),
-    };
+    }
+    match url::clean_referer(session, rules, text) {
+        Some(cleaned) => head.put_with("referer", |out| out.extend_from_slice(cleaned.as_bytes())),
+        None => head.put("referer", value),
+    }
 }
 
 #[cfg(test)]

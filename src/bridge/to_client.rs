@@ -63,12 +63,34 @@ impl std::fmt::Debug for FromApp<'_> {
     }
 }
 
+/// Which fields of an answer the translation has to look at, found in one pass: most answers have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct There {
+    /// Set-Cookie.
+    pub set_cookies: bool,
+    /// Fields that hold URLs.
+    pub urls: bool,
+}
+
+impl There {
+    /// What is there in `headers`.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut there = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "set-cookie" => there.set_cookies = true,
+                "location" | "content-location" | "refresh" | "link" => there.urls = true,
+                _ => {}
+            }
+        }
+        there
+    }
+}
+
 /// Takes the Set-Cookie fields out of `headers`: what [`read`] relays is all that goes back in.
 #[must_use]
 pub fn take_set_cookies(headers: &mut HeaderMap) -> SetCookies {
-    if !headers.contains_key(SET_COOKIE) {
-        return SetCookies::new();
-    }
     let fields = headers.get_all(SET_COOKIE).iter().cloned().collect();
     headers.remove(SET_COOKIE);
     fields
@@ -354,9 +376,11 @@ fn public_host<'a>(context: &ToClient<'a>) -> &'a [u8] {
 }
 
 /// The host of an authority, without its port.
-pub(super) fn host_of(authority: &str) -> &str {
-    let host =
-        authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
+#[must_use]
+pub fn host_of(authority: &str) -> &str {
+    let colon = memchr::memrchr(b':', authority.as_bytes());
+    let split = colon.and_then(|at| Some((authority.get(..at)?, authority.get(at + 1..)?)));
+    let host = split.filter(|(_, port)| port.bytes().all(|octet| octet.is_ascii_digit()));
     host.map_or(authority, |(host, _)| host)
 }
 

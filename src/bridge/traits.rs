@@ -3,6 +3,8 @@
 use http::header::{ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 
+use crate::wire::fields::Fields;
+
 /// The four header fields that apps have been seen to bind sessions to (DokuWiki, Lucee's `identify.client`). Shared
 /// between the sessions of like browsers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -15,24 +17,24 @@ pub struct ClientTraits {
 }
 
 impl ClientTraits {
-    /// As `headers` say.
+    /// As a request with `fields` says.
     #[must_use]
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(fields: &Fields<'_>) -> Self {
         Self {
-            user_agent: headers.get(USER_AGENT).cloned(),
-            accept: headers.get(ACCEPT).cloned(),
-            accept_language: headers.get(ACCEPT_LANGUAGE).cloned(),
-            accept_encoding: headers.get(ACCEPT_ENCODING).cloned(),
+            user_agent: fields.user_agent.first().cloned(),
+            accept: fields.accept.first().cloned(),
+            accept_language: fields.accept_language.first().cloned(),
+            accept_encoding: fields.accept_encoding.first().cloned(),
         }
     }
 
-    /// True where `headers` say the same: the common case, decided without an allocation.
+    /// True where `fields` say the same: the common case, decided without an allocation.
     #[must_use]
-    pub fn match_headers(&self, headers: &HeaderMap) -> bool {
-        headers.get(USER_AGENT) == self.user_agent.as_ref()
-            && headers.get(ACCEPT) == self.accept.as_ref()
-            && headers.get(ACCEPT_LANGUAGE) == self.accept_language.as_ref()
-            && headers.get(ACCEPT_ENCODING) == self.accept_encoding.as_ref()
+    pub fn match_fields(&self, fields: &Fields<'_>) -> bool {
+        fields.user_agent.first() == self.user_agent.as_ref()
+            && fields.accept.first() == self.accept.as_ref()
+            && fields.accept_language.first() == self.accept_language.as_ref()
+            && fields.accept_encoding.first() == self.accept_encoding.as_ref()
     }
 
     /// Puts them into `headers`.
@@ -60,12 +62,12 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static("Jakarta"));
         headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static("de"));
-        let traits = ClientTraits::of(&headers);
+        let traits = ClientTraits::of(&Fields::of(&headers));
         let mut out = HeaderMap::new();
         traits.put(&mut out);
         assert_eq!(out, headers);
-        assert!(traits.match_headers(&headers));
+        assert!(traits.match_fields(&Fields::of(&headers)));
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-        assert!(!traits.match_headers(&headers));
+        assert!(!traits.match_fields(&Fields::of(&headers)));
     }
 }

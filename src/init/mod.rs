@@ -18,7 +18,6 @@ mod visitor;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -143,7 +142,7 @@ async fn draft_all(
         };
         let foreign: Vec<String> =
             places.iter().filter(inside).map(|(_, other)| other.mount.clone()).collect();
-        let upstream = Upstream { ix: UpstreamIx(ix), origin: Arc::new(place.origin.clone()) };
+        let upstream = Upstream::new(UpstreamIx(ix), place.origin.clone());
         let deadline = Instant::now() + crawl::PATIENCE;
         let way = Way { client, upstream: &upstream, place, clock, deadline };
         match crawl::look(way, &foreign).await {

@@ -12,10 +12,11 @@ use super::facts::{Hop, Visit};
 use super::links::{self, Kind, halves, public, without_ids};
 use super::place::{Place, Trouble};
 use crate::clock::Clock;
-use crate::net::{AppRequest, Body, Client, Deadlines, Upstream};
+use crate::net::{Body, Client, Deadlines, Upstream};
 use crate::ping::reading;
 use crate::wire::jar::{default_path, path_match};
 use crate::wire::page::Page;
+use crate::wire::request::Head;
 use crate::wire::set_cookie::{Lifetime, SetCookie};
 
 /// Decoded bytes of a page at the most.
@@ -94,11 +95,13 @@ impl<'a> Visitor<'a> {
         let left = way.deadline.saturating_duration_since(Instant::now()).min(ANSWER);
         let began = Instant::now();
         let headers = self.headers(target).ok_or(Trouble::Path)?;
-        let uri = target.parse().map_err(|_| Trouble::Path)?;
-        let head = AppRequest { method: &Method::GET, target: &uri, headers: &headers };
+        let head = Head::with(Method::GET, target, &headers);
+        if !head.has_valid_target() {
+            return Err(Trouble::Path);
+        }
         let deadlines = Deadlines { connect: CONNECT, first_byte: ANSWER };
         let answering = async {
-            let answer = way.client.send(way.upstream, head, Body::empty(), &deadlines).await?;
+            let answer = way.client.send(way.upstream, &head, Body::empty(), &deadlines).await?;
             let mut hop = Hop {
                 target: target.to_owned(),
                 status: answer.parts.status.as_u16(),

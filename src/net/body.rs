@@ -7,7 +7,6 @@ mod error;
 mod filter;
 mod stall;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -32,7 +31,7 @@ use super::upload::Upload;
 pub struct Body {
     source: Source,
     /// Chunks to give before `source`.
-    front: VecDeque<Bytes>,
+    front: SmallVec<[Bytes; 1]>,
     extras: Option<Box<Extras>>,
     hooks: SmallVec<[EndHook; 2]>,
     given: u64,
@@ -95,7 +94,7 @@ impl Body {
         let mut body = Self::empty();
         let bytes = bytes.into();
         if !bytes.is_empty() {
-            body.front.push_back(bytes);
+            body.front.push(bytes);
         }
         body
     }
@@ -131,6 +130,10 @@ impl Body {
     /// reads does not count.
     #[must_use]
     pub fn stalling_after(mut self, after: Duration) -> Self {
+        if matches!(self.source, Source::Empty) {
+            // What is all there does not stall.
+            return self;
+        }
         self.extras_mut().stall = Some(Stall::new(after));
         self
     }
@@ -156,12 +159,12 @@ impl Body {
         self
     }
 
-    /// No bytes, though `length` of them are named: hyper keeps the `Content-Length` of a 304 only for such a body.
     /// The body of an app's answer.
     pub(super) fn reply(reply: Reply) -> Self {
         Self::new(if reply.is_over() { Source::Empty } else { Source::Reply(reply) })
     }
 
+    /// No bytes, though `length` of them are named: hyper keeps the `Content-Length` of a 304 only for such a body.
     pub(super) fn declaring(length: u64) -> Self {
         Self::new(Source::Declared(length))
     }
@@ -179,7 +182,7 @@ impl Body {
     }
 
     fn new(source: Source) -> Self {
-        Self { source, front: VecDeque::new(), extras: None, hooks: SmallVec::new(), given: 0, over: false }
+        Self { source, front: SmallVec::new(), extras: None, hooks: SmallVec::new(), given: 0, over: false }
     }
 
     fn extras_mut(&mut self) -> &mut Extras {
@@ -223,7 +226,8 @@ impl Body {
         if until.is_some_and(|until| until.as_mut().poll(cx).is_ready()) {
             return Poll::Ready(None);
         }
-        if let Some(chunk) = self.front.pop_front() {
+        if !self.front.is_empty() {
+            let chunk = self.front.remove(0);
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
         loop {

@@ -12,21 +12,21 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::StatusCode;
 use http::header::UPGRADE;
 use http::response::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::body::{Body, BodyError};
 use super::guard::Guarded;
-use super::h1::{Conn, Framing, Head, HeadError, NoHead, Outgoing, Reply, Sending, UploadError};
+use super::h1::{AnswerHead, Conn, Framing, HeadError, NoHead, Outgoing, Reply, Sending, UploadError};
 use super::pool::Pool;
 use super::stream::Rewind;
 use super::upload::Upload;
 use super::upstream::{ConnectError, Dialer, Upstream, UpstreamIx};
+use crate::wire::request::Head;
 
 /// How connections to apps are kept.
 #[derive(Clone, Copy, Debug)]
@@ -47,18 +47,6 @@ pub struct Client {
     pool: Rc<Pool>,
 }
 
-/// The head of a request to an app, as it is to go out. `headers` holds `Host` and no `Expect`; its framing headers are
-/// replaced by what the body needs.
-#[derive(Clone, Copy, Debug)]
-pub struct AppRequest<'a> {
-    /// The method; not CONNECT.
-    pub method: &'a Method,
-    /// The target in origin form.
-    pub target: &'a PathAndQuery,
-    /// All headers.
-    pub headers: &'a HeaderMap,
-}
-
 /// How long to wait for an app.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
@@ -71,7 +59,7 @@ pub struct Deadlines {
 /// The answer of an app.
 #[derive(Debug)]
 pub struct Answer {
-    /// Status, version and headers as they came.
+    /// Status, version and fields as they came, but for those that concern the connection only.
     pub parts: Parts,
     /// Its body. Reading it to the end gives the connection back.
     pub body: Body,
@@ -176,7 +164,7 @@ enum Lost {
 
 /// One request, whatever connection it goes out on.
 struct Asked<'a> {
-    head: AppRequest<'a>,
+    head: &'a Head,
     upload: Option<Rc<Upload>>,
     first_byte: Duration,
 }
@@ -188,7 +176,7 @@ impl Client {
         Self { dialer, options, pool }
     }
 
-    /// Sends one request and waits for the head of its answer. Interim answers (1xx) other than 101 are dropped.
+    /// Sends one request, whose `head` is not CONNECT's, and waits for the head of its answer. Interim answers (1xx) other than 101 are dropped.
     /// Dropping the future ends the request. The first-byte clock stands still while the client owes bytes of `body`,
     /// so that body needs a stall time of its own. Must run in a `LocalSet`.
     ///
@@ -197,7 +185,7 @@ impl Client {
     pub async fn send(
         &self,
         upstream: &Upstream,
-        head: AppRequest<'_>,
+        head: &Head,
         body: Body,
         deadlines: &Deadlines,
     ) -> Result<Answer, SendError> {
@@ -238,11 +226,11 @@ impl Client {
 impl Asked<'_> {
     /// Sends it on `conn` and waits for the head of its answer.
     async fn on(&self, conn: Rc<RefCell<Conn>>, body: Body, reused: bool) -> Result<Answer, Lost> {
-        let sending = Sending::of(self.head.method, &body);
+        let sending = Sending::of(self.head.method(), &body);
         let mut outgoing = Outgoing::new(body, sending.framing);
         {
             let mut conn = conn.borrow_mut();
-            conn.begin(&self.head, sending);
+            conn.begin(self.head, sending);
             conn.set_clock(Instant::now() + self.first_byte);
         }
         let mut refused = None;
@@ -296,13 +284,13 @@ impl Asked<'_> {
     fn accept(
         &self,
         conn: Rc<RefCell<Conn>>,
-        head: Head,
+        head: AnswerHead,
         outgoing: Outgoing,
         refused: bool,
     ) -> Result<Answer, SendError> {
-        let Head { parts, framing, keeps } = head;
+        let AnswerHead { parts, framing, keeps } = head;
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            if !self.head.headers.contains_key(UPGRADE) {
+            if self.head.field(&UPGRADE).is_none() {
                 return Err(SendError::Unasked);
             }
             let stream = Rc::into_inner(conn).map(|conn| conn.into_inner().into_stream());
@@ -310,6 +298,12 @@ impl Asked<'_> {
         }
         // An answer that comes before its request has gone out in full tells nothing of what the app does with the rest.
         conn.borrow_mut().keep(keeps && outgoing.is_done(), framing == Framing::None);
+        if outgoing.is_done()
+            && let Some(whole) = Conn::whole(&conn, framing)
+        {
+            Conn::give_back(conn);
+            return Ok(Answer { parts, body: Body::full(whole), upgraded: None });
+        }
         let unsent = (!outgoing.is_done() && !refused).then_some(outgoing);
         let body = Body::reply(Reply::new(conn, framing, unsent));
         Ok(Answer { parts, body, upgraded: None })

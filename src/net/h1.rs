@@ -18,7 +18,7 @@ mod upload;
 
 pub(super) use self::conn::{Conn, NoHead};
 pub use self::head::HeadError;
-pub(super) use self::head::{Framing, Head};
+pub(super) use self::head::{AnswerHead, Framing};
 pub(super) use self::reply::Reply;
 pub(super) use self::request::Sending;
 pub(super) use self::upload::{Outgoing, UploadError};

@@ -32,7 +32,7 @@ mod watch;
 mod testing;
 
 pub use body::{Body, BodyError, End, EndHook, Filter, Outcome};
-pub use client::{Answer, AppRequest, Client, ClientOptions, Deadlines, SendError};
+pub use client::{Answer, Client, ClientOptions, Deadlines, SendError};
 pub use connections::Connections;
 pub use drain::{Drain, Drainer};
 pub use h1::HeadError;

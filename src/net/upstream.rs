@@ -44,6 +44,23 @@ pub struct Upstream {
     pub ix: UpstreamIx,
     /// The place.
     pub origin: Arc<Origin>,
+    /// Its host and port, as a URL names them.
+    pub authority: Arc<str>,
+}
+
+impl Upstream {
+    /// Number `ix`, at `origin`.
+    #[must_use]
+    pub fn new(ix: UpstreamIx, origin: Origin) -> Self {
+        let bracketed = |host: &str| if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let authority = match &origin {
+            Origin::Tcp { host, port: 80 } => bracketed(host),
+            Origin::Tcp { host, port } => format!("{}:{port}", bracketed(host)),
+            Origin::Unix(_) => "localhost".to_owned(),
+            Origin::Memory(name) => name.clone(),
+        };
+        Self { ix, origin: Arc::new(origin), authority: authority.into() }
+    }
 }
 
 /// Why a text is no [`Origin`].

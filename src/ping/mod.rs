@@ -149,7 +149,7 @@ impl Pinger {
                 return (Verdict::Alive, None);
             }
             let crossed = app.is_some_and(|app| sending.is_crossed(app));
-            let authority = own::authority_of(&sending.prepared.chosen.upstream);
+            let authority = sending.prepared.chosen.upstream.authority.to_string();
             let public = app.and_then(|app| app.public.clone());
             let vault = app.map(|app| app.vault().clone());
             let context = context(
@@ -339,7 +339,7 @@ fn context<'a>(
     ToClient {
         rules: &route.rules,
         vault,
-        app_path: prepared.head.target.split('?').next().unwrap_or("/"),
+        app_path: prepared.head.path(),
         app_host: split_authority(public_authority).map_or(public_authority, |(host, _)| host),
         app_authority: authority,
         public_authority,

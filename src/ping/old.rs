@@ -27,12 +27,12 @@ impl Pinger {
         let Some(mut prepared) = own::prepare(route, &self.balancer, person, &ask, now) else {
             return Some(Verdict::Unreachable);
         };
-        prepared.head.headers.insert(mark::HEARTBEAT, HeaderValue::from_static("proof"));
+        prepared.head.set(&mark::HEARTBEAT, &HeaderValue::from_static("proof"));
         let app = person.app;
         let heard = tokio::time::timeout(rules.timeout, self.exchange(rules, &prepared)).await;
         let Some(heard) = heard.ok().flatten() else { return Some(Verdict::Unreachable) };
         let fields = fields(routes, route, &heard.parts.headers);
-        let authority = own::authority_of(&prepared.chosen.upstream);
+        let authority = prepared.chosen.upstream.authority.to_string();
         let public = app.public.as_deref();
         let context = context(route, &prepared, &authority, public, Some(app.vault()), self.clock.now());
         let riding = to_client::map_urls(&context, &mut heard.parts.headers.clone());

@@ -124,7 +124,7 @@ impl<'a> Visitor<'a> {
         let now = prober.clock.now();
         let mut session = AppSession::new(route.rules.app, now);
         let upstream =
-            || prober.balancer.choose(route, None).map(|chosen| own::authority_of(&chosen.upstream));
+            || prober.balancer.choose(route, None).map(|chosen| chosen.upstream.authority.to_string());
         let host = route.hosts.first().map(ToString::to_string);
         if let Some(authority) = host.or_else(upstream).filter(|_| prober.https || !route.hosts.is_empty()) {
             session.public = Some(Arc::new(Public { authority: authority.into(), https: prober.https }));
@@ -242,13 +242,13 @@ impl<'a> Visitor<'a> {
         let sent = self.session.sent(self.used.0, !ask.method.is_safe());
         let mut fields = to_client::take_set_cookies(&mut headers);
         to_client::drop_own(&self.route.rules, &mut fields, self.prober.routes.own_cookies());
-        let upstream = own::authority_of(&prepared.chosen.upstream);
+        let upstream = prepared.chosen.upstream.authority.to_string();
         let (public, vault) = (self.session.public.clone(), self.session.vault().clone());
         let authority = public.as_deref().map_or(upstream.as_str(), |public| &public.authority);
         let context = ToClient {
             rules: &self.route.rules,
             vault: Some(&vault),
-            app_path: prepared.head.target.split('?').next().unwrap_or("/"),
+            app_path: prepared.head.path(),
             app_host: split_authority(authority).map_or(authority, |(host, _)| host),
             app_authority: &upstream,
             public_authority: authority,

@@ -5,14 +5,14 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, Response};
+use http::Response;
 
 use super::Proxy;
 use super::error::Error;
 use super::inbound::Inbound;
 use super::join;
 use super::note::{Note, TokenCame};
-use super::visit::{Known, Visit};
+use super::visit::Visit;
 use crate::bridge::adoption;
 use crate::bridge::app_session::AppSession;
 use crate::bridge::rules::SessionRules;
@@ -29,13 +29,11 @@ pub(super) struct Arrived<'a> {
     /// The app that it arrived at.
     pub(super) route: &'a Route,
     /// The request.
-    pub(super) inbound: &'a Inbound,
+    pub(super) inbound: &'a Inbound<'a>,
     /// Its URL without tokens.
     pub(super) clean: &'a Clean<'a>,
     /// What was found in it.
     pub(super) found: &'a Found,
-    /// Its head.
-    pub(super) headers: &'a HeaderMap,
 }
 
 impl Proxy {
@@ -107,9 +105,9 @@ impl Proxy {
         }
         let own_step = adoption::is_own_step(
             rules.adopt,
-            &inbound.method,
+            inbound.method,
             inbound.fetch,
-            arrived.headers,
+            inbound.fields.all,
             &inbound.host,
         );
         let taken = if own_step && !visit.kept_away {
@@ -120,8 +118,7 @@ impl Proxy {
         };
         match taken {
             Ok(app_session) => {
-                let known = Known { traits: self.interned.borrow_mut().traits(arrived.headers) };
-                self.take_over(map, (inbound, &known), app_session, visit)?;
+                self.take_over(map, inbound, app_session, visit)?;
                 self.shard.url_tokens(app, UrlTokenResult::Adopted, 1);
                 note.events.push("adopted_from_url");
                 note.token = TokenCame::Url;
@@ -146,7 +143,7 @@ impl Proxy {
     fn take_over(
         self: &Rc<Self>,
         map: &Rc<RouteMap>,
-        (inbound, known): (&Inbound, &Known),
+        inbound: &Inbound<'_>,
         mut app_session: AppSession,
         visit: &mut Visit,
     ) -> Result<(), Error> {
@@ -154,7 +151,7 @@ impl Proxy {
         app_session.adopted = true;
         let slot = match &visit.slot {
             Some(slot) => Arc::clone(slot),
-            None => self.found(inbound, visit, known)?,
+            None => self.found(inbound, visit)?,
         };
         self.take_in(map, &slot, app_session, inbound.now);
         slot.with(|session| session.timeline.note(inbound.now, Some(app), What::AdoptedUrl));
@@ -169,7 +166,7 @@ impl Proxy {
 use std::sync::Arc;
 
 /// True where the app has hosts of its own and this is none of them.
-fn is_elsewhere(owner: &Route, inbound: &Inbound) -> bool {
+fn is_elsewhere(owner: &Route, inbound: &Inbound<'_>) -> bool {
     !owner.hosts.is_empty() && !owner.hosts.iter().any(|host| **host == inbound.host)
 }
 

@@ -5,7 +5,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CACHE_CONTROL, CONNECTION, SET_COOKIE, UPGRADE};
+use http::header::{CACHE_CONTROL, CONNECTION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::Proxy;
@@ -20,13 +20,11 @@ use crate::bridge::janitor;
 use crate::bridge::rules::{AppIx, Disposition};
 use crate::bridge::timeline::What;
 use crate::bridge::to_app::Shown;
-use crate::bridge::to_client::{self, FromApp, PathToken, SetCookies, ToClient};
+use crate::bridge::to_client::{self, FromApp, PathToken, SetCookies, There, ToClient};
 use crate::own;
 use crate::registry::Slot;
 use crate::registry::agenda::Watch;
 use crate::route::RouteMap;
-use crate::wire::hop;
-use crate::wire::target::split_authority;
 
 /// An answer that has been read.
 #[derive(Default)]
@@ -50,27 +48,27 @@ impl Exchange<'_> {
         answer: &mut http::response::Parts,
     ) -> Result<Returned, Error> {
         let now = proxy.now();
-        strip(answer);
-        let mut taken = to_client::take_set_cookies(&mut answer.headers);
-        to_client::drop_own(&self.route.rules, &mut taken, self.map.own_cookies());
-        let authority = own::authority_of(&departed.chosen.upstream);
-        let host = departed
-            .head
-            .headers
-            .get(http::header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
+        if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        let there = There::of(&answer.headers);
+        let mut taken = SetCookies::new();
+        if there.set_cookies {
+            taken = to_client::take_set_cookies(&mut answer.headers);
+            to_client::drop_own(&self.route.rules, &mut taken, self.map.own_cookies());
+        }
+        let host = own::host_header(self.route, &departed.chosen.upstream, &self.inbound.authority);
         let context = ToClient {
             rules: &self.route.rules,
             vault: None,
-            app_path: departed.head.target.split('?').next().unwrap_or("/"),
-            app_host: split_authority(host).map_or(host, |(host, _)| host),
-            app_authority: &authority,
+            app_path: departed.head.path(),
+            app_host: to_client::host_of(host),
+            app_authority: &departed.chosen.upstream.authority,
             public_authority: &self.inbound.authority,
             https: self.inbound.client.https,
             now,
         };
-        let riding = to_client::map_urls(&context, &mut answer.headers);
+        let riding = if there.urls { to_client::map_urls(&context, &mut answer.headers) } else { None };
         let status = answer.status.as_u16();
         let said = Heard { taken: &taken, riding: riding.as_ref(), context: &context, status };
         let slot = visit.slot.clone().filter(|_| !self.standing.skip_session);
@@ -136,7 +134,7 @@ impl Exchange<'_> {
             let fields = from_app.relayed.into_iter().collect();
             return Ok(Returned { fields, ..Returned::default() });
         }
-        let slot = proxy.found(self.inbound, visit, &self.known)?;
+        let slot = proxy.found(self.inbound, visit)?;
         let returned = self.learn(proxy, &slot, departed, heard);
         slot.with(|session| {
             session.passed.browser_sent(self.app(), &departed.seen.passed);
@@ -158,7 +156,7 @@ impl Exchange<'_> {
         fresh.learn(Sent { generation: 0, ..departed.sent }, &edits, now);
         (!fresh.vault().is_empty()).then(|| {
             fresh.public = Some(Arc::new(crate::bridge::app_session::Public {
-                authority: self.inbound.authority.as_str().into(),
+                authority: (*self.inbound.authority).into(),
                 https: self.inbound.client.https,
             }));
             fresh.upstream = Some(departed.chosen.place);
@@ -260,7 +258,7 @@ impl Exchange<'_> {
 }
 
 /// Sets, or deletes, the bridge cookie in an answer. Such an answer is nobody else's: no shared cache may keep it.
-pub(super) fn give(map: &RouteMap, inbound: &Inbound, visit: &Visit, headers: &mut HeaderMap) {
+pub(super) fn give(map: &RouteMap, inbound: &Inbound<'_>, visit: &Visit, headers: &mut HeaderMap) {
     let (https, same_site) = (inbound.client.https, map.bridge.same_site);
     let name = map.bridge.cookie_name(https);
     let field = match &visit.gives {
@@ -283,17 +281,6 @@ fn keep_private(headers: &mut HeaderMap) {
     });
     if !private {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
-    }
-}
-
-/// Takes away what concerns only the connection to the app; an upgraded one says to the browser what it has become.
-fn strip(answer: &mut http::response::Parts) {
-    let switches = answer.status == StatusCode::SWITCHING_PROTOCOLS;
-    let protocol = if switches { hop::upgrade(&answer.headers) } else { None };
-    hop::strip_response(&mut answer.headers);
-    if let Some(protocol) = protocol {
-        answer.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        answer.headers.insert(UPGRADE, protocol);
     }
 }
 

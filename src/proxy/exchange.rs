@@ -5,16 +5,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, COOKIE, UPGRADE};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
 
 use super::Proxy;
 use super::error::Error;
+use super::handler::X_REQUEST_ID;
 use super::inbound::Inbound;
 use super::note::{Note, TokenCame};
 use super::stream::InFlight;
-use super::visit::{Known, Visit};
+use super::visit::Visit;
 use crate::balance::Chosen;
 use crate::bridge::activity::Standing;
 use crate::bridge::app_session::{AppSession, Sent};
@@ -23,22 +22,22 @@ use crate::bridge::session::Session;
 use crate::bridge::share;
 use crate::bridge::sign_out::Asked;
 use crate::bridge::timeline::What;
-use crate::bridge::to_app::{self, AppHead, Seen, ToApp};
+use crate::bridge::to_app::{self, Seen, ToApp};
 use crate::bridge::url::Clean;
 use crate::net::body::Body;
-use crate::net::client::{Answer, AppRequest, Deadlines};
+use crate::net::client::{Answer, Deadlines};
 use crate::own;
 use crate::registry::Slot;
 use crate::route::{Route, RouteMap};
 use crate::time::Timestamp;
+use crate::wire::request::Head;
 
 /// A request that is to go to an app.
 pub(super) struct Exchange<'a> {
     pub(super) map: &'a Rc<RouteMap>,
     pub(super) route: &'a Route,
-    pub(super) inbound: &'a Inbound,
+    pub(super) inbound: &'a Inbound<'a>,
     pub(super) clean: &'a Clean<'a>,
-    pub(super) known: Known,
     pub(super) standing: Standing,
     /// True where a form is posted.
     pub(super) form: bool,
@@ -48,7 +47,7 @@ pub(super) struct Exchange<'a> {
 
 /// A request on its way.
 pub(super) struct Departed {
-    pub(super) head: AppHead,
+    pub(super) head: Head,
     pub(super) seen: Seen,
     pub(super) sent: Sent,
     /// When the app session began that it is sent for.
@@ -64,23 +63,18 @@ impl Exchange<'_> {
     }
 
     pub(super) fn asked(&self) -> Asked<'_> {
-        Asked { method: &self.inbound.method, path: &self.inbound.normal, query: self.inbound.query() }
+        Asked { method: self.inbound.method, path: &self.inbound.normal, query: self.inbound.query() }
     }
 
     /// Translates the head, in the name of the session; the person's clocks move here.
-    pub(super) fn depart(
-        &self,
-        proxy: &Proxy,
-        visit: &Visit,
-        headers: HeaderMap,
-        note: &mut Note,
-    ) -> Result<Departed, Error> {
+    pub(super) fn depart(&self, proxy: &Proxy, visit: &Visit, note: &mut Note) -> Result<Departed, Error> {
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let departed = match slot {
-            Some(slot) => slot.with(|session| self.depart_as(proxy, slot, session, headers)),
-            None => self.translate(proxy, None, headers, self.may_adopt(proxy, None)),
+            Some(slot) => slot.with(|session| self.depart_as(proxy, slot, session)),
+            None => self.translate(proxy, None, self.may_adopt(proxy, None)),
         }?;
-        let departed = self.check_shown(proxy, slot, departed)?;
+        let mut departed = self.check_shown(proxy, slot, departed)?;
+        departed.head.put(X_REQUEST_ID.as_str(), &note.id);
         note.upstream = Some(usize::from(departed.chosen.place));
         note.activity = self.standing.activity && slot.is_some();
         if note.token == TokenCame::None {
@@ -94,17 +88,11 @@ impl Exchange<'_> {
     }
 
     /// Under the session's lock: who the person is now, and what she sends.
-    fn depart_as(
-        &self,
-        proxy: &Proxy,
-        slot: &Arc<Slot>,
-        session: &mut Session,
-        headers: HeaderMap,
-    ) -> Result<Departed, Error> {
+    fn depart_as(&self, proxy: &Proxy, slot: &Arc<Slot>, session: &mut Session) -> Result<Departed, Error> {
         let now = self.inbound.now;
         session.touch(self.app(), self.standing.activity, now);
-        if !session.traits.as_ref().is_some_and(|traits| traits.match_headers(&headers)) {
-            session.traits = Some(Arc::clone(&self.known.traits));
+        if !session.traits.as_ref().is_some_and(|traits| traits.match_fields(self.inbound.fields)) {
+            session.traits = Some(proxy.interned.borrow_mut().traits(self.inbound.fields));
         }
         session.address = Some(self.inbound.address());
         if self.standing.activity && session.cadence.observe(path_hash(&self.inbound.normal), now) {
@@ -115,7 +103,9 @@ impl Exchange<'_> {
         }
         let signs_in_adopted = self.inbound.method == Method::POST && self.signs_in();
         if let Some(app) = session.app_mut(self.app()) {
-            app.public = Some(proxy.interned.borrow_mut().public(self.inbound));
+            if !app.public.as_ref().is_some_and(|public| self.inbound.is_at(public)) {
+                app.public = Some(proxy.interned.borrow_mut().public(self.inbound));
+            }
             if app.adopted && signs_in_adopted {
                 // Whoever knew the adopted token would ride along on the sign-in: the app is made to give a fresh one.
                 app.drop_token();
@@ -123,7 +113,7 @@ impl Exchange<'_> {
             }
         }
         let adopting = self.may_adopt(proxy, session.app(self.app()));
-        let mut departed = self.translate(proxy, session.app(self.app()), headers, adopting)?;
+        let mut departed = self.translate(proxy, session.app(self.app()), adopting)?;
         session.passed.browser_sent(self.app(), &departed.seen.passed);
         if let Some(app) = session.app_mut(self.app()) {
             app.upstream = Some(departed.chosen.place);
@@ -144,29 +134,28 @@ impl Exchange<'_> {
         &self,
         proxy: &Proxy,
         session: Option<&AppSession>,
-        headers: HeaderMap,
         adopting: bool,
     ) -> Result<Departed, Error> {
         let chosen = proxy.shared.balancer.choose(self.route, session.and_then(|app| app.upstream));
         let chosen = chosen.ok_or(Error::NoUpstream)?;
         let (inbound, now) = (self.inbound, self.inbound.now);
-        let host =
-            own::host_header(self.route, &chosen.upstream, &inbound.authority).ok_or(Error::NoUpstream)?;
         let context = ToApp {
             rules: &self.route.rules,
             session,
             client: &inbound.client,
             authority: &inbound.authority,
-            host: &host,
+            host: own::host_header(self.route, &chosen.upstream, &inbound.authority),
             own: false,
             own_cookies: self.map.own_cookies(),
             adopting,
+            allow_names: if inbound.client.trusted { &proxy.shared.options.allow_headers } else { &[] },
             now,
         };
-        let (mut head, seen) = to_app::translate(&context, inbound.method.clone(), self.clean, headers);
+        let (mut head, seen) =
+            to_app::translate(&context, inbound.method.clone(), self.clean, inbound.fields);
         if let Some(upgrade) = &self.upgrade {
-            head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            head.headers.insert(UPGRADE, upgrade.clone());
+            head.put("connection", &HeaderValue::from_static("upgrade"));
+            head.put("upgrade", upgrade);
         }
         let unsafe_method = !inbound.is_safe();
         let nothing = Sent { generation: 0, revision: 0, started: now, unsafe_method };
@@ -189,7 +178,7 @@ impl Exchange<'_> {
         &self,
         proxy: &Proxy,
         slot: Option<&Arc<Slot>>,
-        mut departed: Departed,
+        departed: Departed,
     ) -> Result<Departed, Error> {
         if !departed.adopting || departed.seen.shown.is_empty() {
             return Ok(departed);
@@ -198,32 +187,31 @@ impl Exchange<'_> {
             let owner = proxy.shared.registry.owner(self.app(), parts.iter().copied());
             owner.is_some_and(|owner| !slot.is_some_and(|slot| Arc::ptr_eq(slot, &owner)))
         });
-        if bound {
-            proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
-            let shown = std::mem::take(&mut departed.seen.shown);
-            departed.seen.stray.extend(shown.into_iter().map(|part| part.name));
-            let rest = String::from_utf8_lossy(&departed.seen.passed).into_owned();
-            departed.head.headers.remove(COOKIE);
-            if let Ok(line) = HeaderValue::from_str(&rest)
-                && !rest.is_empty()
-            {
-                departed.head.headers.insert(COOKIE, line);
-            }
+        if !bound {
+            return Ok(departed);
         }
-        Ok(departed)
+        proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
+        let mut next = match slot {
+            Some(slot) => slot.with(|session| self.translate(proxy, session.app(self.app()), false)),
+            None => self.translate(proxy, None, false),
+        }?;
+        next.in_flight = departed.in_flight;
+        Ok(next)
     }
 
     /// The same request once more, with what the session holds now: its first answer was overtaken, or its token was dead.
-    pub(super) fn again(&self, proxy: &Proxy, visit: &Visit, departed: Departed) -> Result<Departed, Error> {
-        let mut headers = departed.head.headers;
-        headers.remove(COOKIE);
-        if let Some(line) = &self.inbound.cookies {
-            headers.insert(COOKIE, line.clone());
-        }
+    pub(super) fn again(
+        &self,
+        proxy: &Proxy,
+        visit: &Visit,
+        departed: Departed,
+        note: &Note,
+    ) -> Result<Departed, Error> {
         let mut next = match &visit.slot {
-            Some(slot) => slot.with(|session| self.translate(proxy, session.app(self.app()), headers, false)),
-            None => self.translate(proxy, None, headers, false),
+            Some(slot) => slot.with(|session| self.translate(proxy, session.app(self.app()), false)),
+            None => self.translate(proxy, None, false),
         }?;
+        next.head.put(X_REQUEST_ID.as_str(), &note.id);
         next.in_flight = departed.in_flight;
         Ok(next)
     }
@@ -232,9 +220,10 @@ impl Exchange<'_> {
     /// once more.
     pub(super) async fn send(&self, proxy: &Proxy, departed: &Departed, body: Body) -> Result<Answer, Error> {
         use crate::net::client::SendError;
-        let target = PathAndQuery::try_from(departed.head.target.as_str()).map_err(|_| Error::UriTooLong)?;
-        let head =
-            AppRequest { method: &departed.head.method, target: &target, headers: &departed.head.headers };
+        let head = &departed.head;
+        if !head.has_valid_target() {
+            return Err(Error::UriTooLong);
+        }
         let timeouts = &proxy.shared.options.timeouts;
         let deadlines = Deadlines { connect: timeouts.connect, first_byte: timeouts.first_byte };
         let empty = http_body::Body::is_end_stream(&body);

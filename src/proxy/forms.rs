@@ -6,8 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderValue;
 use http_body_util::BodyExt as _;
 
 use super::error::Error;
@@ -15,20 +14,21 @@ use crate::bridge::rules::{FormTokens, SessionRules};
 use crate::bridge::url;
 use crate::net::body::{Body, BodyError, Filter};
 use crate::net::client::SendError;
+use crate::wire::fields::Fields;
 use crate::wire::form;
 
 /// Bodies up to this are cut; longer ones stream.
 const CUT: u64 = 256 * 1024;
 
-/// True where the body of a request with `headers` is a form.
+/// True where the body of a request with `fields` is a form.
 #[must_use]
-pub(super) fn is_form(headers: &HeaderMap) -> bool {
-    is_urlencoded(headers)
-        || headers.get(CONTENT_TYPE).is_some_and(|value| starts_with(value, b"multipart/form-data"))
+pub(super) fn is_form(fields: &Fields<'_>) -> bool {
+    is_urlencoded(fields)
+        || fields.content_type.first().is_some_and(|value| starts_with(value, b"multipart/form-data"))
 }
 
-fn is_urlencoded(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| starts_with(value, b"application/x-www-form-urlencoded"))
+fn is_urlencoded(fields: &Fields<'_>) -> bool {
+    fields.content_type.first().is_some_and(|value| starts_with(value, b"application/x-www-form-urlencoded"))
 }
 
 fn starts_with(value: &HeaderValue, kind: &[u8]) -> bool {
@@ -41,7 +41,7 @@ fn starts_with(value: &HeaderValue, kind: &[u8]) -> bool {
 /// Where a body that must be read here breaks off.
 pub(super) async fn clean(
     rules: Option<&SessionRules>,
-    headers: &mut HeaderMap,
+    fields: &Fields<'_>,
     body: Body,
     length: Option<u64>,
 ) -> Result<Body, Error> {
@@ -50,7 +50,7 @@ pub(super) async fn clean(
     else {
         return Ok(body);
     };
-    if !is_urlencoded(headers) {
+    if !is_urlencoded(fields) {
         return Ok(body);
     }
     if length.is_none_or(|length| length > CUT) {
@@ -58,9 +58,10 @@ pub(super) async fn clean(
     }
     let whole = body.collect().await.map_err(|error: BodyError| SendError::RequestBody(error))?.to_bytes();
     let is_raw = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| url::is_raw(rules, name));
-    let Some(cut) = form::cut(&whole, is_raw) else { return Ok(Body::full(whole)) };
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(cut.len()));
-    Ok(Body::full(cut))
+    Ok(match form::cut(&whole, is_raw) {
+        Some(cut) => Body::full(cut),
+        None => Body::full(whole),
+    })
 }
 
 fn names(rules: &SessionRules) -> Arc<[Box<str>]> {

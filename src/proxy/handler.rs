@@ -6,7 +6,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, USER_AGENT};
+use http::header::USER_AGENT;
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -22,7 +23,7 @@ use super::note::Note;
 use super::reply::{self, Form};
 use super::roundtrip::Answered;
 use super::stream;
-use super::visit::{Known, Visit};
+use super::visit::Visit;
 use crate::bridge::activity::{self, Standing};
 use crate::bridge::rules::AppIx;
 use crate::bridge::share;
@@ -34,6 +35,7 @@ use crate::route::{Route, RouteMap};
 use crate::telemetry::labels::Reason;
 use crate::telemetry::{CleanPath, Line};
 use crate::time::Timestamp;
+use crate::wire::fields::Fields;
 use crate::wire::hop;
 
 /// Names a request, in the answer, in the log and at the app.
@@ -43,12 +45,10 @@ impl Proxy {
     /// Answers a request from `peer`. Cannot fail.
     pub async fn handle(self: Rc<Self>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let began = self.now();
-        let (method, version) = (request.method().clone(), request.version());
-        let agent = request.headers().get(USER_AGENT).cloned();
-        let form = Form::wanted(request.headers());
         let upgraded = hop::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
-        let mut note = Note { id: self.ids.borrow_mut().make().to_string(), ..Note::default() };
-        let result = self.respond(request, &peer, upgraded, &mut note).await;
+        let (parts, body) = request.into_parts();
+        let mut note = Note::new(self.ids.borrow_mut().make());
+        let result = self.respond((&parts, began), body, &peer, upgraded, &mut note).await;
         let mut response = match result {
             Ok(response) => response,
             Err(error) => {
@@ -56,39 +56,44 @@ impl Proxy {
                     self.shard.framing_refused();
                 }
                 note.reason = Some(error.reason());
-                tracing::debug!(reason = error.reason().as_str(), %error, request_id = note.id, "request failed");
-                reply::error(&error, form, note.app.as_ref().map(|(_, name)| &**name), &note.id)
+                tracing::debug!(reason = error.reason().as_str(), %error, request_id = note.id(), "request failed");
+                let app = note.app.as_ref().map(|(_, name)| &**name);
+                reply::error(&error, Form::wanted(&parts.headers), app, note.id())
             }
         };
-        response.headers_mut().extend(std::mem::take(&mut note.fields));
-        if let Ok(id) = HeaderValue::from_str(&note.id) {
-            response.headers_mut().insert(X_REQUEST_ID, id);
+        let headers = response.headers_mut();
+        if let Some(fields) = note.fields.take() {
+            headers.extend(*fields);
         }
-        let told = Told { proxy: self, note, began, method, version, agent, status: response.status() };
+        headers.insert(X_REQUEST_ID, note.id.clone());
+        let agent = parts.headers.get(USER_AGENT).cloned();
+        let (method, version, status) = (parts.method, parts.version, response.status());
+        let told = Told { proxy: self, note, began, method, version, agent, status };
         response.map(|body| body.on_end(move |end| told.write(end)))
     }
 
     /// The story.
     async fn respond(
         self: &Rc<Self>,
-        request: Request<Incoming>,
+        (parts, began): (&Parts, Timestamp),
+        body: Incoming,
         peer: &Peer,
         upgraded: Option<OnUpgrade>,
         note: &mut Note,
     ) -> Result<Response<Body>, Error> {
-        let (mut parts, body) = request.into_parts();
         let map = self.routes();
-        let Asks::Resource(inbound) = Inbound::read(&mut parts, peer, &self.shared.options, self.now())?
+        let fields = Fields::of(&parts.headers);
+        let Asks::Resource(inbound) = Inbound::read(parts, &fields, peer, &self.shared.options, began)?
         else {
             return Ok(Self::server_options());
         };
-        note.host.clone_from(&inbound.host);
+        note.host.push_str(&inbound.host);
         note.client = Some(inbound.address());
-        self.take_request_id(&inbound, &mut parts.headers, note);
+        take_request_id(&inbound, note);
 
-        let mut visit = self.visit(&map, &inbound, &parts.headers, note);
+        let mut visit = self.visit(&map, &inbound, note);
         if let Some(page) = own_page(&map, &inbound) {
-            note.path = inbound.normal.clone();
+            note.path.push_str(&inbound.normal);
             let mut response = self.page(&map, &inbound, page, &mut visit, &parts.headers).await?;
             give(&map, &inbound, &visit, response.headers_mut());
             return Ok(response);
@@ -105,12 +110,11 @@ impl Proxy {
         }
         let standing = activity::judge(
             &map.rules,
-            (&inbound.method, &inbound.normal, inbound.query()),
+            (inbound.method, &inbound.normal, inbound.query()),
             inbound.fetch,
             map.heartbeats(),
         );
-        let arrived =
-            Arrived { route, inbound: &inbound, clean: &clean, found: &found, headers: &parts.headers };
+        let arrived = Arrived { route, inbound: &inbound, clean: &clean, found: &found };
         if let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note)? {
             give(&map, &inbound, &visit, redirect.headers_mut());
             return Ok(redirect);
@@ -120,25 +124,24 @@ impl Proxy {
             self.may_make_one(&inbound)?;
         }
 
-        let length = content_length(&parts.headers);
+        let length = content_length(&fields);
         let body = self.body(body, length)?;
-        let form = inbound.method == Method::POST && forms::is_form(&parts.headers);
-        let body = forms::clean(route.rules.session.as_ref(), &mut parts.headers, body, length).await?;
-        let known = Known { traits: self.interned.borrow_mut().traits(&parts.headers) };
+        let form = inbound.method == Method::POST && forms::is_form(&fields);
+        let body = forms::clean(route.rules.session.as_ref(), &fields, body, length).await?;
         let upgrade = upgraded.as_ref().and_then(|_| hop::upgrade(&parts.headers));
         let exchange =
-            Exchange { map: &map, route, inbound: &inbound, clean: &clean, known, standing, form, upgrade };
+            Exchange { map: &map, route, inbound: &inbound, clean: &clean, standing, form, upgrade };
         let first = self.take_turn(&visit, route, standing).await;
-        let departed = exchange.depart(self, &visit, parts.headers, note)?;
+        let departed = exchange.depart(self, &visit, note)?;
         let answered = self.exchange(&exchange, &mut visit, departed, body, note).await;
         // The answer may have made one: the log names it from its first line on.
         note.bridge = visit.slot.as_ref().map(|slot| slot.handle).or(note.bridge);
         drop(first);
         if answered.is_err() {
             // An id that was given is given all the same: the browser's old one may be over.
-            give(&map, &inbound, &visit, &mut note.fields);
+            give(&map, &inbound, &visit, note.fields.get_or_insert_default());
         }
-        Ok(self.release(answered?, &visit, route, upgraded))
+        Ok(self.release(answered?, &visit, route, upgraded, note))
     }
 
     /// `OPTIONS *` asks about the proxy itself.
@@ -149,21 +152,8 @@ impl Proxy {
         response
     }
 
-    /// The request's id goes to the app as well; one that a trusted proxy gave is kept.
-    fn take_request_id(&self, inbound: &Inbound, headers: &mut http::HeaderMap, note: &mut Note) {
-        let given =
-            headers.get(&X_REQUEST_ID).filter(|_| inbound.client.trusted).and_then(|id| id.to_str().ok());
-        if let Some(given) = given.filter(|id| !id.is_empty() && id.len() <= 128) {
-            note.id = given.to_owned();
-        }
-        match HeaderValue::from_str(&note.id) {
-            Ok(id) => headers.insert(X_REQUEST_ID, id),
-            Err(_) => headers.remove(X_REQUEST_ID),
-        };
-    }
-
     /// Refuses what could make a session, where this address has made too many: before an app has made one in vain.
-    fn may_make_one(&self, inbound: &Inbound) -> Result<(), Error> {
+    fn may_make_one(&self, inbound: &Inbound<'_>) -> Result<(), Error> {
         if self.shared.new_sessions.allows(inbound.address(), inbound.now) {
             Ok(())
         } else {
@@ -212,6 +202,7 @@ impl Proxy {
         visit: &Visit,
         route: &Route,
         upgraded: Option<OnUpgrade>,
+        note: &mut Note,
     ) -> Response<Body> {
         let Answered { response, departed, app_side } = answered;
         let (app, slot) = (route.rules.app, visit.slot.as_ref());
@@ -225,12 +216,8 @@ impl Proxy {
             drop(departed.in_flight);
             return response.map(|body| self.events(body, slot, app));
         }
-        let (chosen, in_flight) = (departed.chosen, departed.in_flight);
-        let stall = self.shared.options.timeouts.body_stall;
-        response.map(|body| {
-            let body = if http_body::Body::is_end_stream(&body) { body } else { body.stalling_after(stall) };
-            body.on_end(move |_| drop((chosen, in_flight)))
-        })
+        note.held = Some((departed.chosen, departed.in_flight));
+        response.map(|body| body.stalling_after(self.shared.options.timeouts.body_stall))
     }
 }
 
@@ -273,7 +260,7 @@ impl Told {
         self.proxy.shard.request_end(app, reason);
         self.proxy.access.borrow_mut().write(&Line {
             time: self.began,
-            id: &note.id,
+            id: note.id(),
             client: note.client,
             method: &self.method,
             host: &note.host,
@@ -296,7 +283,7 @@ impl Told {
 }
 
 /// `/AppA` of an app that does not see the prefix: browsers must resolve its relative links against `/AppA/`.
-fn to_mount(route: &Route, inbound: &Inbound, clean: &url::Clean<'_>) -> Option<Response<Body>> {
+fn to_mount(route: &Route, inbound: &Inbound<'_>, clean: &url::Clean<'_>) -> Option<Response<Body>> {
     let mount = &route.rules.mount;
     if !mount.strips() || mount.prefix().len() == 1 || inbound.normal.len() + 1 != mount.prefix().len() {
         return None;
@@ -309,11 +296,19 @@ fn to_mount(route: &Route, inbound: &Inbound, clean: &url::Clean<'_>) -> Option<
 }
 
 /// The page of the proxy's own that is asked for, without the prefix.
-fn own_page<'a>(map: &RouteMap, inbound: &'a Inbound) -> Option<&'a str> {
+fn own_page<'a>(map: &RouteMap, inbound: &'a Inbound<'_>) -> Option<&'a str> {
     let rest = inbound.normal.strip_prefix(&*map.bridge.prefix)?;
     (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_start_matches('/'))
 }
 
-fn content_length(headers: &http::HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// The request's id goes to the app as well; one that a trusted proxy gave is kept.
+fn take_request_id(inbound: &Inbound<'_>, note: &mut Note) {
+    let given = inbound.fields.request_id.first().filter(|_| inbound.client.trusted);
+    if let Some(given) = given.filter(|id| id.to_str().is_ok() && (1..=128).contains(&id.len())) {
+        note.id = given.clone();
+    }
+}
+
+fn content_length(fields: &Fields<'_>) -> Option<u64> {
+    fields.content_length.first()?.to_str().ok()?.parse().ok()
 }

@@ -112,7 +112,7 @@ impl Proxy {
     pub(super) fn join_there(
         &self,
         map: &RouteMap,
-        inbound: &Inbound,
+        inbound: &Inbound<'_>,
         visit: &Visit,
     ) -> Result<Response<Body>, Error> {
         let id = param(inbound, "id").ok_or(Error::NoPage)?;
@@ -133,7 +133,7 @@ impl Proxy {
     pub(super) fn join_back(
         self: &Rc<Self>,
         map: &Rc<RouteMap>,
-        inbound: &Inbound,
+        inbound: &Inbound<'_>,
         visit: &mut Visit,
     ) -> Result<Response<Body>, Error> {
         let id = param(inbound, "id").ok_or(Error::NoPage)?;
@@ -172,7 +172,7 @@ impl Proxy {
         map: &Rc<RouteMap>,
         slot: &Arc<Slot>,
         visit: &mut Visit,
-        inbound: &Inbound,
+        inbound: &Inbound<'_>,
     ) {
         // A session that has ended there meanwhile is no reason to end the one that is here.
         let Some(id) = self.shared.registry.second_id(slot, random::bytes()) else { return };
@@ -222,12 +222,12 @@ fn bytes_of(text: &[u8]) -> Option<[u8; 16]> {
     (text.len() == 22 && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) == Ok(16)).then_some(bytes)
 }
 
-fn param(inbound: &Inbound, name: &str) -> Option<[u8; 16]> {
+fn param(inbound: &Inbound<'_>, name: &str) -> Option<[u8; 16]> {
     let value = query::params(inbound.query()?).find(|param| param.key == name)?.value?;
     bytes_of(value.as_bytes())
 }
 
-fn nonce_shown(inbound: &Inbound, name: &str) -> Option<[u8; 16]> {
+fn nonce_shown(inbound: &Inbound<'_>, name: &str) -> Option<[u8; 16]> {
     let line: &HeaderValue = inbound.cookies.as_ref()?;
     let mut shown = pairs(line.as_bytes()).filter(|pair| pair.name == name.as_bytes());
     let (first, another) = (shown.next()?, shown.next());

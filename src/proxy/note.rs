@@ -4,7 +4,12 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
+
+use super::stream::InFlight;
+use crate::balance::Chosen;
 use crate::bridge::id::Handle;
+use crate::telemetry::RequestId;
 use crate::telemetry::labels::Reason;
 
 /// How the app's token came to the app.
@@ -35,10 +40,10 @@ impl TokenCame {
 }
 
 /// What is noted of one request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Note {
-    /// Its id.
-    pub id: String,
+    /// Its id, visible ASCII.
+    pub id: HeaderValue,
     /// Path and query without tokens; empty until they are known to be clean.
     pub path: String,
     /// The public host.
@@ -60,7 +65,37 @@ pub(super) struct Note {
     /// Words of what happened to the session.
     pub events: Vec<&'static str>,
     /// Fields that the answer carries even where the request failed here.
-    pub fields: http::HeaderMap,
+    pub fields: Option<Box<HeaderMap>>,
     /// The client's address.
     pub client: Option<std::net::IpAddr>,
+    /// What counts as in flight until the answer has ended: at the app's server, in the session.
+    pub held: Option<(Chosen, Option<InFlight>)>,
+}
+
+impl Note {
+    /// Of a request that begins.
+    pub(super) fn new(id: RequestId) -> Self {
+        Self {
+            // Hex digits are a value.
+            id: HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("-")),
+            path: String::new(),
+            host: String::new(),
+            app: None,
+            upstream: None,
+            upstream_took: None,
+            bridge: None,
+            activity: false,
+            token: TokenCame::None,
+            reason: None,
+            events: Vec::new(),
+            fields: None,
+            client: None,
+            held: None,
+        }
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        self.id.to_str().unwrap_or("-")
+    }
 }

@@ -34,12 +34,12 @@ impl Proxy {
     pub(super) async fn page(
         self: &Rc<Self>,
         map: &Rc<RouteMap>,
-        inbound: &Inbound,
+        inbound: &Inbound<'_>,
         name: &str,
         visit: &mut Visit,
         headers: &HeaderMap,
     ) -> Result<Response<Body>, Error> {
-        let get = matches!(inbound.method, Method::GET | Method::HEAD);
+        let get = matches!(*inbound.method, Method::GET | Method::HEAD);
         let post = inbound.method == Method::POST;
         match name {
             "status" if get => Ok(self.status(map, visit, Form::wanted(headers))),
@@ -115,7 +115,7 @@ impl Proxy {
     async fn log_out(
         self: &Rc<Self>,
         map: &Rc<RouteMap>,
-        inbound: &Inbound,
+        inbound: &Inbound<'_>,
         visit: &mut Visit,
     ) -> Response<Body> {
         let told = match visit.slot.take() {
@@ -150,7 +150,7 @@ impl Proxy {
 }
 
 /// Refuses what is known to come from a page of another origin. More time is no harm where nobody says who asks.
-fn no_foreign_page(inbound: &Inbound, headers: &HeaderMap) -> Result<(), Error> {
+fn no_foreign_page(inbound: &Inbound<'_>, headers: &HeaderMap) -> Result<(), Error> {
     if inbound.fetch.site.is_none() && !headers.contains_key(ORIGIN) {
         return Ok(());
     }
@@ -158,7 +158,7 @@ fn no_foreign_page(inbound: &Inbound, headers: &HeaderMap) -> Result<(), Error> 
 }
 
 /// Refuses what another site's page asks for: by Fetch Metadata, else by Origin; who sends neither is refused too.
-fn only_own_pages(inbound: &Inbound, headers: &HeaderMap) -> Result<(), Error> {
+fn only_own_pages(inbound: &Inbound<'_>, headers: &HeaderMap) -> Result<(), Error> {
     let own = match inbound.fetch.site {
         Some(site) => site == Site::SameOrigin,
         None => {
@@ -266,7 +266,7 @@ fn words(result: &str, proof: Option<&str>) -> Option<&'static str> {
 
 /// The page with the button, or, after it, what ended. Names come from the config, words from a list: the query is only
 /// what picks them.
-fn logout_page(map: &RouteMap, inbound: &Inbound, form: Form) -> Response<Body> {
+fn logout_page(map: &RouteMap, inbound: &Inbound<'_>, form: Form) -> Response<Body> {
     let given = inbound.query().unwrap_or_default();
     let is_done = query::params(given).any(|param| param.key == "done");
     let told = map.routes().iter().filter_map(|route| {

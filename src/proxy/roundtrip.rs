@@ -45,7 +45,7 @@ impl Proxy {
         body: Body,
         note: &mut Note,
     ) -> Result<Answered, Error> {
-        let repeatable = matches!(exchange.inbound.method, Method::GET | Method::HEAD)
+        let repeatable = matches!(*exchange.inbound.method, Method::GET | Method::HEAD)
             && http_body::Body::is_end_stream(&body);
         let (mut body, mut again) = (Some(body), repeatable);
         loop {
@@ -89,7 +89,7 @@ impl Proxy {
                 note.events.push(if circles { "followed" } else { "sent_again" });
             }
             again = false;
-            departed = exchange.again(self, visit, departed)?;
+            departed = exchange.again(self, visit, departed, note)?;
         }
     }
 
@@ -143,7 +143,7 @@ impl Proxy {
         visit.gives = None;
         visit.stale = true;
         if let Some(fresh) = fresh {
-            let slot = self.found(exchange.inbound, visit, &exchange.known)?;
+            let slot = self.found(exchange.inbound, visit)?;
             self.take_in(exchange.map, &slot, fresh, now);
         }
         Ok(())

@@ -8,9 +8,6 @@ use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::USER_AGENT;
-
 use super::Proxy;
 use super::error::Error;
 use super::inbound::Inbound;
@@ -25,6 +22,7 @@ use crate::registry::agenda::Watch;
 use crate::registry::{Opened, Slot, Visitor};
 use crate::route::RouteMap;
 use crate::telemetry::labels::EndReason;
+use crate::wire::fields::Fields;
 
 /// The bridge session that a request belongs to.
 #[derive(Debug)]
@@ -58,22 +56,22 @@ const INTERNED: usize = 4096;
 
 impl Interned {
     /// The public origin of `inbound`.
-    pub(super) fn public(&mut self, inbound: &Inbound) -> Arc<Public> {
+    pub(super) fn public(&mut self, inbound: &Inbound<'_>) -> Arc<Public> {
         if self.publics.len() > INTERNED {
             self.publics.clear();
         }
-        let key = (Box::from(inbound.authority.as_str()), inbound.client.https);
+        let key = (Box::from(&*inbound.authority), inbound.client.https);
         let make =
-            || Arc::new(Public { authority: inbound.authority.as_str().into(), https: inbound.client.https });
+            || Arc::new(Public { authority: (*inbound.authority).into(), https: inbound.client.https });
         Arc::clone(self.publics.entry(key).or_insert_with(make))
     }
 
-    /// How the browser of a request with `headers` introduces itself.
-    pub(super) fn traits(&mut self, headers: &HeaderMap) -> Arc<ClientTraits> {
+    /// How the browser of a request with `fields` introduces itself.
+    pub(super) fn traits(&mut self, fields: &Fields<'_>) -> Arc<ClientTraits> {
         if self.traits.len() > INTERNED {
             self.traits.clear();
         }
-        let traits = ClientTraits::of(headers);
+        let traits = ClientTraits::of(fields);
         let hash = self.traits.hasher().hash_one(&traits);
         let known = self.traits.entry(hash).or_insert_with(|| Arc::new(traits.clone()));
         if **known == traits { Arc::clone(known) } else { Arc::new(traits) }
@@ -85,11 +83,10 @@ impl Proxy {
     pub(super) fn visit(
         self: &Rc<Self>,
         map: &Rc<RouteMap>,
-        inbound: &Inbound,
-        headers: &HeaderMap,
+        inbound: &Inbound<'_>,
         note: &mut Note,
     ) -> Visit {
-        let agent = headers.get(USER_AGENT).map_or(&b""[..], |agent| agent.as_bytes());
+        let agent = inbound.fields.user_agent.first().map_or(&b""[..], |agent| agent.as_bytes());
         let visitor = Visitor {
             address: inbound.address(),
             agent: foldhash::fast::FixedState::default().hash_one(agent),
@@ -109,9 +106,9 @@ impl Proxy {
             None => {
                 visit.kept_away = bridge_cookie::kept_away(
                     map.bridge.same_site,
-                    &inbound.method,
+                    inbound.method,
                     inbound.fetch,
-                    headers,
+                    inbound.fields.origin.first(),
                     &inbound.host,
                 );
             }
@@ -138,17 +135,12 @@ impl Proxy {
     ///
     /// # Errors
     /// [`Error::TableFull`].
-    pub(super) fn found(
-        &self,
-        inbound: &Inbound,
-        visit: &mut Visit,
-        headers: &Known,
-    ) -> Result<Arc<Slot>, Error> {
+    pub(super) fn found(&self, inbound: &Inbound<'_>, visit: &mut Visit) -> Result<Arc<Slot>, Error> {
         let created = self.shared.registry.create(random::bytes(), inbound.now);
         let (slot, id) = created.ok_or(Error::TableFull)?;
         self.shared.new_sessions.count(inbound.address(), inbound.now);
         slot.with(|session| {
-            session.traits = Some(Arc::clone(&headers.traits));
+            session.traits = Some(self.interned.borrow_mut().traits(inbound.fields));
             session.address = Some(inbound.address());
         });
         self.watch_end(&slot);
@@ -159,7 +151,7 @@ impl Proxy {
     }
 
     /// Gives the browser another id of its session: after a sign-in, an id that someone else may know is worthless.
-    pub(super) fn renew(&self, slot: &Arc<Slot>, visit: &mut Visit, inbound: &Inbound) {
+    pub(super) fn renew(&self, slot: &Arc<Slot>, visit: &mut Visit, inbound: &Inbound<'_>) {
         visit.gives =
             self.shared.registry.renew(slot, random::bytes(), (visit.visitor, visit.line), inbound.now);
     }
@@ -195,13 +187,6 @@ impl Proxy {
     pub(super) fn count_end(&self, end: End) {
         self.shard.session_end(EndReason::from(end));
     }
-}
-
-/// What is known of a request's browser, taken before its head goes to the app.
-#[derive(Debug)]
-pub(super) struct Known {
-    /// How it introduces itself.
-    pub traits: Arc<ClientTraits>,
 }
 
 /// The apps of `session` whose heartbeats want an entry with the scheduler; they are marked as having one.

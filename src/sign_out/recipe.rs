@@ -166,7 +166,7 @@ impl Errand<'_> {
         let ask = Ask { method: &Method::GET, target, heartbeat: false };
         let mut prepared = self.prepare(&ask)?;
         // The browser may have asked for data last.
-        prepared.head.headers.insert(ACCEPT, HeaderValue::from_static(PAGES));
+        prepared.head.set(&ACCEPT, &HeaderValue::from_static(PAGES));
         let fetched = tokio::time::timeout(DEADLINE, async {
             let answer = own::send(&self.by.pinger.client, &prepared, DEADLINE).await?;
             let Answer { parts, body, .. } = answer;
@@ -184,7 +184,7 @@ impl Errand<'_> {
         let (path, query) = split(target);
         let inner = with_query(&self.route.rules.mount.to_app(path), query);
         let host = split_authority(&prepared.authority).map_or("", |(host, _)| host).to_ascii_lowercase();
-        let authorities = [prepared.authority, own::authority_of(&prepared.chosen.upstream)];
+        let authorities = [prepared.authority, prepared.chosen.upstream.authority.to_string()];
         Ok(Shown { page: Page::read(&text), at: target, inner, host, authorities })
     }
 
@@ -236,11 +236,11 @@ impl Errand<'_> {
     fn put_origin(&self, prepared: &mut Prepared, page: &str) {
         let scheme = if self.is_https() { "https" } else { "http" };
         let origin = format!("{scheme}://{}", prepared.authority);
-        let headers = &mut prepared.head.headers;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        let head = &mut prepared.head;
+        head.set(&CONTENT_TYPE, &HeaderValue::from_static("application/x-www-form-urlencoded"));
         for (name, value) in [(REFERER, format!("{origin}{page}")), (ORIGIN, origin)] {
             if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(name, value);
+                head.set(&name, &value);
             }
         }
     }
@@ -254,14 +254,14 @@ impl Errand<'_> {
         let now = self.by.pinger.clock.now();
         let mut fields: SetCookies = headers.get_all(SET_COOKIE).iter().cloned().collect();
         to_client::drop_own(&self.route.rules, &mut fields, self.routes.own_cookies());
-        let upstream = own::authority_of(&prepared.chosen.upstream);
+        let upstream = prepared.chosen.upstream.authority.to_string();
         let vault = self.app.vault().clone();
         let public = self.app.public.clone();
         let public_authority = public.as_ref().map_or("", |public| &*public.authority);
         let context = ToClient {
             rules: &self.route.rules,
             vault: Some(&vault),
-            app_path: split(&prepared.head.target).0,
+            app_path: prepared.head.path(),
             app_host: split_authority(public_authority).map_or(public_authority, |(host, _)| host),
             app_authority: &upstream,
             public_authority,
@@ -283,7 +283,7 @@ fn only<T>(mut found: impl Iterator<Item = T>, is_same: impl Fn(&T, &T) -> bool)
 
 const fn outcome_of(error: &OwnError) -> Outcome {
     match error {
-        OwnError::Target(_) => Outcome::NothingThere,
+        OwnError::Target => Outcome::NothingThere,
         OwnError::Send(SendError::FirstByteTimeout) => Outcome::Late,
         OwnError::Send(_) => Outcome::Unreachable,
     }

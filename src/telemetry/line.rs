@@ -2,7 +2,6 @@
 //!
 //! Invariant: one request is one line, whatever it had in it; a path gets here only as a [`CleanPath`].
 
-use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use http::{Method, Version};
 
 use super::escape;
 use super::request_id::hex_digit;
+use crate::digits;
 use crate::time::Timestamp;
 
 /// Bytes of a path that are logged at the most.
@@ -101,53 +101,27 @@ impl Lines {
     fn push_json(&mut self, out: &mut Vec<u8>, line: &Line<'_>) {
         out.extend_from_slice(b"{\"time\":\"");
         self.time(out, line.time);
-        out.push(b'"');
-        text(out, "id", line.id.as_bytes(), MAX_TEXT);
+        text(out, b"\",\"id\":\"", line.id.as_bytes(), MAX_TEXT);
         if let Some(client) = line.client {
-            key(out, "client");
-            out.push(b'"');
-            address(out, client);
-            out.push(b'"');
+            out.extend_from_slice(b"\",\"client\":\"");
+            digits::address(out, client);
         }
-        text(out, "method", line.method.as_str().as_bytes(), MAX_TEXT);
-        text(out, "host", line.host.as_bytes(), MAX_TEXT);
-        text(out, "path", line.path.0.as_bytes(), MAX_PATH);
-        text(out, "version", version(line.version).as_bytes(), MAX_TEXT);
-        integer(out, "status", line.status.into());
-        text(out, "reason", line.reason.as_bytes(), MAX_TEXT);
-        integer(out, "bytes_out", line.bytes_out);
-        key(out, "duration_ms");
+        text(out, b"\",\"method\":\"", line.method.as_str().as_bytes(), MAX_TEXT);
+        text(out, b"\",\"host\":\"", line.host.as_bytes(), MAX_TEXT);
+        text(out, b"\",\"path\":\"", line.path.0.as_bytes(), MAX_PATH);
+        out.extend_from_slice(b"\",\"version\":\"");
+        out.extend_from_slice(version(line.version).as_bytes());
+        integer(out, b"\",\"status\":", line.status.into());
+        text(out, b",\"reason\":\"", line.reason.as_bytes(), MAX_TEXT);
+        integer(out, b"\",\"bytes_out\":", line.bytes_out);
+        out.extend_from_slice(b",\"duration_ms\":");
         millis(out, line.duration);
         if let Some(duration) = line.upstream_ms {
-            key(out, "upstream_ms");
+            out.extend_from_slice(b",\"upstream_ms\":");
             millis(out, duration);
         }
-        self.push_json_session(out, line);
+        push_json_session(out, line);
         out.push(b'}');
-    }
-
-    fn push_json_session(&self, out: &mut Vec<u8>, line: &Line<'_>) {
-        if let Some(app) = line.app {
-            text(out, "app", app.as_bytes(), MAX_TEXT);
-        }
-        if let Some(upstream) = line.upstream {
-            integer(out, "upstream", upstream as u64);
-        }
-        if let Some(bridge) = line.bridge {
-            key(out, "bridge");
-            out.push(b'"');
-            hex(out, bridge);
-            out.push(b'"');
-        }
-        key(out, "activity");
-        out.extend_from_slice(if line.activity { b"true" } else { b"false" });
-        text(out, "token", line.token.as_bytes(), MAX_TEXT);
-        if !line.events.is_empty() {
-            text(out, "events", line.events.as_bytes(), MAX_TEXT);
-        }
-        if let Some(agent) = line.user_agent {
-            text(out, "user_agent", agent, MAX_TEXT);
-        }
     }
 
     /// `TIME ID CLIENT "METHOD HOST PATH VERSION" STATUS REASON BYTES DURATIONms UPSTREAMms APP/UPSTREAM
@@ -158,7 +132,7 @@ impl Lines {
         word(out, line.id);
         out.push(b' ');
         match line.client {
-            Some(client) => address(out, client),
+            Some(client) => digits::address(out, client),
             None => out.push(b'-'),
         }
         out.extend_from_slice(b" \"");
@@ -168,10 +142,10 @@ impl Lines {
         escape::push(out, line.path.0.as_bytes(), MAX_PATH);
         word(out, version(line.version));
         out.extend_from_slice(b"\" ");
-        number(out, line.status.into());
+        digits::number(out, line.status.into());
         word(out, line.reason);
         out.push(b' ');
-        number(out, line.bytes_out);
+        digits::number(out, line.bytes_out);
         out.push(b' ');
         millis(out, line.duration);
         out.extend_from_slice(b"ms ");
@@ -192,16 +166,40 @@ impl Lines {
         }
         out.extend_from_slice(&self.text);
         out.push(b'.');
-        digits(out, time.millis() % 1000);
+        digits::three(out, time.millis());
         out.push(b'Z');
     }
+}
+
+fn push_json_session(out: &mut Vec<u8>, line: &Line<'_>) {
+    if let Some(app) = line.app {
+        text(out, b",\"app\":\"", app.as_bytes(), MAX_TEXT);
+        out.push(b'"');
+    }
+    if let Some(upstream) = line.upstream {
+        integer(out, b",\"upstream\":", upstream as u64);
+    }
+    if let Some(bridge) = line.bridge {
+        out.extend_from_slice(b",\"bridge\":\"");
+        hex(out, bridge);
+        out.push(b'"');
+    }
+    out.extend_from_slice(if line.activity { b",\"activity\":true" } else { b",\"activity\":false" });
+    text(out, b",\"token\":\"", line.token.as_bytes(), MAX_TEXT);
+    if !line.events.is_empty() {
+        text(out, b"\",\"events\":\"", line.events.as_bytes(), MAX_TEXT);
+    }
+    if let Some(agent) = line.user_agent {
+        text(out, b"\",\"user_agent\":\"", agent, MAX_TEXT);
+    }
+    out.push(b'"');
 }
 
 fn push_text_session(out: &mut Vec<u8>, line: &Line<'_>) {
     word(out, line.app.unwrap_or("-"));
     if let Some(upstream) = line.upstream {
         out.push(b'/');
-        number(out, upstream as u64);
+        digits::number(out, upstream as u64);
     }
     out.push(b' ');
     match line.bridge {
@@ -227,60 +225,27 @@ fn word(out: &mut Vec<u8>, word: &str) {
     escape::push(out, word.as_bytes(), MAX_TEXT);
 }
 
-fn key(out: &mut Vec<u8>, key: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-fn text(out: &mut Vec<u8>, name: &str, value: &[u8], limit: usize) {
-    key(out, name);
-    out.push(b'"');
+/// What stands before a string, its opening quote included, and the string. The quote that ends it is the next piece's.
+fn text(out: &mut Vec<u8>, before: &[u8], value: &[u8], limit: usize) {
+    out.extend_from_slice(before);
     escape::push(out, value, limit);
-    out.push(b'"');
 }
 
-fn integer(out: &mut Vec<u8>, name: &str, value: u64) {
-    key(out, name);
-    number(out, value);
-}
-
-fn number(out: &mut Vec<u8>, value: u64) {
-    let (mut rest, mut size) = (value, 1_u64);
-    while rest >= 10 {
-        (rest, size) = (rest / 10, size * 10);
-    }
-    while size > 0 {
-        out.push(digit(value / size));
-        size /= 10;
-    }
-}
-
-/// The last decimal digit.
-const fn digit(value: u64) -> u8 {
-    b'0' + (value % 10) as u8
-}
-
-/// Exactly three digits.
-fn digits(out: &mut Vec<u8>, value: u64) {
-    out.extend([100, 10, 1].map(|size| digit(value / size)));
+fn integer(out: &mut Vec<u8>, before: &[u8], value: u64) {
+    out.extend_from_slice(before);
+    digits::number(out, value);
 }
 
 /// Milliseconds to the microsecond: `12.345`.
 fn millis(out: &mut Vec<u8>, duration: Duration) {
     let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-    number(out, micros / 1000);
+    digits::number(out, micros / 1000);
     out.push(b'.');
-    digits(out, micros % 1000);
+    digits::three(out, micros);
 }
 
 fn hex(out: &mut Vec<u8>, value: u64) {
     out.extend((0..16).rev().map(|at| hex_digit(value >> (4 * at))));
-}
-
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    // A Vec takes everything.
-    let _ = write!(out, "{address}");
 }
 
 const fn version(version: Version) -> &'static str {
@@ -417,7 +382,7 @@ pub(super) mod tests {
     fn numbers_are_written_whole() {
         for value in [0, 9, 10, 99, 100, 18_446_744_073_709_551_615] {
             let mut out = Vec::new();
-            number(&mut out, value);
+            digits::number(&mut out, value);
             assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
         }
     }

@@ -3,8 +3,11 @@
 //!
 //! Invariant: order, duplicates and bytes of the pairs are kept; nothing is decoded, unquoted or merged.
 
-use http::header::{COOKIE, HeaderMap, HeaderValue};
+use std::borrow::Cow;
 
+use http::header::{COOKIE, HeaderValue};
+
+use super::fields::Fields;
 use super::octets;
 
 /// One `name=value` of a Cookie header, without the white space around it. A chunk without `=` has an empty
@@ -35,19 +38,20 @@ pub fn pairs(line: &[u8]) -> impl Iterator<Item = Pair<'_>> {
 }
 
 /// All Cookie fields as one line, joined by `"; "`: HTTP/2 clients may send crumbs (RFC 9113 8.2.3). One
-/// field is cloned without copying its bytes. `None` where there is no Cookie field.
-pub fn line(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut fields = headers.get_all(COOKIE).iter();
-    let first = fields.next()?;
-    let Some(second) = fields.next() else { return Some(first.clone()) };
+/// field is what it is. `None` where there is no Cookie field.
+pub fn line<'a>(fields: &Fields<'a>) -> Option<Cow<'a, HeaderValue>> {
+    let first = fields.cookie.first()?;
+    if !fields.cookie.is_repeated() {
+        return Some(Cow::Borrowed(first));
+    }
     let mut joined = Vec::with_capacity(256);
-    for field in [first, second].into_iter().chain(fields).filter(|field| !field.is_empty()) {
+    for field in fields.all.get_all(COOKIE).iter().filter(|field| !field.is_empty()) {
         if !joined.is_empty() {
             joined.extend_from_slice(b"; ");
         }
         joined.extend_from_slice(field.as_bytes());
     }
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).ok()
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)).ok().map(Cow::Owned)
 }
 
 /// Whether `raw` is a name that some server might take for `managed`: equal once ASCII and Unicode space,
@@ -110,8 +114,10 @@ fn ignored(bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::HeaderMap;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn split(line: &[u8]) -> Vec<(&[u8], &[u8])> {
         pairs(line).map(|pair| (pair.name, pair.value)).collect()
@@ -136,13 +142,13 @@ mod tests {
     #[test]
     fn crumbs_are_joined_in_order() {
         let mut headers = HeaderMap::new();
-        assert_eq!(line(&headers), None);
+        assert_eq!(line(&Fields::of(&headers)), None);
         headers.append(COOKIE, HeaderValue::from_static("a=1"));
-        assert_eq!(line(&headers).unwrap(), "a=1");
+        assert_eq!(line(&Fields::of(&headers)).unwrap().as_bytes(), b"a=1");
         headers.append(COOKIE, HeaderValue::from_bytes(b"b=\xe9").unwrap());
         headers.append(COOKIE, HeaderValue::from_static(""));
         headers.append(COOKIE, HeaderValue::from_static("c=3"));
-        assert_eq!(line(&headers).unwrap().as_bytes(), b"a=1; b=\xe9; c=3");
+        assert_eq!(line(&Fields::of(&headers)).unwrap().as_bytes(), b"a=1; b=\xe9; c=3");
     }
 
     #[test]

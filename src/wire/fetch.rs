@@ -4,8 +4,9 @@
 //! safe.
 
 use http::Method;
-use http::header::{HeaderMap, HeaderValue};
+use http::header::HeaderValue;
 
+use super::fields::{Fields, Found};
 use super::target::split_authority;
 
 /// The three headers, as far as they are there.
@@ -66,23 +67,23 @@ pub enum Dest {
 
 impl Fetch {
     /// Reads the headers; a repeated one counts as `Other`.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub fn of(fields: &Fields<'_>) -> Self {
         Self {
-            site: word(headers, "sec-fetch-site").map(|word| match word {
+            site: word(fields.fetch_site).map(|word| match word {
                 b"same-origin" => Site::SameOrigin,
                 b"same-site" => Site::SameSite,
                 b"cross-site" => Site::CrossSite,
                 b"none" => Site::None,
                 _ => Site::Other,
             }),
-            mode: word(headers, "sec-fetch-mode").map(|word| match word {
+            mode: word(fields.fetch_mode).map(|word| match word {
                 b"navigate" => Mode::Navigate,
                 b"websocket" => Mode::WebSocket,
                 b"cors" => Mode::Cors,
                 b"no-cors" => Mode::NoCors,
                 _ => Mode::Other,
             }),
-            dest: word(headers, "sec-fetch-dest").map(|word| match word {
+            dest: word(fields.fetch_dest).map(|word| match word {
                 b"document" => Dest::Document,
                 b"iframe" | b"frame" => Dest::Frame,
                 b"image" => Dest::Image,
@@ -153,16 +154,17 @@ fn accepts_html(accept: &HeaderValue) -> bool {
     })
 }
 
-fn word<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a [u8]> {
-    let mut fields = headers.get_all(name).iter();
-    let first = fields.next()?;
-    if fields.next().is_some() { Some(b"") } else { Some(first.as_bytes()) }
+fn word(found: Found<'_>) -> Option<&[u8]> {
+    let first = found.first()?;
+    Some(if found.is_repeated() { b"" } else { first.as_bytes() })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use http::header::HeaderMap;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn fetch(site: &'static str, mode: &'static str, dest: &'static str) -> Fetch {
         let mut headers = HeaderMap::new();
@@ -171,7 +173,7 @@ mod tests {
                 headers.insert(name, HeaderValue::from_static(value));
             }
         }
-        Fetch::of(&headers)
+        Fetch::of(&Fields::of(&headers))
     }
 
     #[test]
@@ -197,7 +199,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append("sec-fetch-site", HeaderValue::from_static("same-origin"));
         headers.append("sec-fetch-site", HeaderValue::from_static("same-origin"));
-        assert_eq!(Fetch::of(&headers).site, Some(Site::Other));
+        assert_eq!(Fetch::of(&Fields::of(&headers)).site, Some(Site::Other));
     }
 
     #[test]

@@ -4,42 +4,21 @@
 //! Invariant: a forwarding header counts only as far as an unbroken chain of trusted peers vouches for it,
 //! and an app never sees one that a stranger wrote.
 
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::Range;
 
-use bytes::{BufMut as _, BytesMut};
-use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use http::header::{FORWARDED, HeaderMap, HeaderName};
 use ipnet::IpNet;
 use smallvec::SmallVec;
 
 use super::octets;
+use super::request::Head;
 use super::target::split_authority;
+use crate::digits;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
-/// Headers in which servers look for an address, a host, a scheme or a path of the client's, beside
-/// `x-forwarded-*`.
-const ALIASES: [&str; 14] = [
-    "forwarded",
-    "x-real-ip",
-    "x-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "x-cluster-client-ip",
-    "x-original-forwarded-for",
-    "x-original-host",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-url-scheme",
-    "x-scheme",
-    "front-end-https",
-];
 
 /// A client as the app should see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,91 +77,42 @@ pub fn resolve(peer: Option<IpAddr>, trusted: &[IpNet], headers: &HeaderMap, tls
     client
 }
 
-/// Deletes what strangers say about themselves and writes what is known: X-Forwarded-For, -Proto, -Host,
-/// -Port, X-Real-IP and Forwarded. The rest of the family stays where a trusted proxy sent it. `authority` is
-/// the host that the client asked for; the chain holds the client and the trusted hops, the peer last.
-pub fn set(headers: &mut HeaderMap, client: &Client, authority: &str) {
-    if !client.trusted {
-        remove_family(headers);
-    }
+/// Writes what is known of the client: X-Forwarded-For, -Proto, -Host, -Port, X-Real-IP and Forwarded. `authority` is the
+/// host that the client asked for; the chain holds the client and the trusted hops, the peer last. What others say under
+/// these names ([`Field::Forwarded`](super::fields::Field::Forwarded)) goes to no app; the rest of the family
+/// ([`Field::ForwardedToo`](super::fields::Field::ForwardedToo)) only where a trusted proxy sent it.
+pub fn write(head: &mut Head, client: &Client, authority: &str) {
     let authority = client.host.as_deref().unwrap_or(authority);
-    let proto = if client.https { "https" } else { "http" };
     let port = client.port.or_else(|| split_authority(authority).and_then(|(_, port)| port));
-    let mut text = Shared::default();
-    let address = text.add(|out| put_address(out, client.address));
-    let chain = if client.via.is_empty() { address.clone() } else { text.add(|out| chain(out, client)) };
-    let named = text.add(|out| out.put_slice(authority.as_bytes()));
-    let forwarded = text.add(|out| {
+    let port = port.unwrap_or(if client.https { 443 } else { 80 });
+    head.put_with("x-forwarded-for", |out| {
+        digits::address(out, client.address);
+        for hop in &client.via {
+            out.extend_from_slice(b", ");
+            digits::address(out, *hop);
+        }
+    });
+    head.put_with("x-real-ip", |out| digits::address(out, client.address));
+    head.put_with("x-forwarded-proto", |out| {
+        out.extend_from_slice(if client.https { b"https" } else { b"http" });
+    });
+    head.put_with("x-forwarded-host", |out| out.extend_from_slice(authority.as_bytes()));
+    head.put_with("x-forwarded-port", |out| digits::number(out, port.into()));
+    head.put_with("forwarded", |out| {
         node(out, client.address);
         if !authority.is_empty() {
-            let quote: &[u8] = if authority.contains([':', '[']) { b"\"" } else { b"" };
+            let quote: &[u8] =
+                if memchr::memchr2(b':', b'[', authority.as_bytes()).is_some() { b"\"" } else { b"" };
             [b";host=", quote, authority.as_bytes(), quote]
-                .into_iter()
-                .for_each(|bytes| out.put_slice(bytes));
+                .iter()
+                .for_each(|piece| out.extend_from_slice(piece));
         }
-        out.put_slice(if client.https { b";proto=https" } else { b";proto=http" });
+        out.extend_from_slice(if client.https { b";proto=https" } else { b";proto=http" });
         for hop in &client.via {
-            out.put_slice(b", ");
+            out.extend_from_slice(b", ");
             node(out, *hop);
         }
     });
-    headers.insert(PROTO, HeaderValue::from_static(proto));
-    headers.insert(PORT, HeaderValue::from(port.unwrap_or(if client.https { 443 } else { 80 })));
-    let text = text.0.freeze();
-    for (name, span) in [(FOR, chain), (REAL_IP, address), (HOST, named), (FORWARDED, forwarded)] {
-        match HeaderValue::from_maybe_shared(text.slice(span)) {
-            Ok(value) if !value.is_empty() => headers.insert(name, value),
-            _ => headers.remove(name),
-        };
-    }
-}
-
-/// Several field values in one allocation.
-struct Shared(BytesMut);
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self(BytesMut::with_capacity(192))
-    }
-}
-
-impl Shared {
-    /// Where what `write` writes lies.
-    fn add(&mut self, write: impl FnOnce(&mut BytesMut)) -> Range<usize> {
-        let from = self.0.len();
-        write(&mut self.0);
-        from..self.0.len()
-    }
-}
-
-fn chain(out: &mut BytesMut, client: &Client) {
-    put_address(out, client.address);
-    for hop in &client.via {
-        out.put_slice(b", ");
-        put_address(out, *hop);
-    }
-}
-
-/// An address as text. The common kind by hand: the formatter takes ten times as long, on every request.
-fn put_address(out: &mut BytesMut, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => {
-            for (at, octet) in address.octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.put_u8(b'.');
-                }
-                if octet >= 100 {
-                    out.put_u8(b'0' + octet / 100);
-                }
-                if octet >= 10 {
-                    out.put_u8(b'0' + octet / 10 % 10);
-                }
-                out.put_u8(b'0' + octet % 10);
-            }
-        }
-        // Writing to memory does not fail.
-        IpAddr::V6(address) => drop(write!(out, "{address}")),
-    }
 }
 
 /// Whether two addresses count as one place: the same IPv4 address, or the same /64 of IPv6.
@@ -215,22 +145,6 @@ impl Client {
         self.https = entry(&PROTO).as_deref().and_then(scheme).unwrap_or(self.https);
         self.host = entry(&HOST).filter(|host| split_authority(host).is_some());
         self.port = entry(&PORT).and_then(|port| port.parse().ok()).filter(|port| *port > 0);
-    }
-}
-
-fn remove_family(headers: &mut HeaderMap) {
-    let family: SmallVec<[HeaderName; 8]> = headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            // The family's initials: most names are out after one byte.
-            let initial = matches!(name.as_bytes().first(), Some(b'x' | b'f' | b't' | b'c'));
-            initial && (name.starts_with("x-forwarded") || ALIASES.contains(&name))
-        })
-        .cloned()
-        .collect();
-    for name in family {
-        headers.remove(name);
     }
 }
 
@@ -317,12 +231,12 @@ fn address(text: &str) -> Option<IpAddr> {
     host.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
 }
 
-fn node(out: &mut BytesMut, address: IpAddr) {
+fn node(out: &mut Vec<u8>, address: IpAddr) {
     let (before, behind): (&[u8], &[u8]) =
         if address.is_ipv6() { (b"for=\"[", b"]\"") } else { (b"for=", b"") };
-    out.put_slice(before);
-    put_address(out, address);
-    out.put_slice(behind);
+    out.extend_from_slice(before);
+    digits::address(out, address);
+    out.extend_from_slice(behind);
 }
 
 #[cfg(test)]

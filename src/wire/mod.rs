@@ -7,6 +7,7 @@
 pub mod cookie;
 pub mod date;
 pub mod fetch;
+pub mod fields;
 pub mod form;
 pub mod forwarded;
 pub mod hop;
@@ -18,6 +19,7 @@ pub mod page;
 pub mod path;
 pub mod pattern;
 pub mod query;
+pub mod request;
 pub mod set_cookie;
 pub mod target;
 pub mod ws;

@@ -5,10 +5,9 @@
 
 use std::borrow::Cow;
 
-use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING};
 use http::{Method, Uri, Version};
-use smallvec::SmallVec;
 
+use super::fields::{Fields, Found};
 use super::hop;
 
 /// What a request asks for.
@@ -71,7 +70,7 @@ pub fn check<'a>(
     version: Version,
     method: &Method,
     uri: &'a Uri,
-    headers: &'a HeaderMap,
+    fields: &Fields<'a>,
 ) -> Result<Target<'a>, Fault> {
     if version == Version::HTTP_09 {
         return Err(Fault::Version);
@@ -79,29 +78,21 @@ pub fn check<'a>(
     if method == Method::CONNECT || method == Method::TRACE {
         return Err(Fault::Method);
     }
-    check_body(version, headers)?;
-    let authority = authority(version, uri, headers)?;
+    check_body(version, fields)?;
+    let (authority, host) = authority(version, uri, fields.host)?;
     if uri.path() == "*" && uri.authority().is_none() {
         return if method == Method::OPTIONS { Ok(Target::ServerOptions) } else { Err(Fault::Target) };
     }
     if !uri.path().starts_with('/') {
         return Err(Fault::Target);
     }
-    let host = split_authority(authority).map_or("", |(host, _)| host);
     Ok(Target::Resource(Resource { host: canonical(host), authority, path: uri.path(), query: uri.query() }))
 }
 
-/// Rule e: removes header names with `_`, which some servers read as `-`, unless `allowed` has them. The
-/// caller passes an empty list for what no trusted proxy sent.
-pub fn drop_odd_names(headers: &mut HeaderMap, allowed: &[HeaderName]) {
-    let odd: SmallVec<[HeaderName; 4]> = headers
-        .keys()
-        .filter(|name| memchr::memchr(b'_', name.as_str().as_bytes()).is_some() && !allowed.contains(name))
-        .cloned()
-        .collect();
-    for name in odd {
-        headers.remove(name);
-    }
+/// Rule e: true for a header name with `_`, which some servers read as `-`.
+#[must_use]
+pub fn is_odd_name(name: &str) -> bool {
+    name.as_bytes().contains(&b'_')
 }
 
 /// Host and port of `host[:port]`; `None` unless the host is a name, an IPv4 address or a bracketed IPv6
@@ -114,8 +105,8 @@ pub fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
             let host = authority.get(..address.len() + 2)?;
             (host, if behind.is_empty() { None } else { Some(behind.strip_prefix(':')?) })
         }
-        None => match authority.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
+        None => match memchr::memchr(b':', authority.as_bytes()) {
+            Some(at) => (authority.get(..at)?, authority.get(at + 1..)),
             None => (authority, None),
         },
     };
@@ -145,7 +136,8 @@ fn canonical(host: &str) -> Cow<'_, str> {
     }
 }
 
-fn authority<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Fault> {
+/// The authority, and the host in it.
+fn authority<'a>(version: Version, uri: &'a Uri, fields: Found<'a>) -> Result<(&'a str, &'a str), Fault> {
     let of_target = match (uri.scheme_str(), uri.authority()) {
         (Some("http" | "https"), Some(authority)) => Some(authority.as_str()),
         // HTTP/2 has the authority apart from the path; in HTTP/1 this is authority-form, which is CONNECT's.
@@ -153,50 +145,49 @@ fn authority<'a>(version: Version, uri: &'a Uri, headers: &'a HeaderMap) -> Resu
         (None, None) => None,
         _ => return Err(Fault::Target),
     };
-    let mut fields = headers.get_all(HOST).iter();
-    let host = fields.next().map(|value| value.to_str().map_err(|_| Fault::Host)).transpose()?;
-    if fields.next().is_some() || (host.is_none() && version == Version::HTTP_11) {
+    let host = fields.first().map(|value| value.to_str().map_err(|_| Fault::Host)).transpose()?;
+    if fields.is_repeated() || (host.is_none() && version == Version::HTTP_11) {
         return Err(Fault::HostCount);
     }
     match (of_target, host) {
-        (None, None) if version == Version::HTTP_10 => Ok(""),
+        (None, None) if version == Version::HTTP_10 => Ok(("", "")),
         (None, None) => Err(Fault::HostCount),
-        (Some(one), None) | (None, Some(one)) => split_authority(one).map(|_| one).ok_or(Fault::Host),
-        (Some(target), Some(host)) => same_authority(target, host, uri.scheme_str()).map(|()| host),
+        (Some(one), None) | (None, Some(one)) => {
+            split_authority(one).map(|(host, _)| (one, host)).ok_or(Fault::Host)
+        }
+        (Some(target), Some(said)) => same_authority(target, said, uri.scheme_str()).map(|host| (said, host)),
     }
 }
 
-fn same_authority(target: &str, host: &str, scheme: Option<&str>) -> Result<(), Fault> {
+fn same_authority<'a>(target: &str, host: &'a str, scheme: Option<&str>) -> Result<&'a str, Fault> {
     let default = if scheme == Some("http") { 80 } else { 443 };
     let (target_host, target_port) = split_authority(target).ok_or(Fault::Host)?;
     let (host, port) = split_authority(host).ok_or(Fault::Host)?;
     let same = canonical(target_host).eq_ignore_ascii_case(&canonical(host))
         && target_port.unwrap_or(default) == port.unwrap_or(default);
-    if same { Ok(()) } else { Err(Fault::HostMismatch) }
+    if same { Ok(host) } else { Err(Fault::HostMismatch) }
 }
 
 /// Rule b, and no body behind an Upgrade.
-fn check_body(version: Version, headers: &HeaderMap) -> Result<(), Fault> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let coding = codings.next();
+fn check_body(version: Version, fields: &Fields<'_>) -> Result<(), Fault> {
+    let coding = fields.transfer_encoding.first();
     if let Some(coding) = coding {
         let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-        if version != Version::HTTP_11 || codings.next().is_some() || !chunked {
+        if version != Version::HTTP_11 || fields.transfer_encoding.is_repeated() || !chunked {
             return Err(Fault::TransferEncoding);
         }
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let mut has_body = coding.is_some();
-    if let Some(length) = lengths.next() {
+    if let Some(length) = fields.content_length.first() {
         let digits = length.as_bytes();
         let is_number = (1..=19).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-        if coding.is_some() || lengths.next().is_some() || !is_number {
+        if coding.is_some() || fields.content_length.is_repeated() || !is_number {
             return Err(Fault::ContentLength);
         }
         has_body = digits.iter().any(|&digit| digit != b'0');
     }
     // An Upgrade that is no offer to us is not passed on either, so that its body is a body.
-    if has_body && hop::upgrade(headers).is_some() { Err(Fault::UpgradeBody) } else { Ok(()) }
+    if has_body && hop::upgrade(fields.all).is_some() { Err(Fault::UpgradeBody) } else { Ok(()) }
 }
 
 #[cfg(test)]

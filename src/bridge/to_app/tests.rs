@@ -1,4 +1,4 @@
-use http::header::{AUTHORIZATION, FORWARDED};
+use http::header::{AUTHORIZATION, COOKIE, FORWARDED, HOST, HeaderMap, REFERER};
 use proptest::prelude::*;
 
 use super::*;
@@ -289,8 +289,8 @@ fn strip_path_and_vault_paths_are_in_the_apps_own_space() {
     rules.mount = Mount::new("/AppA/", true, false);
     let session = with(&rules, &["JSESSIONID=1; Path=/", "x=2; Path=/sub; HttpOnly"]);
     let (head, _) = to_app(&rules, Some(&session), "/AppA/sub/y?z=1", "");
-    assert_eq!((head.target.as_str(), cookie_of(&head).as_str()), ("/sub/y?z=1", "x=2; JSESSIONID=1"));
-    assert_eq!(to_app(&rules, None, "/AppA", "").0.target, "/");
+    assert_eq!((head.target(), cookie_of(&head).as_str()), ("/sub/y?z=1", "x=2; JSESSIONID=1"));
+    assert_eq!(to_app(&rules, None, "/AppA", "").0.target(), "/");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn a_token_that_rides_in_the_path_goes_behind_the_mount_and_into_no_cookie() {
         session.learn(session.sent(at(0), false), &[edit], at(0));
         let (head, _) =
             to_app(&rules, Some(&session), "/AppA/(S(evil))/x.aspx?q=1", "ASP.NET_SessionId=evil; a=1");
-        assert_eq!((head.target.as_str(), cookie_of(&head).as_str()), (expected, "a=1"));
+        assert_eq!((head.target(), cookie_of(&head).as_str()), (expected, "a=1"));
     }
 }
 
@@ -316,7 +316,7 @@ fn the_referer_is_cleaned_or_goes() {
     let rules = app(Engine::ColdFusion, "appA", "/AppA/");
     let referer = |fields: &[(&'static str, &str)]| {
         let (head, _) = to_app_with(&rules, None, "/AppA/x", headers(fields), |context| context);
-        head.headers.get(REFERER).map(|value| value.to_str().unwrap().to_owned())
+        head.map().get(REFERER).map(|value| value.to_str().unwrap().to_owned())
     };
     let name = "referer";
     assert_eq!(referer(&[(name, "http://h/AppA/y?CFID=1&a=2")]).as_deref(), Some("http://h/AppA/y?a=2"));
@@ -328,7 +328,7 @@ fn the_referer_is_cleaned_or_goes() {
         bad.insert(REFERER, HeaderValue::from_bytes(b"http://h/\xff?CFID=1").unwrap());
         to_app_with(&rules, None, "/AppA/x", bad, |context| context)
     };
-    assert!(head.headers.get(REFERER).is_none(), "what cannot be read cannot be cleaned");
+    assert!(head.map().get(REFERER).is_none(), "what cannot be read cannot be cleaned");
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn forged_fields_of_ours_are_dropped_and_the_forwarded_family_is_our_own() {
         ("host", "evil"),
     ]);
     let (head, _) = to_app_with(&servlet(), None, "/AppA/x", fields, |context| context);
-    let sent = &head.headers;
+    let sent = &head.map();
     for name in [
         "x-bridge-user",
         "x_bridge_user",
@@ -381,7 +381,7 @@ fn forged_fields_of_ours_are_dropped_and_the_forwarded_family_is_our_own() {
 fn cookie_crumbs_are_one_line() {
     let fields = headers(&[("cookie", "a=1"), ("cookie", "JSESSIONID=evil"), ("cookie", "b=2")]);
     let (head, _) = to_app_with(&servlet(), None, "/AppA/x", fields, |context| context);
-    assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    assert_eq!(head.map().get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
 }
 
 proptest! {
@@ -432,4 +432,49 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_trusted_proxy_says_more_of_the_client_than_a_stranger() {
+    let family = [
+        "x-client-ip",
+        "true-client-ip",
+        "cf-connecting-ip",
+        "fastly-client-ip",
+        "x-cluster-client-ip",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-original-url",
+        "x-rewrite-url",
+        "x-url-scheme",
+        "x-scheme",
+        "front-end-https",
+        "x-forwarded-prefix",
+        "x-forwarded-uri",
+    ];
+    let all: Vec<_> = family.iter().map(|name| (*name, "6.6.6.6")).chain([("via", "1.1 me")]).collect();
+    for trusted in [false, true] {
+        let client: &_ = Box::leak(Box::new(forwarded::Client { trusted, ..client(true) }));
+        let (head, _) =
+            to_app_with(&servlet(), None, "/AppA/x", headers(&all), |context| ToApp { client, ..context });
+        let sent = head.map();
+        assert!(family.iter().all(|name| sent.contains_key(*name) == trusted), "{sent:?}");
+        assert_eq!(sent["via"], "1.1 me");
+    }
+}
+
+#[test]
+fn a_name_with_an_underscore_goes_only_where_it_is_allowed() {
+    let fields = headers(&[
+        ("user_name", "evil"),
+        ("x_forwarded_for", "6.6.6.6"),
+        ("x-forwarded_for", "6.6.6.6"),
+        ("odd_one", "1"),
+    ]);
+    let allowed: &[_] = Box::leak(Box::new([HeaderName::from_static("odd_one")]));
+    let (head, _) =
+        to_app_with(&servlet(), None, "/AppA/x", fields, |context| ToApp { allow_names: allowed, ..context });
+    let sent = head.map();
+    assert!(!sent.contains_key("user_name") && !sent.contains_key("x_forwarded_for"));
+    assert_eq!(sent["odd_one"], "1");
 }

@@ -1,10 +1,10 @@
 //! Tests of the client against apps that behave in every way apps do.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::UPGRADE;
+use http::{HeaderMap, Method};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -20,7 +20,7 @@ const DEADLINES: Deadlines = Deadlines { connect: secs(3), first_byte: secs(300)
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 fn upstream(name: &str) -> Upstream {
-    Upstream { ix: UpstreamIx(1), origin: Arc::new(Origin::Memory(name.into())) }
+    Upstream::new(UpstreamIx(1), Origin::Memory(name.into()))
 }
 
 fn client() -> (Client, UnboundedReceiver<DuplexStream>) {
@@ -42,9 +42,8 @@ fn send_with(
     let client = client.clone();
     spawn_local(async move {
         headers.insert("host", "app.example".parse().unwrap());
-        let target = PathAndQuery::from_static("/a?b=c");
-        let head = AppRequest { method: &method, target: &target, headers: &headers };
-        client.send(&upstream("app"), head, body, &DEADLINES).await
+        let head = Head::with(method, "/a?b=c", &headers);
+        client.send(&upstream("app"), &head, body, &DEADLINES).await
     })
 }
 
@@ -174,9 +173,8 @@ async fn trailers_of_an_answer_pass_and_those_of_a_request_do_not() {
             let mut headers = HeaderMap::new();
             headers.insert("te", "trailers".parse().unwrap());
             headers.insert("trailer", "x-up".parse().unwrap());
-            let target = PathAndQuery::from_static("/");
-            let head = AppRequest { method: &Method::POST, target: &target, headers: &headers };
-            task.send(&upstream("app"), head, body, &DEADLINES).await
+            let head = Head::with(Method::POST, "/", &headers);
+            task.send(&upstream("app"), &head, body, &DEADLINES).await
         });
         let mut io = app.recv().await.unwrap();
         read_head(&mut io).await;

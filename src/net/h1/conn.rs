@@ -16,12 +16,12 @@ use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
-use super::head::{self, Head, HeadError};
+use super::head::{self, AnswerHead, Framing, HeadError};
 use super::request::Sending;
-use crate::net::client::AppRequest;
 use crate::net::guard::Guarded;
 use crate::net::pool::Pool;
 use crate::net::upstream::Upstream;
+use crate::wire::request;
 
 /// What is read at once, as long as no body asks for more.
 const READ: usize = 8 * 1024;
@@ -39,7 +39,9 @@ pub(crate) struct Conn {
     pub(crate) upstream: Upstream,
     home: Weak<Pool>,
     input: BytesMut,
-    output: BytesMut,
+    output: Vec<u8>,
+    /// How much of `output` has gone out.
+    sent: usize,
     /// How much is read at once.
     step: usize,
     /// For the head of an answer; kept from one request to the next, since moving a timer on costs less than making one.
@@ -81,7 +83,8 @@ impl Conn {
             upstream,
             home,
             input: BytesMut::new(),
-            output: BytesMut::new(),
+            output: Vec::new(),
+            sent: 0,
             step: READ,
             timer: None,
             written: false,
@@ -93,9 +96,9 @@ impl Conn {
     }
 
     /// Puts the head of a request in front of what is to be written.
-    pub(crate) fn begin(&mut self, head: &AppRequest<'_>, sending: Sending) {
+    pub(crate) fn begin(&mut self, head: &request::Head, sending: Sending) {
         (self.written, self.keeps, self.step) = (false, false, READ);
-        (self.heard, self.interim) = (false, 0);
+        (self.heard, self.interim, self.sent) = (false, 0, 0);
         self.output.clear();
         sending.write(head, &mut self.output);
     }
@@ -128,12 +131,16 @@ impl Conn {
         data: &mut Bytes,
         tail: &mut &'static [u8],
     ) -> Poll<io::Result<()>> {
-        while !self.output.is_empty() || !data.is_empty() || !tail.is_empty() {
+        loop {
+            let framed = self.output.get(self.sent..).unwrap_or_default();
+            if framed.is_empty() && data.is_empty() && tail.is_empty() {
+                break;
+            }
             let io = Pin::new(&mut self.io);
             let mut written = if data.is_empty() && tail.is_empty() {
-                ready!(io.poll_write(cx, &self.output))?
+                ready!(io.poll_write(cx, framed))?
             } else {
-                let slices = [IoSlice::new(&self.output), IoSlice::new(data), IoSlice::new(tail)];
+                let slices = [IoSlice::new(framed), IoSlice::new(data), IoSlice::new(tail)];
                 ready!(io.poll_write_vectored(cx, &slices))?
             };
             if written == 0 {
@@ -145,11 +152,12 @@ impl Conn {
                 written -= here;
                 here
             };
-            self.output.advance(of(self.output.len()));
+            self.sent += of(framed.len());
             data.advance(of(data.len()));
             *tail = tail.get(of(tail.len())..).unwrap_or_default();
         }
         self.output.clear();
+        self.sent = 0;
         Poll::Ready(Ok(()))
     }
 
@@ -167,7 +175,11 @@ impl Conn {
     }
 
     /// Reads the head of the answer. Interim answers but 101 are dropped.
-    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>, to_head: bool) -> Poll<Result<Head, NoHead>> {
+    pub(crate) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        to_head: bool,
+    ) -> Poll<Result<AnswerHead, NoHead>> {
         loop {
             while !self.input.is_empty() {
                 self.heard = true;
@@ -222,6 +234,14 @@ impl Conn {
         // Without a budget: a task that has used its own up would find every connection quiet.
         let mut look = unconstrained(poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut buffer)));
         Pin::new(&mut look).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// The body of an answer that came along with its head: most are short, and one less that has to be waited for.
+    pub(crate) fn whole(this: &RefCell<Self>, framing: Framing) -> Option<Bytes> {
+        let Framing::Length(length) = framing else { return None };
+        let input = &mut this.borrow_mut().input;
+        let length = usize::try_from(length).ok().filter(|length| *length <= input.len())?;
+        Some(input.split_to(length).freeze())
     }
 
     /// The stream alone, with what was read of it and not taken.

@@ -11,9 +11,11 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use crate::net::body::Body;
-use crate::net::client::{AppRequest, Client, ClientOptions, Deadlines};
+use crate::net::client::{Client, ClientOptions, Deadlines};
 use crate::net::testing::{local, secs};
 use crate::net::upstream::{Dialer, Origin, Upstream, UpstreamIx};
+use crate::wire::hop;
+use crate::wire::request::Head;
 
 /// What a client made of an answer: `None` where it refused the head, the body `Err` where it broke off.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,8 +25,12 @@ struct Made {
     body: Result<Vec<u8>, ()>,
 }
 
+/// But for those of the connection, which ours takes away.
 fn listed(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
+    let named = hop::Named::by(headers.get_all("connection").iter().map(|value| value.as_bytes()));
+    let go_on =
+        headers.iter().filter(|(name, _)| !hop::is_of_answer(name.as_str()) && !named.has(name.as_str()));
+    go_on.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect()
 }
 
 /// Plays the app: reads the head of the request, writes `answer` in pieces, closes.
@@ -64,14 +70,12 @@ async fn by_us(method: Method, answer: Vec<u8>, step: usize) -> (Option<Made>, b
         Ok(near)
     };
     let client = Client::new(Dialer::Memory(std::rc::Rc::new(dial)), ClientOptions::default());
-    let upstream =
-        Upstream { ix: UpstreamIx(0), origin: std::sync::Arc::new(Origin::Memory("app".to_owned())) };
+    let upstream = Upstream::new(UpstreamIx(0), Origin::Memory("app".to_owned()));
     let mut headers = HeaderMap::new();
     headers.insert("host", "app".parse().unwrap());
-    let target = http::uri::PathAndQuery::from_static("/");
-    let head = AppRequest { method: &method, target: &target, headers: &headers };
+    let head = Head::with(method, "/", &headers);
     let deadlines = Deadlines { connect: secs(5), first_byte: secs(5) };
-    let Ok(answer) = client.send(&upstream, head, Body::empty(), &deadlines).await else {
+    let Ok(answer) = client.send(&upstream, &head, Body::empty(), &deadlines).await else {
         return (None, false);
     };
     let body = answer.body.collect().await.map(|body| body.to_bytes().to_vec()).map_err(|_| ());

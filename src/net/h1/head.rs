@@ -4,13 +4,16 @@
 //! an encoding from HTTP/1.0: each is refused, never chosen among (RFC 9112, 6.3).
 
 use std::mem::MaybeUninit;
-use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use http::response::Parts;
 use http::{Response, StatusCode, Version};
 use smallvec::SmallVec;
+
+use crate::wire::hop;
 
 /// Fields of an answer, at most; legacy apps send more than most.
 const MAX_FIELDS: usize = 200;
@@ -32,8 +35,8 @@ pub(crate) enum Framing {
 
 /// The head of an answer.
 #[derive(Debug)]
-pub(crate) struct Head {
-    /// Status, version and fields as they came.
+pub(crate) struct AnswerHead {
+    /// Status, version and fields as they came, but for those that concern the connection only.
     pub(crate) parts: Parts,
     /// How its body ends.
     pub(crate) framing: Framing,
@@ -65,7 +68,7 @@ pub enum HeadError {
 }
 
 /// Takes a head off the front of `buffer`, where it is there in full. `to_head`: the request was a HEAD.
-pub(super) fn take(buffer: &mut BytesMut, to_head: bool) -> Result<Option<Head>, HeadError> {
+pub(super) fn take(buffer: &mut BytesMut, to_head: bool) -> Result<Option<AnswerHead>, HeadError> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut answer = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -84,15 +87,9 @@ pub(super) fn take(buffer: &mut BytesMut, to_head: bool) -> Result<Option<Head>,
     let reason =
         answer.reason.filter(|reason| status.canonical_reason() != Some(reason) && !reason.is_empty());
     let reason = reason.and_then(|reason| hyper::ext::ReasonPhrase::try_from(reason.as_bytes()).ok());
-    let start = buffer.as_ptr() as usize;
-    let at = |bytes: &[u8]| {
-        let from = (bytes.as_ptr() as usize).saturating_sub(start);
-        from..from + bytes.len()
-    };
-    let places: SmallVec<[(Range<usize>, Range<usize>); 32]> =
-        answer.headers.iter().map(|field| (at(field.name.as_bytes()), at(field.value))).collect();
-    let headers = fields_of(&buffer.split_to(length).freeze(), &places)?;
-    let (framing, keeps) = (framing(status, version, &headers, to_head)?, keeps(version, &headers));
+    let places = places(&answer, buffer);
+    let (headers, said) = fields_of(&buffer.split_to(length).freeze(), &places, status)?;
+    let (framing, keeps) = (said.framing(status, version, to_head)?, said.keeps(version));
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.status, parts.version, parts.headers) = (status, version, headers);
     if let Some(reason) = reason {
@@ -100,51 +97,105 @@ pub(super) fn take(buffer: &mut BytesMut, to_head: bool) -> Result<Option<Head>,
     }
     // RFC 9110, 8.6: a 204 has no length. An app that says one may send that body.
     let odd = status == StatusCode::NO_CONTENT
-        && (parts.headers.contains_key(TRANSFER_ENCODING)
-            || parts.headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0"));
-    Ok(Some(Head { parts, framing, keeps: keeps && framing != Framing::Close && !odd }))
+        && (said.encoding.is_some() || said.length.as_ref().is_some_and(|length| length != "0"));
+    Ok(Some(AnswerHead { parts, framing, keeps: keeps && framing != Framing::Close && !odd }))
 }
 
-/// Values share the bytes that were read; nothing is copied.
-fn fields_of(head: &Bytes, places: &[(Range<usize>, Range<usize>)]) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(places.len() + 4);
-    for (name, value) in places {
-        let name = head.get(name.clone()).and_then(|name| HeaderName::from_bytes(name).ok());
-        let value = HeaderValue::from_maybe_shared(head.slice(value.clone())).ok();
-        headers.append(name.ok_or(HeadError::Field)?, value.ok_or(HeadError::Field)?);
-    }
-    Ok(headers)
+/// Where a field lies in its head, whose length fits.
+#[derive(Clone, Copy)]
+struct Place {
+    name: (u16, u16),
+    value: (u16, u16),
 }
 
-fn framing(
-    status: StatusCode,
-    version: Version,
-    headers: &HeaderMap,
-    to_head: bool,
-) -> Result<Framing, HeadError> {
-    let mut encodings = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let framing = match (encodings.next(), lengths.next()) {
-        (Some(_), Some(_)) => return Err(HeadError::Ambiguous),
-        (Some(encoding), None) => {
-            let chunked = encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
-            if encodings.next().is_some() || !chunked || version == Version::HTTP_10 {
-                return Err(HeadError::Ambiguous);
-            }
-            Framing::Chunked
-        }
-        (None, Some(length)) => {
-            if lengths.next().is_some() {
-                return Err(HeadError::Ambiguous);
-            }
-            Framing::Length(number(length.as_bytes()).ok_or(HeadError::Ambiguous)?)
-        }
-        (None, None) => Framing::Close,
+fn places(answer: &httparse::Response<'_, '_>, buffer: &[u8]) -> SmallVec<[Place; 24]> {
+    let start = buffer.as_ptr() as usize;
+    let at = |bytes: &[u8]| {
+        let from = (bytes.as_ptr() as usize).saturating_sub(start);
+        (from as u16, (from + bytes.len()) as u16)
     };
-    let bodiless = to_head
-        || status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    Ok(if bodiless { Framing::None } else { framing })
+    let mut places = SmallVec::new();
+    for field in &*answer.headers {
+        places.push(Place { name: at(field.name.as_bytes()), value: at(field.value) });
+    }
+    places
+}
+
+/// What a head says of its own message and of the connection.
+#[derive(Default)]
+struct Said {
+    encoding: Option<HeaderValue>,
+    length: Option<HeaderValue>,
+    /// True where either is there twice.
+    twice: bool,
+    closes: bool,
+    keeps: bool,
+}
+
+/// The fields that go further: those of the connection end here, but for the protocol that a 101 changes to. Values share the
+/// bytes that were read; nothing is copied.
+fn fields_of(head: &Bytes, places: &[Place], status: StatusCode) -> Result<(HeaderMap, Said), HeadError> {
+    let bytes = |(from, to): (u16, u16)| head.get(usize::from(from)..usize::from(to)).unwrap_or_default();
+    let connection = places.iter().filter(|place| bytes(place.name).eq_ignore_ascii_case(b"connection"));
+    let named = hop::Named::by(connection.map(|place| bytes(place.value)));
+    let (mut headers, mut said) = (HeaderMap::with_capacity(places.len() + 2), Said::default());
+    for place in places {
+        let name = HeaderName::from_bytes(bytes(place.name)).map_err(|_| HeadError::Field)?;
+        let value = head.slice(usize::from(place.value.0)..usize::from(place.value.1));
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| HeadError::Field)?;
+        if hop::is_of_answer(name.as_str()) {
+            let switches = status == StatusCode::SWITCHING_PROTOCOLS && name == UPGRADE;
+            if switches && !hop::offers_http(value.as_bytes()) {
+                headers.append(name, value);
+            } else {
+                said.hear(&name, value);
+            }
+        } else if !named.has(name.as_str()) {
+            if name == CONTENT_LENGTH {
+                said.twice |= said.length.replace(value.clone()).is_some();
+            }
+            headers.append(name, value);
+        }
+    }
+    Ok((headers, said))
+}
+
+impl Said {
+    fn hear(&mut self, name: &HeaderName, value: HeaderValue) {
+        if name == TRANSFER_ENCODING {
+            self.twice |= self.encoding.replace(value).is_some();
+        } else if name == CONNECTION {
+            for option in value.as_bytes().split(|&octet| octet == b',') {
+                let option = option.trim_ascii();
+                self.closes |= option.eq_ignore_ascii_case(b"close");
+                self.keeps |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
+        }
+    }
+
+    fn framing(&self, status: StatusCode, version: Version, to_head: bool) -> Result<Framing, HeadError> {
+        let framing = match (&self.encoding, &self.length) {
+            _ if self.twice => return Err(HeadError::Ambiguous),
+            (Some(_), Some(_)) => return Err(HeadError::Ambiguous),
+            (Some(encoding), None) => {
+                let chunked = encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+                if !chunked || version == Version::HTTP_10 {
+                    return Err(HeadError::Ambiguous);
+                }
+                Framing::Chunked
+            }
+            (None, Some(length)) => Framing::Length(number(length.as_bytes()).ok_or(HeadError::Ambiguous)?),
+            (None, None) => Framing::Close,
+        };
+        let bodiless = to_head
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        Ok(if bodiless { Framing::None } else { framing })
+    }
+
+    fn keeps(&self, version: Version) -> bool {
+        !self.closes && (version == Version::HTTP_11 || self.keeps)
+    }
 }
 
 /// Digits alone, as far as they fit.
@@ -155,19 +206,11 @@ fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-fn keeps(version: Version, headers: &HeaderMap) -> bool {
-    let says = |word: &str| {
-        let fields = headers.get_all(CONNECTION).iter().filter_map(|field| field.to_str().ok());
-        fields.flat_map(|field| field.split(',')).any(|option| option.trim().eq_ignore_ascii_case(word))
-    };
-    if version == Version::HTTP_10 { says("keep-alive") && !says("close") } else { !says("close") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Option<Head>, HeadError> {
+    fn read(text: &str) -> Result<Option<AnswerHead>, HeadError> {
         take(&mut BytesMut::from(text), false)
     }
 

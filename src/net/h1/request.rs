@@ -2,14 +2,13 @@
 //!
 //! Invariant: its framing is said once, by us, and is that of the body that follows.
 
-use bytes::{BufMut as _, BytesMut};
 use http::Method;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http_body::Body as _;
 
 use super::head::Framing;
+use crate::digits;
 use crate::net::body::Body;
-use crate::net::client::AppRequest;
+use crate::wire::request::Head;
 
 /// A request on its way out, as far as its head says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,34 +30,20 @@ impl Sending {
         Self { framing, is_head: method == Method::HEAD }
     }
 
-    /// Writes `head` to `out`.
-    pub(super) fn write(self, head: &AppRequest<'_>, out: &mut BytesMut) {
-        let fields: usize =
-            head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        out.reserve(head.method.as_str().len() + head.target.as_str().len() + fields + 64);
-        out.put_slice(head.method.as_str().as_bytes());
-        out.put_u8(b' ');
-        out.put_slice(head.target.as_str().as_bytes());
-        out.put_slice(b" HTTP/1.1\r\n");
-        for (name, value) in head.headers {
-            if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
-                continue;
-            }
-            out.put_slice(name.as_str().as_bytes());
-            out.put_slice(b": ");
-            out.put_slice(value.as_bytes());
-            out.put_slice(b"\r\n");
-        }
+    /// Writes `head` to `out`, and how its body ends.
+    pub(super) fn write(self, head: &Head, out: &mut Vec<u8>) {
+        out.reserve(head.text().len() + 48);
+        out.extend_from_slice(head.text());
         match self.framing {
             Framing::Length(length) => {
-                out.put_slice(b"content-length: ");
-                out.put_slice(length.to_string().as_bytes());
-                out.put_slice(b"\r\n");
+                out.extend_from_slice(b"content-length: ");
+                digits::number(out, length);
+                out.extend_from_slice(b"\r\n");
             }
-            Framing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+            Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
             Framing::None | Framing::Close => {}
         }
-        out.put_slice(b"\r\n");
+        out.extend_from_slice(b"\r\n");
     }
 }
 

@@ -570,7 +570,7 @@ async fn an_http2_head_that_is_too_large_gets_431() {
 
 #[tokio::test]
 async fn real_sockets_carry_a_request_through_server_and_client() {
-    use crate::net::client::{AppRequest, Client, ClientOptions, Deadlines};
+    use crate::net::client::{Client, ClientOptions, Deadlines};
     use crate::net::upstream::{Dialer, Upstream, UpstreamIx};
     local(async {
         let peers = Rc::new(RefCell::new(Vec::new()));
@@ -588,13 +588,12 @@ async fn real_sockets_carry_a_request_through_server_and_client() {
         });
         let client = Client::new(Dialer::Sockets, ClientOptions::default());
         let origin = format!("http://{addr}").parse().unwrap();
-        let upstream = Upstream { ix: UpstreamIx(0), origin: Arc::new(origin) };
+        let upstream = Upstream::new(UpstreamIx(0), origin);
         let deadlines = Deadlines { connect: secs(10), first_byte: secs(10) };
-        let (headers, target) = (HeaderMap::new(), "/".parse().unwrap());
-        let head = AppRequest { method: &Method::POST, target: &target, headers: &headers };
+        let head = crate::wire::request::Head::new(Method::POST, "/", 0);
         for size in [1, 3_000_000] {
             let body = Body::full(vec![7; size]);
-            let answer = client.send(&upstream, head, body, &deadlines).await.unwrap();
+            let answer = client.send(&upstream, &head, body, &deadlines).await.unwrap();
             assert_eq!(answer.body.collect().await.unwrap().to_bytes().len(), size);
         }
         assert_eq!(client.idle(UpstreamIx(0)), 1);
@@ -787,7 +786,10 @@ async fn a_connection_at_rest_is_parked_and_comes_back_when_asked() {
             read_until(&mut io, target).await;
             assert_eq!(begun.elapsed(), Duration::from_millis(50), "soon after one request");
             sleep(secs(5)).await;
-            assert!(seat.deadline(&shop.options) < Instant::now() + secs(75), "silence counts from its begin");
+            assert!(
+                seat.deadline(&shop.options) < Instant::now() + secs(75),
+                "silence counts from its begin"
+            );
         }
         say(&mut io, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await;
         let busy = async {

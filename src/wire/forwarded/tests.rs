@@ -1,3 +1,4 @@
+use http::header::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
@@ -102,18 +103,17 @@ fn a_unix_peer_is_loopback() {
     assert_eq!(resolve(None, &[], &headers, false).address, ip("127.0.0.1"));
 }
 
+/// What an app sees of the family.
+fn written(client: &Client, authority: &str) -> HeaderMap {
+    let mut head = Head::new(http::Method::GET, "/", 0);
+    write(&mut head, client, authority);
+    head.map()
+}
+
 #[test]
-fn an_app_sees_only_what_is_known() {
-    let forged: Vec<(&str, &str)> = ALIASES
-        .iter()
-        .map(|name| (*name, "6.6.6.6"))
-        .chain([("x-forwarded-prefix", "/x"), ("x-forwarded-uri", "/y"), ("via", "1.1 me")])
-        .collect();
-    let mut headers = head(&forged);
-    let client = resolve(Some(ip("203.0.113.9")), &nets(), &headers, true);
-    set(&mut headers, &client, "a.org:8443");
+fn an_app_sees_what_is_known() {
+    let client = resolve(Some(ip("203.0.113.9")), &nets(), &HeaderMap::new(), true);
     let expected = head(&[
-        ("via", "1.1 me"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-port", "8443"),
         ("x-forwarded-for", "203.0.113.9"),
@@ -121,20 +121,14 @@ fn an_app_sees_only_what_is_known() {
         ("x-forwarded-host", "a.org:8443"),
         ("forwarded", "for=203.0.113.9;host=\"a.org:8443\";proto=https"),
     ]);
-    assert_eq!(headers, expected);
+    assert_eq!(written(&client, "a.org:8443"), expected);
 }
 
 #[test]
 fn a_trusted_chain_is_extended_and_its_forged_end_is_not() {
-    let mut headers = head(&[
-        ("x-forwarded-for", "6.6.6.6, 2001:db8::1"),
-        ("x-forwarded-proto", "https"),
-        ("x-forwarded-prefix", "/p"),
-    ]);
+    let headers = head(&[("x-forwarded-for", "6.6.6.6, 2001:db8::1"), ("x-forwarded-proto", "https")]);
     let client = resolve(Some(ip("10.0.0.1")), &nets(), &headers, false);
-    set(&mut headers, &client, "a.org");
     let expected = head(&[
-        ("x-forwarded-prefix", "/p"),
         ("x-forwarded-proto", "https"),
         ("x-forwarded-port", "443"),
         ("x-forwarded-for", "2001:db8::1, 10.0.0.1"),
@@ -142,7 +136,7 @@ fn a_trusted_chain_is_extended_and_its_forged_end_is_not() {
         ("x-forwarded-host", "a.org"),
         ("forwarded", "for=\"[2001:db8::1]\";host=a.org;proto=https, for=10.0.0.1"),
     ]);
-    assert_eq!(headers, expected);
+    assert_eq!(written(&client, "a.org"), expected);
 }
 
 #[test]
@@ -164,8 +158,7 @@ proptest! {
     fn what_was_set_is_resolved_again(address in any::<[u8; 4]>(), https in any::<bool>()) {
         let address = IpAddr::from(address);
         prop_assume!(!nets().iter().any(|net| net.contains(&address)));
-        let mut headers = HeaderMap::new();
-        set(&mut headers, &resolve(Some(address), &nets(), &HeaderMap::new(), https), "a.org");
+        let headers = written(&resolve(Some(address), &nets(), &HeaderMap::new(), https), "a.org");
         for gone in [FORWARDED, FOR] {
             let mut headers = headers.clone();
             headers.remove(gone);
@@ -179,16 +172,5 @@ proptest! {
     fn never_panics(value in "[ -~]{0,40}") {
         let _ = from("10.0.0.1", &[("forwarded", &value)]);
         let _ = from("10.0.0.1", &[("x-forwarded-for", &value), ("x-forwarded-host", &value)]);
-    }
-}
-
-#[test]
-fn addresses_are_written_as_the_formatter_writes_them() {
-    for octet in 0..=255 {
-        for address in [[octet, 0, 9, 10], [99, 100, 101, octet]].map(IpAddr::from) {
-            let mut out = BytesMut::new();
-            put_address(&mut out, address);
-            assert_eq!(out, address.to_string());
-        }
     }
 }
