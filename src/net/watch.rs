@@ -43,8 +43,8 @@ impl Lamp {
     }
 }
 
-/// Runs `conn` until it ends or the moment that `due` names has come. When the lamp is lit, `stop` is called once; `conn` is polled before, so
-/// that hyper has seen a request that came already.
+/// Runs `conn` until it ends or the moment that `due` names has come. When the lamp is lit, `stop` is called once; `conn`
+/// is polled before, so that hyper has seen a request that came already.
 pub(super) async fn watch<C, E>(
     mut conn: Pin<&mut C>,
     peer: &Peer,
