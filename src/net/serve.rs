@@ -172,6 +172,10 @@ where
     }
 
     /// One connection from its first byte to its end. What serving it needs is in a box that is gone while it is parked.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an argument of an `async fn` has its place twice in the future"
+    )]
     fn host(self: Rc<Self>, mut seat: Seat) -> impl Future<Output = ()> + 'static {
         async move {
             while self.lot.wait(seat.deadline(&self.options), &mut seat.stream).await {
