@@ -38,9 +38,9 @@ pub(super) struct PhaseLimits {
 
 const NONE: u64 = u64::MAX;
 /// A connection is parked once it has been silent for as long as it was busy, within these bounds. The shorter, the fewer
-/// connections hold buffers for nothing; the longer, the seldomer a busy one is looked at (see `rest_begins`).
-const SHORTEST_REST: Duration = Duration::from_millis(50);
-const LONGEST_REST: Duration = Duration::from_secs(1);
+/// connections hold buffers for nothing; the longer, the seldomer a busy one is looked at. In ms.
+const SHORTEST_REST: u64 = 50;
+const LONGEST_REST: u64 = 1000;
 
 impl Phase {
     /// A connection on which the first head is awaited: accepting counts as its first byte.
@@ -117,19 +117,28 @@ impl Phase {
     /// where it may. After a body one cannot know: hyper may still wait for its rest, which is no request (a bodyless
     /// request behind it is proof that it ended).
     pub(super) fn at_rest_since(&self) -> Option<Instant> {
-        let at_rest = self.is_silent()
-            && self.head_since.load(Ordering::Relaxed) == NONE
-            && !self.write_waits.load(Ordering::Relaxed)
-            && !self.had_body.load(Ordering::Relaxed);
-        at_rest.then(|| self.accepted + Duration::from_millis(self.silent_since.load(Ordering::Relaxed)))
+        let silent = self.silent_since.load(Ordering::Relaxed);
+        self.is_at_rest().then(|| self.accepted + Duration::from_millis(silent))
     }
 
-    /// When it may be parked if nothing changes. Busy for long, it is looked at once in [`LONGEST_REST`], whatever the
-    /// number of its requests; silent after one request, it is parked soon.
-    pub(super) fn rest_begins(&self) -> Option<Instant> {
-        let since = self.at_rest_since()?;
-        let busy = since.saturating_duration_since(self.accepted + Duration::from_millis(self.begun));
-        Some(since + busy.clamp(SHORTEST_REST, LONGEST_REST))
+    /// When to look at it again if nothing changes: at its [deadline](Self::deadline), or before that when it may be parked.
+    /// Busy for long, it is looked at once in [`LONGEST_REST`], whatever the number of its requests; silent after one
+    /// request, it is parked soon.
+    pub(super) fn next_look(&self, limits: PhaseLimits) -> Option<Instant> {
+        if !self.is_at_rest() {
+            return self.deadline(limits);
+        }
+        let silent = self.silent_since.load(Ordering::Relaxed);
+        let rest = silent.saturating_sub(self.begun).clamp(SHORTEST_REST, LONGEST_REST);
+        let idle = u64::try_from(limits.idle.as_millis()).unwrap_or(NONE);
+        Some(self.accepted + Duration::from_millis(silent.saturating_add(rest.min(idle))))
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.is_silent()
+            && self.head_since.load(Ordering::Relaxed) == NONE
+            && !self.write_waits.load(Ordering::Relaxed)
+            && !self.had_body.load(Ordering::Relaxed)
     }
 
     fn now(&self) -> u64 {

@@ -260,10 +260,7 @@ where
         let service = self.http_service(peer.clone(), Arc::clone(&phase), None);
         let mut conn = self.http1.serve_connection(TokioIo::new(io), service).with_upgrades();
         let limits = self.phase_limits();
-        let due = || {
-            let deadline = phase.deadline(limits)?;
-            Some(phase.rest_begins().map_or(deadline, |rest| rest.min(deadline)))
-        };
+        let due = || phase.next_look(limits);
         let stop = |conn: Pin<&mut http1::UpgradeableConnection<_, _>>| conn.graceful_shutdown();
         if watch(Pin::new(&mut conn), &peer, stop, due, &self.lamp).await == Watched::Closed {
             return None;
