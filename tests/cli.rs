@@ -714,3 +714,51 @@ fn f5_a_running_proxy_says_what_it_found_with_the_line() {
     running.signal("TERM");
     assert_eq!(running.ended(), 0);
 }
+
+/// The lines of a config that serve `apps.example.org` over https with a certificate in `directory`, and a client that
+/// trusts it.
+fn https(directory: &Path) -> (String, Arc<rustls::ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(vec!["apps.example.org".to_owned()]).unwrap();
+    std::fs::write(directory.join("site.pem"), made.cert.pem()).unwrap();
+    std::fs::write(directory.join("site.key"), made.signing_key.serialize_pem()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let client = client.with_root_certificates(roots).with_no_client_auth();
+    ("[[tls.certificates]]\ncert = \"site.pem\"\nkey = \"site.key\"".to_owned(), Arc::new(client))
+}
+
+#[test]
+fn https_is_served_with_certificates_from_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tls, client) = https(directory.path());
+    let apps = apps(&tls);
+    let mut running = Running::start(directory.path(), &apps.config);
+    let greet = || {
+        let name = "apps.example.org".try_into().unwrap();
+        let session = rustls::ClientConnection::new(Arc::clone(&client), name).unwrap();
+        rustls::StreamOwned::new(session, running.connect())
+    };
+    let first = ask(greet(), "/AppA/index.cfm", "Connection: close\r\n");
+    assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
+    let given =
+        first.lines().find(|line| line.to_lowercase().starts_with("set-cookie: __host-bridge=")).unwrap();
+    assert!(given.contains("; Secure"), "{given}");
+    let seen = apps.a.handle.with(|sim| {
+        sim.log()
+            .iter()
+            .any(|seen| seen.headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https"))
+    });
+    assert!(seen, "the app is told of https");
+    let mut stream = greet();
+    write!(stream, "GET / HTTP/1.1\r\nHost: other.example.org\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 421 ") && answer.contains("misdirected"), "{answer}");
+    let plain = running.get("/AppA/index.cfm", "");
+    assert!(plain.starts_with("HTTP/1.1 400 ") && plain.to_lowercase().contains("x-bridge-error"), "{plain}");
+    running.signal("TERM");
+    assert_eq!(running.ended(), 0);
+}

@@ -138,6 +138,7 @@ const SETTINGS: &str = "
     url_tokens keep_url_tokens form_tokens adopt tokens name query path_param pattern rolling
     method alive status contains canary json regex
     detect request page form link login match activity session
+    min_version redirect_http cert key
     kind max_sessions token user_header level format access
 ";
 

@@ -61,7 +61,7 @@ pub(super) async fn serve(mut listener: Listener, router: Router, mut drain: Dra
 async fn converse(stream: Stream, peer: Peer, router: Router, mut drain: Drain) {
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(peer.clone());
         service.call(request)
     });
     let connection = http1::Builder::new()

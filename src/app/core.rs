@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ListenText};
 use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::net::serve::ServeOptions;
@@ -50,7 +50,10 @@ impl Core {
     pub fn new(config: Config, clock: Clock, access: AccessLog) -> Self {
         let routes = Arc::new(config.routes);
         let findings = Findings::new(config.lines.places());
-        let https = config.server.public_scheme == PublicScheme::Https;
+        let https = match config.server.public_scheme {
+            PublicScheme::Auto => config.tls.is_some() && config.listen.iter().all(ListenText::speaks_tls),
+            scheme => scheme == PublicScheme::Https,
+        };
         let registry = Arc::new(Registry::new(config.registry, routes.bridge.clocks, &random::bytes()));
         let balancer = Arc::new(Balancer::new(super::convert::upstreams(&config.origins)));
         let names = routes.routes().iter().map(|route| Arc::clone(&route.rules.name)).collect();

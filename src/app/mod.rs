@@ -75,8 +75,14 @@ impl App {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             many => many,
         };
-        let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
-        let bound = listen.iter().map(|at| bind(at, threads)).collect::<Result<Vec<_>, _>>()?;
+        let bound = config.listen.iter().map(|own| {
+            let bound = bind(own.as_str(), threads)?;
+            Ok(match config.tls.as_ref().filter(|_| own.speaks_tls()) {
+                Some(tls) => bound.under(tls),
+                None => bound,
+            })
+        });
+        let bound = bound.collect::<Result<Vec<_>, BindError>>()?;
         let admin = config.admin.listen.as_ref().map(|at| bind(at.as_str(), 1)).transpose()?;
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
         let core = Core::new(config, Clock::system(), access.clone());

@@ -210,17 +210,18 @@ fn deeper<'a>(drafts: &'a [Draft], draft: &Draft, target: &str) -> Option<&'a Dr
 }
 
 /// Where and how browsers connect, as far as warnings ask.
-pub(super) struct Outside<'a> {
-    pub(super) listen: &'a [ListenText],
+pub(super) struct Entrance<'a> {
+    /// The addresses without TLS.
+    pub(super) plain: &'a [&'a ListenText],
     pub(super) server: &'a Options,
     pub(super) bridge: &'a BridgeRules,
 }
 
-impl Outside<'_> {
+impl Entrance<'_> {
     /// True where browsers surely speak plain HTTP to another machine: they send no Fetch Metadata then, and
     /// drop `Secure`.
     fn is_plain(&self) -> bool {
-        let remote = self.listen.iter().any(|own| !own.is_local());
+        let remote = self.plain.iter().any(|own| !own.is_local());
         match self.server.public_scheme {
             PublicScheme::Http => true,
             PublicScheme::Https => false,
@@ -230,14 +231,14 @@ impl Outside<'_> {
 }
 
 /// Warns of what plain HTTP, looser adoption and public upstreams mean.
-pub(super) fn exposure(drafts: &[Draft], outside: &Outside<'_>, findings: &Findings) {
+pub(super) fn exposure(drafts: &[Draft], entrance: &Entrance<'_>, findings: &Findings) {
     for draft in drafts {
         let name = &draft.route.rules.name;
         if let Some(session) = &draft.session {
             let mapped = !session.url_tokens.is_empty();
             let place = session.adopt.as_ref().unwrap_or(&draft.span);
             match session.rules.adopt {
-                Adopt::Proven if mapped && outside.is_plain() => {
+                Adopt::Proven if mapped && entrance.is_plain() => {
                     let title = format!("app `{name}` adopts no URL tokens over plain HTTP");
                     let label = "browsers send the proof, Fetch Metadata, over https only";
                     let help =
@@ -257,7 +258,7 @@ pub(super) fn exposure(drafts: &[Draft], outside: &Outside<'_>, findings: &Findi
             findings.warn(Finding::at(span, title, "tokens go there unencrypted"));
         }
     }
-    if outside.bridge.same_site == SameSite::None && outside.is_plain() {
+    if entrance.bridge.same_site == SameSite::None && entrance.is_plain() {
         findings.warn(Finding {
             title: "`bridge.same_site = \"None\"` over plain HTTP: browsers will not keep the cookie"
                 .to_owned(),

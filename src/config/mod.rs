@@ -21,6 +21,7 @@ mod share;
 mod sign_out;
 mod sources;
 mod table;
+mod tls;
 mod tree;
 mod units;
 mod vars;
@@ -40,13 +41,15 @@ use self::tree::{Findings, Node, Value};
 use self::vars::{Outside, Process};
 use crate::bridge::rules::RequestRule;
 use crate::route::{Route, RouteMap};
-use crate::{proxy, registry};
+use crate::{net, proxy, registry};
 
 /// All of the config.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where browsers connect, at least one.
     pub listen: Vec<ListenText>,
+    /// How https is served at those that speak it; `None`: all are plain.
+    pub tls: Option<net::Tls>,
     /// Threads that serve; 0: one per core.
     pub threads: usize,
     /// `[server]` as far as requests go.
@@ -122,7 +125,7 @@ pub fn check(path: &Path, colour: bool) -> (String, bool) {
 fn load_with(name: &str, text: &str, outside: &dyn Outside) -> Result<(Config, Vec<Warning>), Report> {
     let findings = Findings::default();
     let node = sources::read(name, text, outside, &findings);
-    let config = read(&node, &findings);
+    let config = read(&node, outside, &findings);
     let (errors, warnings) = findings.into_parts();
     match config {
         Some(config) if errors.is_empty() => Ok((config, warnings)),
@@ -131,12 +134,13 @@ fn load_with(name: &str, text: &str, outside: &dyn Outside) -> Result<(Config, V
 }
 
 /// The whole tree; what is returned is usable only where no error was found.
-fn read(node: &Node, findings: &Findings) -> Option<Config> {
+fn read(node: &Node, outside: &dyn Outside, findings: &Findings) -> Option<Config> {
     let top = Table::new(node, "", findings)?;
     version(&top);
     let _ = top.entry("include");
     let listen = server::listen(&top);
     let server = server::read(&top);
+    let tls = tls::read(&top, &listen, outside);
     let bridge = bridge::read(&top);
     let mut shared = app::Shared {
         findings,
@@ -155,8 +159,9 @@ fn read(node: &Node, findings: &Findings) -> Option<Config> {
     check::url_tokens(&mut drafts, findings);
     share::resolve(&mut drafts, findings);
     check::heartbeats(&drafts, findings);
-    let outside = check::Outside { listen: &listen, server: &server.options, bridge: &bridge.rules };
-    check::exposure(&drafts, &outside, findings);
+    let plain: Vec<&ListenText> = listen.iter().filter(|own| tls.is_none() || !own.speaks_tls()).collect();
+    let entrance = check::Entrance { plain: &plain, server: &server.options, bridge: &bridge.rules };
+    check::exposure(&drafts, &entrance, findings);
     let routes: Vec<Route> = drafts.into_iter().map(|draft| draft.route).collect();
     if routes.is_empty() {
         let title = "there are no apps: every request is answered with 404".to_owned();
@@ -164,6 +169,7 @@ fn read(node: &Node, findings: &Findings) -> Option<Config> {
     }
     Some(Config {
         listen,
+        tls,
         threads: server.threads,
         server: server.options,
         max_connections: server.max_connections,

@@ -20,6 +20,19 @@ impl ListenText {
         &self.0
     }
 
+    /// True where https is spoken if the config has `[tls]`: on TCP, but for port 80, which is that of `http:` URLs. What
+    /// connects to a unix socket is another proxy on this machine.
+    #[must_use]
+    pub fn speaks_tls(&self) -> bool {
+        !self.0.starts_with("unix:") && !self.is_port_80()
+    }
+
+    /// True for port 80.
+    #[must_use]
+    pub fn is_port_80(&self) -> bool {
+        self.0.parse::<std::net::SocketAddr>().is_ok_and(|address| address.port() == 80)
+    }
+
     /// True where only this machine can connect: a loopback address or a unix socket.
     #[must_use]
     pub fn is_local(&self) -> bool {

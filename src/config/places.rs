@@ -122,7 +122,6 @@ pub(super) fn log(top: &Table<'_>) -> LogOptions {
 
 /// Refuses what is defined and not built yet at the top of the file.
 pub(super) fn unbuilt(top: &Table<'_>) {
-    top.unbuilt("tls");
     top.unbuilt_unless("traces", |value| {
         let Value::Table(entries) = value else { return false };
         entries.iter().all(|(key, node)| key.name == "otlp" && is_text(&node.value, ""))

@@ -157,7 +157,7 @@ impl Builder<'_> {
     }
 }
 
-/// Adds what `from` says to `into`: tables by name, `[[rules]]` one after the other. What both say is
+/// Adds what `from` says to `into`: tables by name, `[[rules]]` and certificates one after the other. What both say is
 /// reported.
 pub(super) fn merge(into: &mut Node, from: Node, findings: &Findings) {
     merge_at(into, from, "", findings);
@@ -172,7 +172,9 @@ fn merge_at(into: &mut Node, from: Node, path: &str, findings: &Findings) {
             continue;
         };
         match (&mut own.value, &node.value) {
-            (Value::List(list), Value::List(more)) if here == "rules" => list.extend(more.iter().cloned()),
+            (Value::List(list), Value::List(more)) if here == "rules" || here == "tls.certificates" => {
+                list.extend(more.iter().cloned());
+            }
             // The version says how a file is written, so each file may say it.
             _ if here == "version" => {}
             (Value::Table(_), Value::Table(_)) if path != "apps" => merge_at(own, node, &here, findings),

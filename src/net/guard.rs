@@ -2,7 +2,7 @@
 //! where hyper refuses a head by itself.
 //!
 //! Invariant: while bytes wait to be written, some are taken within the stall time, or the write fails with `TimedOut`.
-//! The timer is touched only when a write blocks.
+//! The timer is touched only when a write blocks, and the phase knows while one does.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::connections::Permit;
 use super::phase::Phase;
 use super::refuse::{self, LastWord};
-use super::stream::Rewind;
+use super::stream::{Rewind, Stream};
 
 /// A stream under guard. It is `Send` because hyper asks that of what can be upgraded.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) struct Guarded {
 impl Guarded {
     /// For a connection to an app.
     pub(super) fn new(io: Rewind, stall: Duration) -> Self {
-        let stall = WriteStall { limit: stall, timer: None, armed: false };
+        let stall = WriteStall { limit: stall, timer: None, armed: false, taken: 0 };
         Self { io, stall, phase: None, last_word: None, instead: None, _permit: None }
     }
 
@@ -52,7 +52,6 @@ impl Guarded {
         self
     }
 
-    /// True where what hyper is about to write is replaced.
     /// The same, with `read` in front of what is still to come.
     pub(super) fn rewound(mut self, read: Bytes) -> Self {
         self.io = self.io.rewound(read);
@@ -64,6 +63,15 @@ impl Guarded {
         self.io.has_unread()
     }
 
+    /// What was accepted, without what guarded it: the bytes that are still to be read, the first of which are `read`, the
+    /// stream behind them, and the place under the cap.
+    pub(super) fn into_accepted(self, read: Bytes) -> (Bytes, Stream, Option<Permit>) {
+        let (ahead, stream) = self.io.into_parts();
+        let unread = if ahead.is_empty() { read } else { [read, ahead].concat().into() };
+        (unread, stream, self._permit)
+    }
+
+    /// True where what hyper is about to write is replaced.
     fn is_replaced(&mut self, written: &[u8]) -> bool {
         if self.instead.is_none()
             && let (Some(word), Some(phase)) = (&self.last_word, &self.phase)
@@ -83,12 +91,19 @@ impl Guarded {
                 return Poll::Ready(Ok(length));
             }
             let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
-            match std::task::ready!(self.stall.check(cx, polled))? {
+            match std::task::ready!(self.stall.check(cx, polled, self.io.taken()))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => bytes.advance(written),
             }
         }
         Poll::Ready(Ok(0))
+    }
+
+    fn watched<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Some(phase) = &self.phase {
+            phase.write_waits(polled.is_pending());
+        }
+        self.stall.check(cx, polled, self.io.taken())
     }
 }
 
@@ -97,18 +112,25 @@ struct WriteStall {
     limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     armed: bool,
+    /// See `Stream::taken`.
+    taken: u64,
 }
 
 impl WriteStall {
-    fn check<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn check<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        polled: Poll<io::Result<T>>,
+        taken: u64,
+    ) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.armed = false;
             return polled;
         }
         let limit = self.limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
-        if !self.armed {
-            self.armed = true;
+        if !self.armed || self.taken != taken {
+            (self.armed, self.taken) = (true, taken);
             timer.as_mut().reset(Instant::now() + limit);
         }
         match timer.as_mut().poll(cx) {
@@ -141,7 +163,7 @@ impl AsyncWrite for Guarded {
             return self.poll_instead(cx);
         }
         let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.stall.check(cx, polled)
+        self.watched(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -155,7 +177,7 @@ impl AsyncWrite for Guarded {
             return self.poll_instead(cx);
         }
         let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.stall.check(cx, polled)
+        self.watched(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -163,10 +185,12 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        self.watched(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.watched(cx, polled)
     }
 }

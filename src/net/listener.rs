@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::stream::{Peer, Stream};
+use super::tls::Tls;
 
 /// How many connections the kernel holds for us between two accepts; it may hold fewer (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
@@ -60,6 +61,7 @@ pub struct Bound {
 #[derive(Debug)]
 pub struct Listener {
     source: Source,
+    tls: Option<Tls>,
     pause: Duration,
     logged: Option<Instant>,
 }
@@ -119,6 +121,13 @@ impl Bound {
     /// The address as bound: the port is never 0.
     pub fn local_addr(&self) -> &ListenAddr {
         &self.addr
+    }
+
+    /// The same, where only TLS is spoken.
+    #[must_use]
+    pub fn under(self, tls: &Tls) -> Self {
+        let listeners = self.listeners.into_iter().map(|listener| listener.under(tls.clone())).collect();
+        Self { listeners, ..self }
     }
 
     /// The shares, as many as threads were asked for.
@@ -210,7 +219,18 @@ impl MemoryDialer {
 
 impl Listener {
     fn new(source: Source) -> Self {
-        Self { source, pause: FIRST_PAUSE, logged: None }
+        Self { source, tls: None, pause: FIRST_PAUSE, logged: None }
+    }
+
+    /// The same, where only TLS is spoken.
+    #[must_use]
+    pub fn under(self, tls: Tls) -> Self {
+        Self { tls: Some(tls), ..self }
+    }
+
+    /// How TLS is spoken here; `None`: not at all.
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// The next connection. Errors are waited out, so this ends only with a connection; a memory listener whose
@@ -235,14 +255,14 @@ impl Listener {
                 let (stream, addr) = listener.accept().await?;
                 // A peer that is gone already makes this fail; reading will say so.
                 let _ = stream.set_nodelay(true);
-                Ok((Stream::Tcp(stream), Peer::Ip(canonical(addr))))
+                Ok((Stream::Tcp(stream), Peer::at(canonical(addr))))
             }
             Source::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Peer::Local))
+                Ok((Stream::Unix(stream), Peer::LOCAL))
             }
             Source::Memory(queue) => match queue.recv().await {
-                Some(stream) => Ok((Stream::Memory(stream), Peer::Local)),
+                Some(stream) => Ok((Stream::from(stream), Peer::LOCAL)),
                 None => std::future::pending().await,
             },
             Source::IdleTcp(_) | Source::IdleUnix(_) | Source::Gone => {
@@ -318,7 +338,7 @@ mod tests {
         drop(listeners);
         let client = tokio::net::TcpStream::connect(addr).await.unwrap();
         let (_, peer) = only.accept().await;
-        assert_eq!(peer, Peer::Ip(client.local_addr().unwrap()));
+        assert_eq!(peer, Peer::at(client.local_addr().unwrap()));
     }
 
     #[test]
@@ -344,7 +364,7 @@ mod tests {
         let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
         client.write_all(b"x").await.unwrap();
         let (mut stream, peer) = listener.accept().await;
-        assert_eq!((stream.read_u8().await.unwrap(), peer), (b'x', Peer::Local));
+        assert_eq!((stream.read_u8().await.unwrap(), peer), (b'x', Peer::LOCAL));
     }
 
     #[test]

@@ -12,17 +12,21 @@ pub mod drain;
 pub mod listener;
 pub mod serve;
 pub mod stream;
+pub mod tls;
 pub mod upgrade;
 pub mod upstream;
 
 mod connections;
 mod guard;
 mod h1;
+mod park;
 mod phase;
 mod pool;
+mod protocol;
 mod refuse;
 mod served;
 mod upload;
+mod watch;
 
 #[cfg(test)]
 mod testing;
@@ -36,5 +40,6 @@ pub use listener::{Bound, ListenAddr, ListenAddrError, Listener, MemoryDialer, m
 pub use refuse::LastWord;
 pub use serve::{ServeOptions, serve};
 pub use stream::{Peer, Stream};
+pub use tls::{Certificate, CertificateFault, LeastVersion, Tls};
 pub use upgrade::{CloseFrame, FrameWatch, Splice, SpliceEnd, Spliced, splice};
 pub use upstream::{ConnectError, Dialer, Origin, OriginError, Upstream, UpstreamIx};

@@ -4,7 +4,7 @@
 //! time of its first byte, a silent connection within the idle time of its last answer (the header time before the
 //! first request). hyper's own head timer cannot tell the two apart, so it stays off.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,12 +13,18 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub(super) struct Phase {
     accepted: Instant,
+    /// When somebody began to look after it, in ms after `accepted`.
+    begun: u64,
     /// Requests whose answer has not ended.
     in_flight: AtomicUsize,
     /// When the connection fell silent, in ms after `accepted`.
     silent_since: AtomicU64,
     /// When the first byte of the head that is being read came, in ms after `accepted`; `NONE` without one.
     head_since: AtomicU64,
+    /// Something that was to be written is not written yet.
+    write_waits: AtomicBool,
+    /// The last request came with a body, of which nobody here knows whether it was read to its end.
+    had_body: AtomicBool,
 }
 
 /// How long each phase may last.
@@ -31,15 +37,22 @@ pub(super) struct PhaseLimits {
 }
 
 const NONE: u64 = u64::MAX;
+/// A connection is parked once it has been silent for as long as it was busy, within these bounds. The shorter, the fewer
+/// connections hold buffers for nothing; the longer, the seldomer a busy one is looked at. In ms.
+const SHORTEST_REST: u64 = 50;
+const LONGEST_REST: u64 = 1000;
 
 impl Phase {
     /// A connection on which the first head is awaited: accepting counts as its first byte.
     pub(super) fn awaiting_head(accepted: Instant) -> Self {
         Self {
             accepted,
+            begun: 0,
             in_flight: AtomicUsize::new(0),
             silent_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
+            write_waits: AtomicBool::new(false),
+            had_body: AtomicBool::new(false),
         }
     }
 
@@ -47,6 +60,13 @@ impl Phase {
     pub(super) fn idle(accepted: Instant) -> Self {
         let phase = Self::awaiting_head(accepted);
         phase.head_since.store(NONE, Ordering::Relaxed);
+        phase
+    }
+
+    /// A connection that was silent from `since` until now, when something came.
+    pub(super) fn roused(since: Instant) -> Self {
+        let mut phase = Self::idle(since);
+        phase.begun = phase.now();
         phase
     }
 
@@ -62,9 +82,15 @@ impl Phase {
         self.in_flight.load(Ordering::Relaxed) == 0
     }
 
-    /// A whole head came.
-    pub(super) fn request_began(&self) {
+    /// Whether something that was to be written waits.
+    pub(super) fn write_waits(&self, waits: bool) {
+        self.write_waits.store(waits, Ordering::Relaxed);
+    }
+
+    /// A whole head came, and with it a body or not.
+    pub(super) fn request_began(&self, has_body: bool) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.had_body.store(has_body, Ordering::Relaxed);
         self.head_since.store(NONE, Ordering::Relaxed);
     }
 
@@ -85,6 +111,34 @@ impl Phase {
             head => (head, limits.header),
         };
         Some(self.accepted + Duration::from_millis(since) + limit)
+    }
+
+    /// Since when nothing is under way on an HTTP/1 connection and hyper holds nothing of it that would be missed; `None`
+    /// where it may. After a body one cannot know: hyper may still wait for its rest, which is no request (a bodyless
+    /// request behind it is proof that it ended).
+    pub(super) fn at_rest_since(&self) -> Option<Instant> {
+        let silent = self.silent_since.load(Ordering::Relaxed);
+        self.is_at_rest().then(|| self.accepted + Duration::from_millis(silent))
+    }
+
+    /// When to look at it again if nothing changes: at its [deadline](Self::deadline), or before that when it may be parked.
+    /// Busy for long, it is looked at once in [`LONGEST_REST`], whatever the number of its requests; silent after one
+    /// request, it is parked soon.
+    pub(super) fn next_look(&self, limits: PhaseLimits) -> Option<Instant> {
+        if !self.is_at_rest() {
+            return self.deadline(limits);
+        }
+        let silent = self.silent_since.load(Ordering::Relaxed);
+        let rest = silent.saturating_sub(self.begun).clamp(SHORTEST_REST, LONGEST_REST);
+        let idle = u64::try_from(limits.idle.as_millis()).unwrap_or(NONE);
+        Some(self.accepted + Duration::from_millis(silent.saturating_add(rest.min(idle))))
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.is_silent()
+            && self.head_since.load(Ordering::Relaxed) == NONE
+            && !self.write_waits.load(Ordering::Relaxed)
+            && !self.had_body.load(Ordering::Relaxed)
     }
 
     fn now(&self) -> u64 {
@@ -109,7 +163,7 @@ mod tests {
         advance(Duration::from_secs(3)).await;
         phase.bytes_came();
         assert_eq!(phase.deadline(LIMITS), at(10), "the first head counts from the accept");
-        phase.request_began();
+        phase.request_began(false);
         phase.bytes_came();
         assert_eq!(phase.deadline(LIMITS), None);
         phase.request_ended();
@@ -125,8 +179,8 @@ mod tests {
     async fn a_connection_with_several_requests_is_silent_after_the_last() {
         let start = Instant::now();
         let phase = Phase::idle(start);
-        phase.request_began();
-        phase.request_began();
+        phase.request_began(false);
+        phase.request_began(false);
         phase.request_ended();
         assert_eq!(phase.deadline(LIMITS), None);
         advance(Duration::from_secs(5)).await;

@@ -1,4 +1,5 @@
-//! What is said where no service is asked: to a connection over the cap, and to a head that is no HTTP.
+//! What is said where no service is asked: to a connection over the cap, to plain HTTP where TLS is spoken, and to a head
+//! that is no HTTP.
 //!
 //! Invariant: a refused connection costs one write, is gone within [`LINGER`], and few are refused at a time; the rest
 //! are just closed. What hyper says of itself is recognised only where no request is in flight and all that it writes is
@@ -82,10 +83,10 @@ impl Drop for Refusal {
 }
 
 impl Refusal {
-    /// Says 503 and reads on for a moment: closing on unread bytes would reset the connection and lose the answer.
-    pub(super) async fn say(self, mut stream: Stream, word: LastWord) {
+    /// Says `word` and reads on for a moment: closing on unread bytes would reset the connection and lose the answer.
+    pub(super) async fn say(self, mut stream: Stream, word: Bytes) {
         let talk = async {
-            stream.write_all(&word.of(StatusCode::SERVICE_UNAVAILABLE)).await?;
+            stream.write_all(&word).await?;
             stream.shutdown().await?;
             let mut unread = [0; 1024];
             while stream.read(&mut unread).await? > 0 {}

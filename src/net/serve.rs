@@ -1,32 +1,26 @@
-//! Serving clients: accept, find out which HTTP it is, hand it to hyper, and watch over it until it is gone.
+//! Serving clients: accept, shake hands, find out which HTTP it is, hand it to hyper, and park it in between.
 //!
-//! Invariant: no connection is without a deadline (see `phase` and `guard`) or outside the cap; after a drain no new
-//! request begins on an idle connection, and none that began is cut before the drain time is over.
+//! Invariant: no connection is without a deadline (see `phase`, `park` and `guard`) or outside the cap; after a drain no
+//! new request begins on an idle connection, and none that began is cut before the drain time is over.
 
-use std::cell::Cell;
 use std::convert::Infallible;
-use std::future::poll_fn;
-use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::rt::Executor;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt as _;
-use tokio::sync::Notify;
-use tokio::task::{JoinSet, spawn_local};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::body::Body;
@@ -34,22 +28,15 @@ use super::connections::{Connections, Permit};
 use super::drain::Drain;
 use super::guard::Guarded;
 use super::listener::Listener;
+use super::park::Lot;
 use super::phase::{Phase, PhaseLimits};
+use super::protocol::{self, LocalExec};
 use super::refuse::{LastWord, Refusals};
 use super::served::{InFlight, Served, Streams};
 use super::stream::{Peer, Rewind, Stream};
+use super::tls::{self, Greeted, Tls};
+use super::watch::{Lamp, Watched, watch};
 
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const MAX_HEADERS: usize = 100;
-/// hyper refuses smaller ones.
-const LEAST_BUFFER: usize = 8 * 1024;
-const H2_STREAMS: u32 = 100;
-const H2_STREAM_WINDOW: u32 = 64 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-const H2_PENDING_RESETS: usize = 20;
-const H2_SEND_BUFFER: usize = 64 * 1024;
-const H2_PING_EVERY: Duration = Duration::from_secs(30);
-const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// What the kernel's accept queue can hold at a drain.
 const LAST_ACCEPTS: usize = 4096;
 
@@ -60,7 +47,7 @@ pub struct ServeOptions {
     pub connections: Connections,
     /// Bytes of a request line and its headers; over it the answer is 431.
     pub max_header_bytes: usize,
-    /// From the first byte of a head to its end.
+    /// From the first byte of a head to its end; a TLS handshake has as long.
     pub header: Duration,
     /// Between two requests of a connection.
     pub idle: Duration,
@@ -81,17 +68,20 @@ where
     S: Fn(Request<Incoming>, Peer) -> F + 'static,
     F: Future<Output = Response<Body>> + 'static,
 {
-    let shop = Rc::new(Shop::new(service, options));
+    let shop = Rc::new(Shop::new(service, options, listener.tls().cloned()));
     let mut tasks = JoinSet::new();
+    let mut attending = pin!(shop.lot.attend());
     loop {
         tokio::select! {
             biased;
             () = drain.requested() => break,
             Some(_) = tasks.join_next() => {}
+            () = &mut attending => {}
             (stream, peer) = listener.accept() => shop.welcome(stream, peer, &mut tasks),
         }
     }
     shop.lamp.light();
+    shop.lot.shut();
     // Clients whose connection the kernel has made already would be reset by closing the socket now.
     for _ in 0..LAST_ACCEPTS {
         let Some((stream, peer)) = listener.accept().now_or_never() else { break };
@@ -110,46 +100,33 @@ where
 struct Shop<S> {
     service: S,
     options: ServeOptions,
+    tls: Option<Tls>,
     http1: http1::Builder,
     http2: http2::Builder<LocalExec>,
+    lot: Lot,
     lamp: Lamp,
     refusals: Refusals,
 }
 
-/// The thread's own drain signal: a plain flag on the hot path, waiters only once per connection.
-#[derive(Default)]
-struct Lamp {
-    lit: Cell<bool>,
-    notify: Notify,
+/// A client's connection between its requests: all that is kept of it then.
+struct Seat {
+    stream: Stream,
+    peer: Peer,
+    permit: Permit,
+    /// Since when it is silent.
+    since: Instant,
+    stage: Stage,
 }
 
-/// Runs HTTP/2 streams on this thread.
-#[derive(Clone, Copy, Debug)]
-struct LocalExec;
-
-/// How a watched connection ended.
-enum Watched {
-    Closed,
-    Expired,
-}
-
-impl Lamp {
-    fn light(&self) {
-        self.lit.set(true);
-        self.notify.notify_waiters();
-    }
-
-    async fn is_lit(&self) {
-        if !self.lit.get() {
-            self.notify.notified().await;
-        }
-    }
-}
-
-impl<F: Future<Output: 'static> + 'static> Executor<F> for LocalExec {
-    fn execute(&self, future: F) {
-        spawn_local(future);
-    }
+/// What is known of a connection.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Nothing.
+    New,
+    /// It has shaken hands for HTTP/1.1, and asked for nothing yet.
+    Greeted,
+    /// It speaks HTTP/1, and was answered.
+    Answered,
 }
 
 impl<S, F> Shop<S>
@@ -157,12 +134,14 @@ where
     S: Fn(Request<Incoming>, Peer) -> F + 'static,
     F: Future<Output = Response<Body>> + 'static,
 {
-    fn new(service: S, options: &ServeOptions) -> Self {
+    fn new(service: S, options: &ServeOptions, tls: Option<Tls>) -> Self {
         Self {
             service,
             options: options.clone(),
-            http1: http1_builder(options.max_header_bytes),
-            http2: http2_builder(options.max_header_bytes),
+            tls,
+            http1: protocol::http1(options.max_header_bytes),
+            http2: protocol::http2(options.max_header_bytes),
+            lot: Lot::default(),
             lamp: Lamp::default(),
             refusals: Refusals::default(),
         }
@@ -171,56 +150,136 @@ where
     fn welcome(self: &Rc<Self>, stream: Stream, peer: Peer, tasks: &mut JoinSet<()>) {
         match self.options.connections.acquire() {
             Some(permit) => {
-                tasks.spawn_local(Rc::clone(self).run(stream, peer, permit));
+                let seat = Seat { stream, peer, permit, since: Instant::now(), stage: Stage::New };
+                tasks.spawn_local(Rc::clone(self).host(seat));
             }
             None => {
                 if let Some(refusal) = self.refusals.begin() {
-                    tasks.spawn_local(refusal.say(stream, self.options.last_word.clone()));
+                    let word = self.refusal();
+                    tasks.spawn_local(refusal.say(stream, word));
                 }
             }
         }
     }
 
-    async fn run(self: Rc<Self>, mut stream: Stream, peer: Peer, permit: Permit) {
-        let accepted = Instant::now();
+    /// What a client over the cap is told; nothing under TLS, which would take a handshake.
+    fn refusal(&self) -> Bytes {
+        if self.tls.is_some() {
+            Bytes::new()
+        } else {
+            self.options.last_word.of(StatusCode::SERVICE_UNAVAILABLE)
+        }
+    }
+
+    /// One connection from its first byte to its end. What serving it needs is in a box that is gone while it is parked.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an argument of an `async fn` has its place twice in the future"
+    )]
+    fn host(self: Rc<Self>, mut seat: Seat) -> impl Future<Output = ()> + 'static {
+        async move {
+            while self.lot.wait(seat.deadline(&self.options), &mut seat.stream).await {
+                match Box::pin(self.attend_to(seat)).await {
+                    Some(parked) => seat = parked,
+                    None => return,
+                }
+            }
+            seat.leave();
+        }
+    }
+
+    /// Serves a client that has said something; `None` when its connection is over.
+    async fn attend_to(self: &Rc<Self>, seat: Seat) -> Option<Seat> {
+        match (seat.stage, &self.tls) {
+            (Stage::New, Some(tls)) => self.greet(tls, seat).await,
+            (Stage::New, None) => self.sniff(seat).await,
+            _ => self.serve_http1(seat, Bytes::new()).await,
+        }
+    }
+
+    async fn greet(self: &Rc<Self>, tls: &Tls, seat: Seat) -> Option<Seat> {
+        let Seat { stream, peer, permit, since, .. } = seat;
+        if stream.first_byte().await.is_some_and(|first| first != tls::HANDSHAKE) {
+            debug!(%peer, "a client does not speak TLS at an address where only TLS is spoken: plain HTTP?");
+            self.refusals.begin()?.say(stream, self.options.last_word.of(StatusCode::BAD_REQUEST)).await;
+            return None;
+        }
+        let greeted = tokio::select! {
+            biased;
+            greeted = tls.greet(stream) => greeted,
+            () = self.lamp.is_lit() => return None,
+            () = sleep_until(since + self.options.header) => Err(std::io::ErrorKind::TimedOut.into()),
+        };
+        let Greeted { stream, greeting, http2 } =
+            greeted.inspect_err(|error| debug!(%peer, %error, "a TLS handshake failed")).ok()?;
+        let (peer, since) = (peer.greeted(greeting), Instant::now());
+        let seat = Seat { stream, peer, permit, since, stage: Stage::Greeted };
+        if http2 {
+            self.serve_http2(seat, Bytes::new()).await;
+            return None;
+        }
+        Some(seat)
+    }
+
+    async fn sniff(self: &Rc<Self>, mut seat: Seat) -> Option<Seat> {
         let sniffed = tokio::select! {
             biased;
-            sniffed = sniff(&mut stream) => sniffed,
-            () = self.lamp.is_lit() => return,
-            () = sleep(self.options.header) => return,
+            sniffed = protocol::sniff(&mut seat.stream) => sniffed,
+            () = self.lamp.is_lit() => return None,
+            () = sleep_until(seat.since + self.options.header) => return None,
         };
         match sniffed {
-            Ok(Some((is_http2, sniffed))) => {
-                let io = Guarded::new(Rewind::new(sniffed, stream), self.options.body_stall);
-                if is_http2 {
-                    self.run_http2(io.accepted(permit, None), peer, accepted).await;
-                } else {
-                    let phase = Arc::new(Phase::awaiting_head(accepted));
-                    let io = io.refusing_with(self.options.last_word.clone());
-                    self.run_http1(io.accepted(permit, Some(Arc::clone(&phase))), peer, phase).await;
-                }
-            }
+            Ok(Some((false, sniffed))) => return self.serve_http1(seat, sniffed).await,
+            Ok(Some((true, sniffed))) => self.serve_http2(seat, sniffed).await,
             Ok(None) => {}
-            Err(error) => debug!(%peer, %error, "a connection failed before its first request"),
+            Err(error) => debug!(peer = %seat.peer, %error, "a connection failed before its first request"),
         }
+        None
     }
 
-    async fn run_http1(self: Rc<Self>, io: Guarded, peer: Peer, phase: Arc<Phase>) {
-        let service = self.http_service(peer, Arc::clone(&phase), None);
-        let mut conn = pin!(self.http1.serve_connection(TokioIo::new(io), service).with_upgrades());
+    /// Serves HTTP/1 until the connection is at rest or over.
+    async fn serve_http1(self: &Rc<Self>, seat: Seat, sniffed: Bytes) -> Option<Seat> {
+        let (mut seat, mut unread) = self.converse(seat, sniffed).await?;
+        while !unread.is_empty() {
+            (seat, unread) = self.converse(seat, unread).await?;
+        }
+        Some(seat)
+    }
+
+    /// One connection of hyper's, from the bytes `unread` on; `None` when it is over, else what of it stays, and bytes
+    /// that hyper read and made nothing of.
+    async fn converse(self: &Rc<Self>, seat: Seat, unread: Bytes) -> Option<(Seat, Bytes)> {
+        let Seat { stream, peer, permit, since, stage } = seat;
+        let phase = Arc::new(match stage {
+            Stage::Answered => Phase::roused(since),
+            Stage::New | Stage::Greeted => Phase::awaiting_head(since),
+        });
+        let io = Guarded::new(Rewind::new(unread, stream), self.options.body_stall)
+            .refusing_with(self.options.last_word.clone())
+            .accepted(permit, Some(Arc::clone(&phase)));
+        let service = self.http_service(peer.clone(), Arc::clone(&phase), None);
+        let mut conn = self.http1.serve_connection(TokioIo::new(io), service).with_upgrades();
         let limits = self.phase_limits();
-        let due = || phase.deadline(limits);
-        if let Watched::Expired =
-            watch(conn.as_mut(), peer, |conn| conn.graceful_shutdown(), due, &self.lamp).await
-        {
-            debug!(%peer, "a silent or slow connection was closed");
+        let due = || phase.next_look(limits);
+        let stop = |conn: Pin<&mut http1::UpgradeableConnection<_, _>>| conn.graceful_shutdown();
+        if watch(Pin::new(&mut conn), &peer, stop, due, &self.lamp).await == Watched::Closed {
+            return None;
         }
+        let Some(since) = phase.at_rest_since().filter(|since| *since + limits.idle > Instant::now()) else {
+            debug!(%peer, "a silent or slow connection was closed");
+            return None;
+        };
+        let parts = conn.into_parts()?;
+        let (unread, stream, permit) = parts.io.into_inner().into_accepted(parts.read_buf);
+        Some((Seat { stream, peer, permit: permit?, since, stage: Stage::Answered }, unread))
     }
 
-    async fn run_http2(self: Rc<Self>, io: Guarded, peer: Peer, accepted: Instant) {
-        let phase = Arc::new(Phase::idle(accepted));
+    async fn serve_http2(self: &Rc<Self>, seat: Seat, sniffed: Bytes) {
+        let Seat { stream, peer, permit, since, .. } = seat;
+        let io = Guarded::new(Rewind::new(sniffed, stream), self.options.body_stall).accepted(permit, None);
+        let phase = Arc::new(Phase::idle(since));
         let streams = Rc::new(Streams::default());
-        let service = self.http_service(peer, Arc::clone(&phase), Some(Rc::clone(&streams)));
+        let service = self.http_service(peer.clone(), Arc::clone(&phase), Some(Rc::clone(&streams)));
         let mut conn = pin!(self.http2.serve_connection(TokioIo::new(io), service));
         let (limits, stall) = (self.phase_limits(), self.options.body_stall);
         let is_idle = || phase.deadline(limits).is_some_and(|at| at <= Instant::now());
@@ -230,9 +289,7 @@ where
             Some(phase.deadline(limits).map_or(stalled, |idle| idle.min(stalled)))
         };
         let stop = |conn: Pin<&mut http2::Connection<_, _, _>>| conn.graceful_shutdown();
-        if let Watched::Expired = watch(conn.as_mut(), peer, stop, due, &self.lamp).await
-            && is_idle()
-        {
+        if watch(conn.as_mut(), &peer, stop, due, &self.lamp).await == Watched::Due && is_idle() {
             conn.as_mut().graceful_shutdown();
             let _ = timeout(self.options.header, conn).await;
         }
@@ -250,10 +307,10 @@ where
         Future = impl Future<Output = Result<Response<Served>, Infallible>> + 'static,
     > {
         let shop = Rc::clone(self);
-        service_fn(move |request| {
-            let in_flight = InFlight::begin(&phase);
+        service_fn(move |request: Request<Incoming>| {
+            let in_flight = InFlight::begin(&phase, !request.body().is_end_stream());
             let streams = streams.clone();
-            let answer = (shop.service)(request, peer);
+            let answer = (shop.service)(request, peer.clone());
             async move {
                 let mut answer = answer.await;
                 if streams.is_none() && answer.status() == StatusCode::NOT_MODIFIED {
@@ -269,31 +326,22 @@ where
     }
 }
 
-fn http1_builder(max_header_bytes: usize) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .header_read_timeout(None)
-        .max_buf_size(max_header_bytes.max(LEAST_BUFFER))
-        .max_header_size(max_header_bytes)
-        .max_headers(MAX_HEADERS)
-        .keep_alive(true)
-        .half_close(false);
-    builder
-}
+impl Seat {
+    /// Until when it may be silent.
+    fn deadline(&self, options: &ServeOptions) -> Instant {
+        self.since
+            + match self.stage {
+                Stage::New | Stage::Greeted => options.header,
+                Stage::Answered => options.idle,
+            }
+    }
 
-fn http2_builder(max_header_bytes: usize) -> http2::Builder<LocalExec> {
-    let mut builder = http2::Builder::new(LocalExec);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(H2_STREAMS)
-        .initial_stream_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW)
-        .max_header_list_size(u32::try_from(max_header_bytes).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(H2_PENDING_RESETS)
-        .max_send_buf_size(H2_SEND_BUFFER)
-        .keep_alive_interval(H2_PING_EVERY)
-        .keep_alive_timeout(H2_PING_TIMEOUT);
-    builder
+    /// Closes it; under TLS that is said (RFC 8446, 6.1), if the client takes it at once.
+    fn leave(mut self) {
+        if self.peer.is_tls() {
+            let _ = self.stream.shutdown().now_or_never();
+        }
+    }
 }
 
 /// hyper drops the `Content-Length` of a bodyless answer, but to HEAD; a 304 may name what a 200 would have (RFC 9110,
@@ -304,81 +352,6 @@ fn keep_length(answer: &mut Response<Body>) {
         && answer.body().is_end_stream()
     {
         *answer.body_mut() = Body::declaring(length);
-    }
-}
-
-/// Whether the client begins with HTTP/2's preface (RFC 9113, 3.4), and all that was read to know. `None`: it said
-/// nothing and left.
-async fn sniff(stream: &mut Stream) -> io::Result<Option<(bool, Bytes)>> {
-    let mut read = BytesMut::with_capacity(4096);
-    loop {
-        let ended = stream.read_buf(&mut read).await? == 0;
-        if read.is_empty() {
-            return Ok(None);
-        }
-        let is_preface = read.iter().zip(PREFACE).all(|(a, b)| a == b);
-        if ended || !is_preface || read.len() >= PREFACE.len() {
-            return Ok(Some((is_preface && read.len() >= PREFACE.len(), read.freeze())));
-        }
-    }
-}
-
-/// Runs `conn` until it ends or is overdue. When the lamp is lit, `stop` is called once; `conn` is polled before, so
-/// that hyper has seen a request that came already.
-async fn watch<C, E>(
-    mut conn: Pin<&mut C>,
-    peer: Peer,
-    stop: impl Fn(Pin<&mut C>),
-    due: impl Fn() -> Option<Instant>,
-    lamp: &Lamp,
-) -> Watched
-where
-    C: Future<Output = Result<(), E>>,
-    E: std::error::Error,
-{
-    let mut lit = pin!(lamp.is_lit());
-    let mut registered = false;
-    let mut stopped = false;
-    let mut timer = pin!(sleep_until(due().unwrap_or_else(Instant::now)));
-    poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(ended) = conn.as_mut().poll(cx) {
-                if let Err(error) = ended {
-                    debug!(%peer, %error, "a connection failed");
-                }
-                return Poll::Ready(Watched::Closed);
-            }
-            if !registered {
-                registered = true;
-                let _ = lit.as_mut().poll(cx);
-            }
-            if stopped || !lamp.lit.get() {
-                break;
-            }
-            stopped = true;
-            stop(conn.as_mut());
-        }
-        poll_overdue(timer.as_mut(), &due, cx).map(|()| Watched::Expired)
-    })
-    .await
-}
-
-/// Ready when the moment that `due` names has come. The timer is moved only when it must fire earlier or has fired,
-/// so that a busy connection does not touch it.
-fn poll_overdue(
-    mut timer: Pin<&mut Sleep>,
-    due: &impl Fn() -> Option<Instant>,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    loop {
-        let Some(at) = due() else { return Poll::Pending };
-        if at < timer.deadline() || timer.is_elapsed() {
-            timer.as_mut().reset(at);
-        }
-        ready!(timer.as_mut().poll(cx));
-        if at <= timer.deadline() {
-            return Poll::Ready(());
-        }
     }
 }
 

@@ -21,8 +21,8 @@ use super::phase::Phase;
 pub(super) struct InFlight(Arc<Phase>);
 
 impl InFlight {
-    pub(super) fn begin(phase: &Arc<Phase>) -> Self {
-        phase.request_began();
+    pub(super) fn begin(phase: &Arc<Phase>, has_body: bool) -> Self {
+        phase.request_began(has_body);
         Self(Arc::clone(phase))
     }
 }

@@ -1,16 +1,20 @@
 //! One byte stream, whatever carries it, and who is at its other end.
 //!
-//! Invariant: [`Rewind`] gives every sniffed byte back, once and in order, before anything newer.
+//! Invariant: [`Rewind`] gives every sniffed byte back, once and in order, before anything newer; waiting for the first
+//! byte loses none and holds no buffer.
 
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+use super::tls::{Greeting, Secured};
 
 /// A connected byte stream. `Memory` is for tests: it lets paused time stand in for waiting.
 #[derive(Debug)]
@@ -20,33 +24,158 @@ pub enum Stream {
     /// A unix domain socket.
     Unix(UnixStream),
     /// One end of a pair in memory.
-    Memory(DuplexStream),
+    Memory(Pipe),
+    /// Any of the others under TLS, after the handshake.
+    Tls(Box<Secured>),
 }
 
-/// Who is at the other end of an accepted connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Peer {
-    /// A TCP peer.
-    Ip(SocketAddr),
-    /// A process on this machine, by a unix socket or in memory.
-    Local,
+/// One end of a pair in memory, of which one byte may have been read ahead: it cannot be asked otherwise.
+#[derive(Debug)]
+pub struct Pipe {
+    io: DuplexStream,
+    ahead: Option<u8>,
+}
+
+/// Who is at the other end of an accepted connection, and what it said in a TLS handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    address: Option<SocketAddr>,
+    greeting: Option<Arc<Greeting>>,
 }
 
 impl Peer {
+    /// A process on this machine, by a unix socket or in memory.
+    pub const LOCAL: Self = Self { address: None, greeting: None };
+
+    /// A TCP peer.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address: Some(address), greeting: None }
+    }
+
+    /// The same, after a handshake.
+    pub(super) fn greeted(self, greeting: Greeting) -> Self {
+        Self { greeting: Some(Arc::new(greeting)), ..self }
+    }
+
     /// The address without the port; `None` for a local peer.
     pub fn ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::Ip(addr) => Some(addr.ip()),
-            Self::Local => None,
-        }
+        self.address.map(|address| address.ip())
+    }
+
+    /// True where the connection is under TLS here.
+    pub fn is_tls(&self) -> bool {
+        self.greeting.is_some()
+    }
+
+    /// False where the handshake was for another host than `host` (lower case, without a port), and its certificate does
+    /// not name that: the request was sent to the wrong place (RFC 9110, 15.5.20).
+    pub fn may_ask_for(&self, host: &str) -> bool {
+        self.greeting.as_ref().is_none_or(|greeting| greeting.is_for(host))
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => address.fmt(f),
+            None => f.write_str("local"),
+        }
+    }
+}
+
+impl From<DuplexStream> for Stream {
+    fn from(io: DuplexStream) -> Self {
+        Self::Memory(Pipe { io, ahead: None })
+    }
+}
+
+impl Stream {
+    /// Ready when bytes, the end or an error wait to be read. Nothing is read but from memory, a byte that is kept.
+    pub(super) fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Ip(addr) => addr.fmt(f),
-            Self::Local => f.write_str("local"),
+            // The runtime takes an accepted socket for readable until somebody has looked.
+            Self::Tcp(io) => io.poll_peek(cx, &mut ReadBuf::new(&mut [0])).map(drop),
+            Self::Unix(io) => poll_unix_spoken(io, cx),
+            Self::Memory(pipe) => pipe.poll_spoken(cx),
+            Self::Tls(tls) => {
+                let (io, session) = tls.get_mut();
+                // What came with the end of the handshake is decrypted already.
+                if session.wants_read() { io.get_mut().poll_spoken(cx) } else { Poll::Ready(()) }
+            }
+        }
+    }
+
+    /// The first byte that waits to be read, if that can be known without reading it.
+    pub(super) async fn first_byte(&self) -> Option<u8> {
+        let mut first = [0];
+        match self {
+            Self::Tcp(io) => (io.peek(&mut first).await.ok()? > 0).then_some(first[0]),
+            Self::Memory(pipe) => pipe.ahead,
+            Self::Unix(_) | Self::Tls(_) => None,
+        }
+    }
+
+    /// True where bytes, or the end, lie with the system that nobody has read.
+    pub(super) fn has_unread(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        let peeked = match self {
+            Self::Tcp(io) => socket2::SockRef::from(io).peek(&mut byte),
+            Self::Unix(io) => socket2::SockRef::from(io).peek(&mut byte),
+            Self::Memory(pipe) => return pipe.ahead.is_some(),
+            Self::Tls(tls) => {
+                let (io, session) = tls.get_ref();
+                return !session.wants_read() || io.get_ref().has_unread();
+            }
+        };
+        !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// How many bytes of what was written the system has taken, where that is not what a write says; else 0. Under
+    /// TLS a write that is ready may still wait as a whole in the session.
+    pub(super) fn taken(&self) -> u64 {
+        match self {
+            Self::Tls(tls) => tls.get_ref().0.taken(),
+            _ => 0,
+        }
+    }
+}
+
+fn poll_unix_spoken(io: &UnixStream, cx: &mut Context<'_>) -> Poll<()> {
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    while ready!(io.poll_read_ready(cx)).is_ok() {
+        let peeked = io.try_io(Interest::READABLE, || socket2::SockRef::from(io).peek(&mut byte));
+        if !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            break;
+        }
+    }
+    Poll::Ready(())
+}
+
+impl Pipe {
+    fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ahead.is_some() {
+            return Poll::Ready(());
+        }
+        let mut byte = [0];
+        let mut buf = ReadBuf::new(&mut byte);
+        let polled = Pin::new(&mut self.io).poll_read(cx, &mut buf);
+        self.ahead = buf.filled().first().copied();
+        polled.map(drop)
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.ahead.take_if(|_| buf.remaining() > 0) {
+            Some(byte) => {
+                buf.put_slice(&[byte]);
+                Poll::Ready(Ok(()))
+            }
+            None => Pin::new(&mut self.io).poll_read(cx, buf),
         }
     }
 }
@@ -56,7 +185,8 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_read(cx, buf),
             Self::Unix(io) => Pin::new(io).poll_read(cx, buf),
-            Self::Memory(io) => Pin::new(io).poll_read(cx, buf),
+            Self::Memory(pipe) => Pin::new(pipe).poll_read(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_read(cx, buf),
         }
     }
 }
@@ -66,7 +196,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_write(cx, buf),
             Self::Unix(io) => Pin::new(io).poll_write(cx, buf),
-            Self::Memory(io) => Pin::new(io).poll_write(cx, buf),
+            Self::Memory(pipe) => Pin::new(&mut pipe.io).poll_write(cx, buf),
+            Self::Tls(io) => Pin::new(io).poll_write(cx, buf),
         }
     }
 
@@ -78,7 +209,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
-            Self::Memory(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Memory(pipe) => Pin::new(&mut pipe.io).poll_write_vectored(cx, bufs),
+            Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -86,7 +218,8 @@ impl AsyncWrite for Stream {
         match self {
             Self::Tcp(io) => io.is_write_vectored(),
             Self::Unix(io) => io.is_write_vectored(),
-            Self::Memory(io) => io.is_write_vectored(),
+            Self::Memory(pipe) => pipe.io.is_write_vectored(),
+            Self::Tls(io) => io.is_write_vectored(),
         }
     }
 
@@ -94,7 +227,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_flush(cx),
             Self::Unix(io) => Pin::new(io).poll_flush(cx),
-            Self::Memory(io) => Pin::new(io).poll_flush(cx),
+            Self::Memory(pipe) => Pin::new(&mut pipe.io).poll_flush(cx),
+            Self::Tls(io) => Pin::new(io).poll_flush(cx),
         }
     }
 
@@ -102,7 +236,8 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Tcp(io) => Pin::new(io).poll_shutdown(cx),
             Self::Unix(io) => Pin::new(io).poll_shutdown(cx),
-            Self::Memory(io) => Pin::new(io).poll_shutdown(cx),
+            Self::Memory(pipe) => Pin::new(&mut pipe.io).poll_shutdown(cx),
+            Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
         }
     }
 }
@@ -122,13 +257,17 @@ impl Rewind {
 
     /// True where bytes, or the end, lie with the system that nobody has read.
     pub(super) fn has_unread(&self) -> bool {
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        let peeked = match &self.inner {
-            Stream::Tcp(io) => socket2::SockRef::from(io).peek(&mut byte),
-            Stream::Unix(io) => socket2::SockRef::from(io).peek(&mut byte),
-            Stream::Memory(_) => return false,
-        };
-        !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.inner.has_unread()
+    }
+
+    /// See [`Stream::taken`].
+    pub(super) fn taken(&self) -> u64 {
+        self.inner.taken()
+    }
+
+    /// What is still to be given back, and the stream that it goes before.
+    pub(super) fn into_parts(self) -> (Bytes, Stream) {
+        (self.sniffed, self.inner)
     }
 
     /// The same, with `read` in front of what is still to come.
@@ -193,7 +332,7 @@ mod tests {
             let (mut far, near) = tokio::io::duplex(64);
             far.write_all(b"world").await.unwrap();
             drop(far);
-            let mut stream = Rewind::new(Bytes::from_static(b"hello "), Stream::Memory(near));
+            let mut stream = Rewind::new(Bytes::from_static(b"hello "), Stream::from(near));
             let mut all = Vec::new();
             let mut buf = vec![0; step];
             loop {

@@ -4,15 +4,20 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::body::{Body, BodyError, End};
+use super::tls::Certificate;
 use super::upstream::Dialer;
 
 pub(super) type Script = mpsc::UnboundedReceiver<Result<Frame<Bytes>, BodyError>>;
@@ -85,4 +90,35 @@ impl Ends {
     pub(super) fn seen(&self) -> Vec<String> {
         self.0.borrow().iter().map(|end| format!("{:?} {}", end.outcome, end.bytes)).collect()
     }
+}
+
+/// A self-signed certificate for `names` with its key, and what a client that trusts it needs.
+pub(super) fn certificate(names: &[&str]) -> (Certificate, CertificateDer<'static>) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let der = made.cert.der().clone();
+    (Certificate::new(vec![der.clone()], key, NOW).unwrap(), der)
+}
+
+/// Some moment of 2026.
+pub(super) const NOW: Duration = Duration::from_secs(1_790_000_000);
+
+/// TLS as a client that trusts `roots` and offers `alpn` speaks it.
+pub(super) fn connector(roots: &[CertificateDer<'static>], alpn: &[&str]) -> TlsConnector {
+    let mut store = rustls::RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = config.unwrap().with_root_certificates(store).with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    TlsConnector::from(Arc::new(config))
+}
+
+/// A handshake with the server that `io` leads to, for `host`.
+pub(super) async fn greet(connector: &TlsConnector, host: &str, io: DuplexStream) -> TlsStream<DuplexStream> {
+    let host = rustls::pki_types::ServerName::try_from(host.to_owned()).unwrap();
+    connector.connect(host, io).await.unwrap()
 }

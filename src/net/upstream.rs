@@ -177,10 +177,10 @@ impl Dialer {
     async fn dial_patiently(&self, origin: &Origin) -> Result<Stream, ConnectError> {
         match (self, origin) {
             (Self::Memory(dial), Origin::Memory(name)) => {
-                dial(name).map(Stream::Memory).map_err(ConnectError::Refused)
+                dial(name).map(Stream::from).map_err(ConnectError::Refused)
             }
             (Self::Memory(dial), other) => {
-                dial(&other.to_string()).map(Stream::Memory).map_err(ConnectError::Refused)
+                dial(&other.to_string()).map(Stream::from).map_err(ConnectError::Refused)
             }
             (Self::Sockets, Origin::Tcp { host, port }) => dial_tcp(host, *port).await,
             (Self::Sockets, Origin::Unix(path)) => {

@@ -28,6 +28,9 @@ pub enum Error {
     /// More connections than are served.
     #[error("there are too many connections")]
     Overloaded,
+    /// The connection was made for another host.
+    #[error("this connection was made for another host")]
+    Misdirected,
     /// The path could be read in two ways.
     #[error("the path is ambiguous")]
     Path(#[from] Ambiguous),
@@ -78,6 +81,7 @@ impl Error {
             }
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::TableFull | Self::Overloaded | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
@@ -100,6 +104,7 @@ impl Error {
             | Self::CrossSite => Reason::BadRequest,
             Self::HeaderTooLarge => Reason::HeaderTooLarge,
             Self::UriTooLong => Reason::UriTooLong,
+            Self::Misdirected => Reason::Misdirected,
             Self::BodyTooLarge => Reason::BodyTooLarge,
             Self::RateLimited | Self::TableFull | Self::Overloaded => Reason::RateLimited,
             Self::NoUpstream => Reason::NoUpstream,

@@ -76,7 +76,10 @@ impl<'a> Inbound<'a> {
         if resource.path.len() + resource.query.map_or(0, str::len) > MAX_TARGET {
             return Err(Error::UriTooLong);
         }
-        let mut client = forwarded::resolve(peer.ip(), &options.trusted_proxies, fields.all, false);
+        if !peer.may_ask_for(&resource.host) {
+            return Err(Error::Misdirected);
+        }
+        let mut client = forwarded::resolve(peer.ip(), &options.trusted_proxies, fields.all, peer.is_tls());
         client.https = match options.public_scheme {
             PublicScheme::Auto => client.https,
             PublicScheme::Http => false,

@@ -5,13 +5,15 @@ use std::future::pending;
 
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt as _;
-use tokio::io::{AsyncWriteExt as _, DuplexStream};
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::task::{JoinHandle, spawn_local};
 
 use super::*;
 use crate::net::drain::Drainer;
 use crate::net::listener::{Bound, ListenAddr, MemoryDialer, memory};
-use crate::net::testing::{Ends, data, local, read_head, read_rest, read_until, script, secs};
+use crate::net::testing::{
+    Ends, certificate, connector, data, greet, local, read_head, read_rest, read_until, script, secs,
+};
 
 fn options() -> ServeOptions {
     ServeOptions {
@@ -44,6 +46,14 @@ where
     F: Future<Output = Response<Body>> + 'static,
 {
     let (listener, dialer) = memory();
+    start_at((listener, dialer), options, service)
+}
+
+fn start_at<S, F>((listener, dialer): (Listener, MemoryDialer), options: ServeOptions, service: S) -> Running
+where
+    S: Fn(Request<Incoming>, Peer) -> F + 'static,
+    F: Future<Output = Response<Body>> + 'static,
+{
     let (drainer, drain) = Drainer::new();
     let connections = options.connections.clone();
     let task = spawn_local(async move { serve(listener, service, &options, drain).await });
@@ -64,11 +74,11 @@ async fn echo(request: Request<Incoming>, _: Peer) -> Response<Body> {
     answer
 }
 
-async fn say(io: &mut DuplexStream, text: &str) {
+async fn say(io: &mut (impl AsyncWrite + Unpin), text: &str) {
     io.write_all(text.as_bytes()).await.unwrap();
 }
 
-async fn get(io: &mut DuplexStream, target: &str) -> String {
+async fn get(io: &mut (impl AsyncRead + AsyncWrite + Unpin), target: &str) -> String {
     say(io, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
     let head = read_head(io).await;
     read_until(io, target).await;
@@ -450,7 +460,7 @@ async fn an_upgrade_hands_the_connection_over_and_keeps_its_place_under_the_cap(
 
 type Http2Sender = hyper::client::conn::http2::SendRequest<Body>;
 
-async fn http2(io: DuplexStream) -> Http2Sender {
+async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Http2Sender {
     let (sender, conn) = hyper::client::conn::http2::handshake(LocalExec, TokioIo::new(io)).await.unwrap();
     spawn_local(conn);
     sender
@@ -571,7 +581,7 @@ async fn real_sockets_carry_a_request_through_server_and_client() {
         let (drainer, drain) = Drainer::new();
         let server = spawn_local(async move {
             let service = move |request, peer| {
-                seen.borrow_mut().push(peer);
+                seen.borrow_mut().push(Peer::clone(&peer));
                 echo(request, peer)
             };
             serve(listener, service, &options(), drain).await;
@@ -593,4 +603,282 @@ async fn real_sockets_carry_a_request_through_server_and_client() {
         server.await.unwrap();
     })
     .await;
+}
+
+fn secure() -> ((Listener, MemoryDialer), Vec<rustls::pki_types::CertificateDer<'static>>) {
+    let ((first, one), (second, two)) =
+        (certificate(&["a.example"]), certificate(&["b.example", "*.c.example"]));
+    let tls = Tls::new(vec![first, second], tls::LeastVersion::Tls12).unwrap();
+    let (listener, dialer) = memory();
+    ((listener.under(tls), dialer), vec![one, two])
+}
+
+/// Answers with what the handshake told.
+async fn told(request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    let host = request.uri().host().or_else(|| request.headers()["host"].to_str().ok()).unwrap();
+    let fits = if peer.is_tls() && peer.may_ask_for(host) { "yes" } else { "no" };
+    Response::new(Body::full(format!("{:?} {fits}", request.version())))
+}
+
+#[tokio::test(start_paused = true)]
+async fn tls_carries_both_kinds_of_http_as_the_client_chooses() {
+    local(async {
+        let (at, roots) = secure();
+        let running = start_at(at, options(), told);
+        for alpn in [&["http/1.1"][..], &[]] {
+            let mut io =
+                greet(&connector(&roots, alpn), "a.example", running.dialer.connect().unwrap()).await;
+            for (host, said) in [("a.example", "HTTP/1.1 yes"), ("b.example", "HTTP/1.1 no")] {
+                say(&mut io, &format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+                read_until(&mut io, &format!("\r\n\r\n{said}")).await;
+            }
+        }
+        let both = connector(&roots, &["h2", "http/1.1"]);
+        let io = greet(&both, "x.c.example", running.dialer.connect().unwrap()).await;
+        assert_eq!(io.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let mut sender = http2(io).await;
+        for (host, said) in
+            [("x.c.example", "HTTP/2.0 yes"), ("b.example", "HTTP/2.0 yes"), ("a.example", "HTTP/2.0 no")]
+        {
+            let request = Request::builder().uri(format!("https://{host}/")).body(Body::empty()).unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), said);
+        }
+        assert!(running.connections.open() > 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_back_resumes_its_session() {
+    local(async {
+        let (at, roots) = secure();
+        let running = start_at(at, options(), path);
+        let connector = connector(&roots, &["http/1.1"]);
+        let mut kinds = Vec::new();
+        for _ in 0..2 {
+            let mut io = greet(&connector, "a.example", running.dialer.connect().unwrap()).await;
+            get(&mut io, "/a").await;
+            kinds.push(io.get_ref().1.handshake_kind().unwrap());
+        }
+        assert_eq!(kinds, [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tls_connection_is_parked_served_again_and_closed_with_a_word() {
+    local(async {
+        let (at, roots) = secure();
+        let running = start_at(at, options(), path);
+        let connector = connector(&roots, &["http/1.1"]);
+        let mut io = greet(&connector, "a.example", running.dialer.connect().unwrap()).await;
+        sleep(secs(5)).await;
+        for _ in 0..3 {
+            get(&mut io, "/a").await;
+            sleep(secs(5)).await;
+        }
+        let begun = Instant::now();
+        let mut rest = Vec::new();
+        io.read_to_end(&mut rest).await.expect("closed with a close_notify");
+        assert_eq!((rest.len(), begun.elapsed()), (0, secs(70)));
+        let mut io = greet(&connector, "a.example", running.dialer.connect().unwrap()).await;
+        get(&mut io, "/a").await;
+        sleep(secs(5)).await;
+        running.drainer.drain();
+        io.read_to_end(&mut rest).await.expect("closed with a close_notify");
+        running.task.await.unwrap();
+        assert_eq!(running.connections.open(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_handshake_is_cut_and_holds_nobody_up() {
+    local(async {
+        let (at, roots) = secure();
+        let running = start_at(at, options(), path);
+        let begun = Instant::now();
+        let mut silent = running.dialer.connect().unwrap();
+        let mut slow = running.dialer.connect().unwrap();
+        // A record's head, and nothing of its 64 bytes.
+        slow.write_all(&[22, 3, 1, 0, 64]).await.unwrap();
+        let mut io = greet(&connector(&roots, &[]), "a.example", running.dialer.connect().unwrap()).await;
+        get(&mut io, "/a").await;
+        assert_eq!((begun.elapsed(), running.connections.open()), (secs(0), 3));
+        assert_eq!(read_rest(&mut slow).await, "");
+        assert_eq!(read_rest(&mut silent).await, "");
+        assert_eq!(begun.elapsed(), secs(10));
+        let idle = greet(&connector(&roots, &[]), "a.example", running.dialer.connect().unwrap()).await;
+        let begun = Instant::now();
+        while running.connections.open() > 1 {
+            sleep(secs(1)).await;
+        }
+        assert!(begun.elapsed() >= secs(10) && begun.elapsed() <= secs(11), "no head after a handshake");
+        drop(idle);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_tls_is_told_so_or_closed() {
+    local(async {
+        let ((listener, dialer), _) = secure();
+        let running = start_at((listener, dialer), options(), path);
+        let mut io = running.dialer.connect().unwrap();
+        say(&mut io, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+        let seen = read_rest(&mut io).await;
+        assert!(seen.starts_with("HTTP/1.1 400 Why\r\nX-Said: by us\r\n"), "{seen}");
+        for junk in [&[22, 3, 1, 255, 255, 0, 0][..], &[22; 64], &[22, 3, 1, 0, 2, 1, 0]] {
+            let mut io = running.dialer.connect().unwrap();
+            io.write_all(junk).await.unwrap();
+            io.shutdown().await.unwrap();
+            let mut rest = Vec::new();
+            let _ = io.read_to_end(&mut rest).await;
+            assert!(rest.is_empty() || rest[0] == 21, "an alert at most: {rest:?}");
+        }
+        sleep(secs(11)).await;
+        assert_eq!(running.connections.open(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tls_client_that_does_not_read_is_cut_after_the_stall_time() {
+    local(async {
+        let (at, roots) = secure();
+        let running = start_at(at, options(), |_, _| async { Response::new(Body::full(vec![0; 1 << 20])) });
+        let mut io = greet(&connector(&roots, &[]), "a.example", running.dialer.connect().unwrap()).await;
+        say(&mut io, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
+        sleep(secs(29)).await;
+        assert_eq!(running.connections.open(), 1);
+        let mut some = [0; 20_000];
+        io.read_exact(&mut some).await.unwrap();
+        sleep(secs(29)).await;
+        assert_eq!(running.connections.open(), 1, "it takes its time, and some bytes");
+        sleep(secs(3)).await;
+        assert_eq!(running.connections.open(), 0);
+    })
+    .await;
+}
+
+/// A shop and one seat in it, to be attended to by hand.
+fn seated<S, F>(service: S) -> (Rc<Shop<S>>, Seat, tokio::io::DuplexStream)
+where
+    S: Fn(Request<Incoming>, Peer) -> F + 'static,
+    F: Future<Output = Response<Body>> + 'static,
+{
+    let shop = Rc::new(Shop::new(service, &options(), None));
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let permit = shop.options.connections.acquire().unwrap();
+    let (stream, since) = (Stream::from(near), Instant::now());
+    (shop, Seat { stream, peer: Peer::LOCAL, permit, since, stage: Stage::New }, far)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_at_rest_is_parked_and_comes_back_when_asked() {
+    local(async {
+        let (shop, mut seat, mut io) = seated(path);
+        for target in ["/a", "/b", "/c"] {
+            let begun = Instant::now();
+            say(&mut io, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+            seat = shop.attend_to(seat).await.expect("parked, not closed");
+            read_until(&mut io, target).await;
+            assert_eq!(begun.elapsed(), Duration::from_millis(50), "soon after one request");
+            sleep(secs(5)).await;
+            assert!(
+                seat.deadline(&shop.options) < Instant::now() + secs(75),
+                "silence counts from its begin"
+            );
+        }
+        say(&mut io, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let busy = async {
+            for _ in 0..100 {
+                get(&mut io, "/a").await;
+                sleep(Duration::from_millis(40)).await;
+            }
+            Instant::now()
+        };
+        let (parked, ended) = tokio::join!(shop.attend_to(seat), busy);
+        let waited = Instant::now() - ended + Duration::from_millis(40);
+        assert!(parked.is_some() && waited == secs(1), "busy for long, later: {waited:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stays_of_a_parked_connection_is_small() {
+    let (shop, seat, _io) = seated(path);
+    let size = size_of_val(&shop.host(seat));
+    // With the 104 bytes that the runtime adds, the task takes three of its blocks of 128.
+    assert!(size <= 280, "{size}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_at_rest_is_not_parked() {
+    local(async {
+        let held = Rc::new(RefCell::new(Vec::new()));
+        let asked = Rc::clone(&held);
+        // Answers without reading, and without letting the body go.
+        let (shop, seat, mut io) = seated(move |request, _| {
+            let request: Request<Incoming> = request;
+            asked.borrow_mut().push(request);
+            async { Response::new(Body::full("ok")) }
+        });
+        let attended = spawn_local(async move { shop.attend_to(seat).await.is_some() });
+        say(&mut io, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\nhalf").await;
+        read_until(&mut io, "\r\n\r\nok").await;
+        sleep(secs(20)).await;
+        assert!(!attended.is_finished(), "the rest of a body is no request");
+        say(&mut io, "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        sleep(secs(20)).await;
+        assert_eq!(held.borrow().len(), 1);
+        assert!(!attended.await.unwrap(), "closed at its idle time");
+
+        let (shop, seat, mut io) = seated(path);
+        let attended = spawn_local(async move { shop.attend_to(seat).await.is_some() });
+        say(&mut io, "GET /a HTTP/1.1\r\nHost: x\r\n\r\nGET /b HT").await;
+        read_until(&mut io, "\r\n\r\n/a").await;
+        sleep(secs(2)).await;
+        say(&mut io, "TP/1.1\r\nHost: x\r\n\r\n").await;
+        read_until(&mut io, "\r\n\r\n/b").await;
+        assert!(attended.await.unwrap());
+    })
+    .await;
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Requests in pieces, at any moment around parking, are all answered, once and in order.
+    #[test]
+    fn nothing_is_lost_at_the_moment_of_parking(
+        pieces in proptest::collection::vec((0_u64..120, 1_usize..40), 1..40),
+        pipelined in 1_usize..4,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(local(async {
+            let running = start(options(), path);
+            let (mut read, mut write) = tokio::io::split(running.dialer.connect().unwrap());
+            let request = |number: usize| format!("GET /{number} HTTP/1.1\r\nHost: x\r\n\r\n");
+            let mut text = String::new();
+            let mut asked = 0;
+            for (pause, length) in &pieces {
+                if text.is_empty() {
+                    text = (asked..asked + pipelined).map(request).collect();
+                    asked += pipelined;
+                }
+                let rest = text.split_off((*length).min(text.len()));
+                say(&mut write, &text).await;
+                text = rest;
+                sleep(Duration::from_millis(*pause)).await;
+            }
+            say(&mut write, &text).await;
+            for number in 0..asked {
+                read_until(&mut read, &format!("\r\n\r\n/{number}")).await;
+            }
+            running.drainer.drain();
+            assert_eq!(read_rest(&mut read).await, "");
+        }));
+    }
 }
