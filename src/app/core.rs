@@ -48,12 +48,9 @@ impl Core {
     /// Of `config`; time is `clock`'s, and lines of the access log go to `access`.
     #[must_use]
     pub fn new(config: Config, clock: Clock, access: AccessLog) -> Self {
+        let https = is_https(&config);
         let routes = Arc::new(config.routes);
         let findings = Findings::new(config.lines.places());
-        let https = match config.server.public_scheme {
-            PublicScheme::Auto => config.tls.is_some() && config.listen.iter().all(ListenText::speaks_tls),
-            scheme => scheme == PublicScheme::Https,
-        };
         let registry = Arc::new(Registry::new(config.registry, routes.bridge.clocks, &random::bytes()));
         let balancer = Arc::new(Balancer::new(super::convert::upstreams(&config.origins)));
         let names = routes.routes().iter().map(|route| Arc::clone(&route.rules.name)).collect();
@@ -145,6 +142,13 @@ impl Core {
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+}
+
+fn is_https(config: &Config) -> bool {
+    match config.server.public_scheme {
+        PublicScheme::Auto => config.tls.is_some() && config.listen.iter().all(ListenText::speaks_tls),
+        scheme => scheme == PublicScheme::Https,
     }
 }
 

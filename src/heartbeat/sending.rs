@@ -159,9 +159,7 @@ impl Heartbeat {
         let ticket = self.ticket(app, now)?;
         let found = self.first_due(app, now);
         let begin = match found {
-            Some(Queued { item: entry, due, .. }) => {
-                Some(Begin { app, ticket, entry, late: now.since(due) })
-            }
+            Some(Queued { item: entry, due, .. }) => Some(Begin { app, ticket, entry, late: now.since(due) }),
             None => {
                 let turn = self.pressure.done(ticket, None, now);
                 turn.filter(|turn| !Arc::ptr_eq(turn, &self.told)).inspect(|turn| turn.notify_one());

@@ -376,7 +376,7 @@ impl http_body::Body for Body {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or(SizeHint::with_exact(0), |inner| inner.size_hint())
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |inner| inner.size_hint())
     }
 }
 

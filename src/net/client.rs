@@ -33,7 +33,8 @@ use crate::wire::request::Head;
 pub struct ClientOptions {
     /// How long a connection may lie idle: less than the app server allows, so that we close first.
     pub idle_timeout: Duration,
-    /// Idle connections kept per upstream and thread.
+    /// Idle connections kept per upstream and thread. There are never more than were in use at once within the idle time, so
+    /// this bounds a burst; a bound below what is in use has every request beyond it dial anew.
     pub max_idle: usize,
     /// Without a byte taken by the app while a request waits.
     pub body_stall: Duration,
@@ -139,7 +140,7 @@ impl Default for ClientOptions {
         Self {
             // Tomcat closes after 20 s by default (connectionTimeout, which keepAliveTimeout follows).
             idle_timeout: Duration::from_secs(18),
-            max_idle: 64,
+            max_idle: 1024,
             body_stall: Duration::from_secs(30),
         }
     }
