@@ -121,11 +121,13 @@ fn a_heartbeat_that_waits_is_asked_anew_when_it_is_its_turn() {
     run(async {
         let script = slow(1.0);
         let (world, mut browsers) = people(4, "heartbeat.max_in_flight = 1", &script).await;
-        let mut slots = Vec::new();
-        world.core.registry().each(|slot| {
-            slots.push(slot.clone());
+        let mut tickets = Vec::new();
+        world.core.registry().each(|_, ticket| {
+            tickets.push(ticket);
             true
         });
+        let slots: Vec<_> =
+            tickets.into_iter().filter_map(|ticket| world.core.registry().slot(ticket)).collect();
         pass(10.5).await;
         assert_eq!(script.beats().len(), 1, "the others wait");
         let beaten = |slot: &sessionbridge::registry::Slot| {
