@@ -335,11 +335,10 @@ fn hides(context: &ToApp<'_>, rules: Option<&SessionRules>, pair: cookie::Pair<'
         return true;
     }
     // `a,CFID=1`, `a=1,CFID=2`.
-    pair.name
-        .split(|&octet| octet == b',')
-        .skip(1)
-        .chain(pair.value.split(|&octet| octet == b',').skip(1))
-        .any(managed)
+    let behind_comma = |text: &[u8]| {
+        memchr::memchr(b',', text).is_some() && text.split(|&octet| octet == b',').skip(1).any(managed)
+    };
+    behind_comma(pair.name) || behind_comma(pair.value)
 }
 
 fn stray(strays: &mut SmallVec<[Box<[u8]>; 2]>, name: &[u8]) {

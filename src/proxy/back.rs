@@ -89,7 +89,8 @@ impl Exchange<'_> {
                 // The app session that it was sent for was signed out meanwhile: nothing brings that back.
                 return Returned::default();
             }
-            let vault = session.app(self.app()).map(|app| app.vault().clone());
+            let silent = heard.is_silent() && departed.seen.shown.is_empty();
+            let vault = session.app(self.app()).filter(|_| !silent).map(|app| app.vault().clone());
             let from_app = heard.read(vault.as_ref(), departed);
             let brings = from_app.edits.iter().any(|edit| edit.value.is_some());
             let place = |app: &mut AppSession| {
@@ -293,6 +294,11 @@ struct Heard<'a> {
 }
 
 impl<'a> Heard<'a> {
+    /// True where it says nothing of any token or cookie.
+    fn is_silent(&self) -> bool {
+        self.taken.is_empty() && self.riding.is_none()
+    }
+
     fn read<'v>(&self, vault: Option<&'v crate::bridge::vault::Vault>, departed: &'v Departed) -> FromApp<'v>
     where
         'a: 'v,

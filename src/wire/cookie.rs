@@ -58,6 +58,13 @@ pub fn line<'a>(fields: &Fields<'a>) -> Option<Cow<'a, HeaderValue>> {
 /// controls and double quotes are left out, `%XX` is decoded (PHP before 7.4.11 decodes cookie names), case
 /// is folded, and `.` and `[` count as `_` (PHP's own renaming). Says no at the first byte that differs.
 pub fn folds_to(raw: &[u8], managed: &[u8]) -> bool {
+    // Nearly all names differ at their first letter, and a letter is what it is to everybody.
+    if let ([first, ..], [want, ..]) = (raw, managed)
+        && first.is_ascii_alphanumeric()
+        && !first.eq_ignore_ascii_case(want)
+    {
+        return false;
+    }
     let mut expected = managed.iter();
     let mut rest = raw;
     while !rest.is_empty() {
