@@ -80,10 +80,11 @@ pub fn translate(
     fields: &Fields<'_>,
 ) -> (Head, Seen) {
     let mut head = Head::new(method, &target(context, clean), ROOM);
-    match context.host.is_empty() {
+    if context.host.is_empty() {
         // HTTP/1.0 need not say a host; an app that is asked in HTTP/1.1 is told that there is none (RFC 9112, 3.2).
-        true => head.put("host", &HeaderValue::from_static("")),
-        false => head.put_with("host", |out| out.extend_from_slice(context.host.as_bytes())),
+        head.put("host", &HeaderValue::from_static(""));
+    } else {
+        head.put_with("host", |out| out.extend_from_slice(context.host.as_bytes()));
     }
     let seen = cookies(context, fields, &mut head);
     let named = hop::Named::by_request(fields);

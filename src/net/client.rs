@@ -177,7 +177,8 @@ impl Client {
         Self { dialer, options, pool }
     }
 
-    /// Sends one request, whose `head` is not CONNECT's, and waits for the head of its answer. Interim answers (1xx) other than 101 are dropped.
+    /// Sends one request, whose `head` is not CONNECT's, and waits for the head of its answer. Interim answers (1xx) other
+    /// than 101 are dropped.
     /// Dropping the future ends the request. The first-byte clock stands still while the client owes bytes of `body`,
     /// so that body needs a stall time of its own. Must run in a `LocalSet`.
     ///
