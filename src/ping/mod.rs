@@ -124,7 +124,7 @@ impl Pinger {
         let person = Person { traits, address: session.address, passed, app };
         let ask = Ask { method: &rules.method, target: &rules.path, heartbeat: true };
         let prepared = own::prepare(route, &self.balancer, &person, &ask, now)?;
-        let server = if lives::sticks(route) { prepared.chosen.place } else { 0 };
+        let server = if lives::sticks(route) { prepared.chosen.number() } else { 0 };
         let heard = heard(app, session.handle, server, now);
         let app = session.app_mut(at)?;
         app.beat.in_flight = true;
