@@ -24,6 +24,7 @@ use crate::ping::Pinger;
 use crate::registry::agenda::{Entry, Waiting, Watch};
 use crate::registry::{Registry, Slot};
 use crate::route::{Route, RouteMap};
+use crate::setting::Setting;
 use crate::sign_out::SignOut;
 use crate::telemetry::labels::EndReason;
 use crate::time::Timestamp;
@@ -43,7 +44,7 @@ const CHUNK: usize = 32;
 
 /// The heartbeats of one thread.
 pub struct Heartbeat {
-    routes: Rc<dyn Fn() -> Rc<RouteMap>>,
+    setting: Rc<dyn Fn() -> Rc<Setting>>,
     registry: Arc<Registry>,
     pinger: Pinger,
     sign_out: SignOut,
@@ -68,7 +69,7 @@ impl Heartbeat {
     /// Those of one thread. `armed` counts those that all threads have entered.
     #[must_use]
     pub fn new(
-        routes: Rc<dyn Fn() -> Rc<RouteMap>>,
+        setting: Rc<dyn Fn() -> Rc<Setting>>,
         pinger: Pinger,
         sign_out: SignOut,
         pressure: Arc<Pressure>,
@@ -76,7 +77,7 @@ impl Heartbeat {
     ) -> Self {
         let (registry, clock) = (Arc::clone(&pinger.registry), pinger.clock);
         Self {
-            routes,
+            setting,
             registry,
             pinger,
             sign_out,
@@ -188,7 +189,7 @@ impl Heartbeat {
             }
             let over = match session.phase() {
                 Phase::Pending => Some(End::Evicted),
-                _ => session.expired(self.registry.clocks(), now),
+                _ => session.expired(&self.registry.clocks(), now),
             };
             (over, None)
         });
@@ -196,10 +197,10 @@ impl Heartbeat {
             self.insert(ends, entry);
         } else if let Some(farewell) = over.and_then(|end| self.registry.end(&entry.slot, end, now)) {
             self.pinger.shard.session_end(EndReason::from(farewell.end));
-            let (this, routes) = (Rc::clone(self), (self.routes)());
+            let (this, setting) = (Rc::clone(self), (self.setting)());
             if farewell.end.signs_apps_out() {
                 tokio::task::spawn_local(async move {
-                    this.sign_out.all(&routes, &farewell, None).await;
+                    this.sign_out.all(&setting, &farewell, None).await;
                 });
             }
         }
@@ -208,11 +209,11 @@ impl Heartbeat {
     /// When a session ends if nothing more happens, or is to be asked again. A pending one lives as long as its apps' own
     /// timeouts at the most.
     fn ends_at(&self, session: &Session) -> Timestamp {
-        let ends = session.ends_at(self.registry.clocks()).min(self.clock.now().plus(HORIZON / 2));
+        let ends = session.ends_at(&self.registry.clocks()).min(self.clock.now().plus(HORIZON / 2));
         if session.phase() != Phase::Pending {
             return ends;
         }
-        let routes = (self.routes)();
+        let routes = (self.setting)();
         let rules = session.apps().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
         let longest = rules.map(|rules| rules.timeout).max();
         longest.map_or(ends, |longest| ends.min(session.created.plus(longest)))
@@ -232,9 +233,9 @@ impl Heartbeat {
 
     /// When the next heartbeat of the session to `app` is due. Where none is, the entry is given up, and said to be.
     fn ask(&self, slot: &Slot, app: AppIx, now: Timestamp) -> Asked {
-        let routes = (self.routes)();
+        let routes = (self.setting)();
         slot.with(|session| {
-            let ended = session.has_ended() || session.expired(self.registry.clocks(), now).is_some();
+            let ended = session.has_ended() || session.expired(&self.registry.clocks(), now).is_some();
             let seed = session.handle.0;
             let Some(app) = session.app_mut(app) else { return Asked::Stop };
             let pace = pace(&routes, app.app, seed).filter(|_| !ended);

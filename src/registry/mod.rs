@@ -18,6 +18,7 @@ use crate::secret::Keyed;
 use crate::time::Timestamp;
 
 pub mod agenda;
+mod dials;
 mod ended;
 mod index;
 mod labels;
@@ -33,6 +34,7 @@ pub use slot::{FLIGHT, Flight, GRACE, Slot, Visitor};
 pub use table::{Ticket, Walk};
 
 use agenda::{Entry, Waiting};
+use dials::Dials;
 use ended::Graveyard;
 use options::Options;
 use slot::Held;
@@ -50,7 +52,7 @@ pub struct Registry {
     pending: Mutex<VecDeque<Ticket>>,
     graveyard: Mutex<Graveyard>,
     keyed: Keyed,
-    clocks: Clocks,
+    dials: Dials,
     options: Options,
     bound: AtomicUsize,
     waiting: AtomicUsize,
@@ -103,12 +105,14 @@ impl Registry {
     /// An empty one. `key` are 32 random bytes: what handles and token hashes are keyed with.
     #[must_use]
     pub fn new(options: Options, clocks: Clocks, key: &[u8; 32]) -> Self {
+        let dials = Dials::new();
+        dials.set(&clocks);
         Self {
             table: Table::new(),
             pending: Mutex::default(),
             graveyard: Mutex::default(),
             keyed: Keyed::new(key),
-            clocks,
+            dials,
             options,
             bound: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -117,8 +121,13 @@ impl Registry {
 
     /// The three clocks.
     #[must_use]
-    pub const fn clocks(&self) -> &Clocks {
-        &self.clocks
+    pub fn clocks(&self) -> Clocks {
+        self.dials.read()
+    }
+
+    /// From now on sessions live by `clocks`.
+    pub fn set_clocks(&self, clocks: &Clocks) {
+        self.dials.set(clocks);
     }
 
     /// The keyed hash that stands for secrets: canaries, tokens.
@@ -141,7 +150,7 @@ impl Registry {
         let (found, expired) = slot.with_kept(|kept| {
             let found = find(&kept.ids, key, visitor, now)?;
             let found = if kept.session.has_ended() { Found::Bad } else { found };
-            let expired = if found.opens() { kept.session.expired(&self.clocks, now) } else { None };
+            let expired = if found.opens() { kept.session.expired(&self.clocks(), now) } else { None };
             if found.opens() && expired.is_none() {
                 returned(&mut kept.ids, key);
             }
