@@ -1,7 +1,7 @@
 //! R1 of the fault list: the process is killed at random moments under people who sign in, get new tokens and sign out.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ const CLIENTS: u64 = 64;
 
 /// What all clients share.
 struct Scene {
-    address: RwLock<String>,
+    /// Of the process that runs, and how many have run.
+    address: Mutex<(String, u32)>,
+    restarted: Condvar,
     stop: AtomicBool,
     acknowledged: AtomicU64,
     wrong: Mutex<Vec<String>>,
@@ -22,7 +24,19 @@ struct Scene {
 
 impl Scene {
     fn address(&self) -> String {
-        self.address.read().unwrap().clone()
+        self.address.lock().unwrap().0.clone()
+    }
+
+    fn moves_to(&self, address: &str) {
+        let mut now = self.address.lock().unwrap();
+        *now = (address.to_owned(), now.1 + 1);
+        self.restarted.notify_all();
+    }
+
+    /// How many processes have run; the next one is waited for where there are only `so_many`.
+    fn after(&self, so_many: u32) -> u32 {
+        let waits = |now: &mut (String, u32)| now.1 <= so_many && !self.stop.load(Ordering::Relaxed);
+        self.restarted.wait_while(self.address.lock().unwrap(), waits).unwrap().1
     }
 
     fn wrong(&self, what: String) {
@@ -112,10 +126,14 @@ impl Person {
 
 fn live(number: u64, scene: &Scene) {
     let mut person = Person::new(number);
+    let mut processes = scene.after(0);
     while !scene.stop.load(Ordering::Relaxed) {
         match person.step(scene) {
             Some(()) => drop(scene.acknowledged.fetch_add(1, Ordering::Relaxed)),
-            None => person.resume(scene),
+            None => {
+                processes = scene.after(processes);
+                person.resume(scene);
+            }
         }
     }
 }
@@ -126,7 +144,8 @@ fn nothing_acknowledged_is_lost_by_a_crash_and_nothing_signed_out_comes_back() {
     let config = config(folder.path(), &app);
     let mut process = Process::start(folder.path(), &config);
     let scene = Arc::new(Scene {
-        address: RwLock::new(process.address.clone()),
+        address: Mutex::new((process.address.clone(), 1)),
+        restarted: Condvar::new(),
         stop: AtomicBool::new(false),
         acknowledged: AtomicU64::new(0),
         wrong: Mutex::default(),
@@ -147,10 +166,11 @@ fn nothing_acknowledged_is_lost_by_a_crash_and_nothing_signed_out_comes_back() {
         thread::sleep(Duration::from_micros(random.draw(100_000)));
         process.kill();
         process = Process::start(folder.path(), &config);
-        scene.address.write().unwrap().clone_from(&process.address);
+        scene.moves_to(&process.address);
         assert!(scene.wrong.lock().unwrap().is_empty(), "{:#?}", scene.wrong.lock().unwrap());
     }
     scene.stop.store(true, Ordering::Relaxed);
+    scene.moves_to(&process.address);
     people.into_iter().for_each(|person| person.join().unwrap());
     assert!(scene.wrong.lock().unwrap().is_empty(), "{:#?}", scene.wrong.lock().unwrap());
     assert!(app.mixed().is_empty(), "{:?}", app.mixed());
