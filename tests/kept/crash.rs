@@ -118,6 +118,39 @@ impl Person {
         Some(())
     }
 
+    /// Has something acknowledged, of each kind in its turn.
+    fn be_told(&mut self, scene: &Scene, turn: u32) {
+        let address = scene.address();
+        if self.signed_in.is_none() || turn % 3 == 0 {
+            self.browser.cookie = None;
+            self.signed_in = Some(self.browser.sign_in(&address).unwrap());
+        } else if turn % 3 == 1 {
+            let answer = self.browser.ask(&address, "POST", "/a/rotate").unwrap();
+            self.signed_in = Some(answer.body.parse().unwrap());
+        } else {
+            self.ended.extend(self.browser.cookie.clone());
+            assert_eq!(self.browser.get(&address, "/a/logout").as_deref(), Some("out"));
+            self.signed_in = None;
+        }
+    }
+
+    /// What was acknowledged is so.
+    fn check(&mut self, scene: &Scene) {
+        let address = scene.address();
+        if let Some(number) = self.signed_in {
+            let says = self.browser.get(&address, "/a/page");
+            if says != Some(number.to_string()) {
+                scene.wrong(format!("session {number} was acknowledged a moment before, and is {says:?}"));
+            }
+        }
+        if let Some(last) = self.ended.last().cloned() {
+            let says = Browser::with(Some(last)).get(&address, "/a/page");
+            if says.as_deref() != Some("none") {
+                scene.wrong(format!("a session that was signed out a moment before is {says:?}"));
+            }
+        }
+    }
+
     /// After an answer that never came: whatever is, is.
     fn resume(&mut self, scene: &Scene) {
         self.signed_in = self.browser.get(&scene.address(), "/a/page").and_then(|says| says.parse().ok());
@@ -156,17 +189,21 @@ fn nothing_acknowledged_is_lost_by_a_crash_and_nothing_signed_out_comes_back() {
             thread::spawn(move || live(number + 1, &scene))
         })
         .collect();
-    let mut random = Person::new(4_711);
-    for _ in 0..kills {
-        // Not before something was acknowledged; then at any moment.
+    let mut sniper = Person::new(4_711);
+    for kill in 0..kills {
+        // Not before something was acknowledged; then at any moment, or as soon as the killer was told something herself.
         let before = scene.acknowledged.load(Ordering::Relaxed);
         while scene.acknowledged.load(Ordering::Relaxed) < before + 200 {
             thread::sleep(Duration::from_millis(1));
         }
-        thread::sleep(Duration::from_micros(random.draw(100_000)));
+        match kill % 2 {
+            0 => thread::sleep(Duration::from_micros(sniper.draw(100_000))),
+            _ => sniper.be_told(&scene, kill),
+        }
         process.kill();
         process = Process::start(folder.path(), &config);
         scene.moves_to(&process.address);
+        sniper.check(&scene);
         assert!(scene.wrong.lock().unwrap().is_empty(), "{:#?}", scene.wrong.lock().unwrap());
     }
     scene.stop.store(true, Ordering::Relaxed);
