@@ -12,6 +12,7 @@ use crate::config::{Config, ListenText};
 use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::lives::Lives;
+use crate::loads::Loads;
 use crate::net::serve::ServeOptions;
 use crate::net::{Connections, LastWord, Tls};
 use crate::proxy;
@@ -40,6 +41,7 @@ pub struct Core {
     pub(super) clock: Clock,
     pub(super) request_prefix: u64,
     pub(super) findings: Findings,
+    pub(super) loads: Loads,
     /// How TLS is spoken at all listeners that speak it.
     tls: Option<Tls>,
     connections: Connections,
@@ -67,7 +69,7 @@ impl Core {
         tell_findings(&metrics, &findings);
         observe(&metrics, (&registry, &present), (&armed, &pressure), &access, clock);
         let request_prefix = u64::from_le_bytes(random::bytes());
-        let health = Health::new();
+        let (health, loads) = (Health::new(), Loads::default());
         let admin = Admin::new(crate::admin::Parts {
             registry: Arc::clone(&registry),
             present: present.clone(),
@@ -75,6 +77,7 @@ impl Core {
             health: health.clone(),
             clock,
             findings: findings.clone(),
+            loads: loads.clone(),
         });
         Self {
             present,
@@ -87,6 +90,7 @@ impl Core {
             clock,
             request_prefix,
             findings,
+            loads,
             tls,
             connections,
             last_word: last_word(request_prefix),
@@ -158,6 +162,12 @@ impl Core {
     #[must_use]
     pub const fn findings(&self) -> &Findings {
         &self.findings
+    }
+
+    /// Each time that the config was read, and the way to ask for it.
+    #[must_use]
+    pub const fn loads(&self) -> &Loads {
+        &self.loads
     }
 
     /// The operators' view.
