@@ -31,6 +31,7 @@ pub(super) struct Watch {
     /// `None`: the system does not tell.
     watcher: Option<RecommendedWatcher>,
     events: UnboundedReceiver<Vec<PathBuf>>,
+    poll: Duration,
     sources: Sources,
     /// Directories that the system was asked to tell about, and which ones they were then.
     directories: BTreeMap<PathBuf, Option<Stamp>>,
@@ -45,6 +46,10 @@ type Stamp = (u64, u64, u64, i64, i64);
 impl Watch {
     /// Looks at nothing yet.
     pub(super) fn new() -> Self {
+        Self::every(POLL)
+    }
+
+    fn every(poll: Duration) -> Self {
         let (to, events) = unbounded_channel();
         let tell = move |event: notify::Result<Event>| {
             if let Some(event) = event.ok().filter(is_change) {
@@ -54,11 +59,12 @@ impl Watch {
         };
         let watcher = notify::recommended_watcher(tell);
         if let Err(error) = &watcher {
-            tracing::warn!(%error, "the system does not tell of changed files: the config is looked at every {POLL:?}");
+            tracing::warn!(%error, "the system does not tell of changed files: the config is looked at every {poll:?}");
         }
         Self {
             watcher: watcher.ok(),
             events,
+            poll,
             sources: Sources::default(),
             directories: BTreeMap::new(),
             files: BTreeSet::new(),
@@ -88,7 +94,7 @@ impl Watch {
                         }
                     }
                 }
-                () = sleep(POLL) => {}
+                () = sleep(self.poll) => {}
             }
             // Without the system's word a file may change twice between two looks, and look the same.
             if named || self.watcher.is_none() || self.stamps_now() != self.stamps {
@@ -186,3 +192,6 @@ fn steps(path: &Path, directories: &mut BTreeSet<PathBuf>, names: &mut BTreeSet<
         return;
     }
 }
+
+#[cfg(test)]
+mod tests;
