@@ -12,6 +12,7 @@ pub mod drain;
 pub mod listener;
 pub mod serve;
 pub mod stream;
+mod terms;
 pub mod tls;
 pub mod upgrade;
 pub mod upstream;
