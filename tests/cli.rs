@@ -912,7 +912,7 @@ fn reloads_under_load(span: Duration) {
         stream
     };
     let client = |number| {
-        let ask = |target| ask(connect(), target, &format!("Connection: close\r\n{session}"));
+        let ask = |target: &str| ask(connect(), target, &format!("Connection: close\r\n{session}"));
         visits(number, until, (&ask, &connect), (&session, &started))
     };
     let (asked, reloads) = thread::scope(|scope| {
