@@ -27,6 +27,7 @@ pub mod route;
 pub mod secret;
 pub mod setting;
 pub mod sign_out;
+pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod wire;

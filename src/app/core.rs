@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::keeping::{self, Keeping, Watches};
 use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ use crate::registry::Registry;
 use crate::route::RouteMap;
 use crate::setting::options::PublicScheme;
 use crate::setting::{Present, Setting};
+use crate::store::StoreError;
 use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::health::Health;
@@ -47,6 +49,8 @@ pub struct Core {
     connections: Connections,
     last_word: LastWord,
     workers: Workers,
+    /// What sessions of an earlier process are watched for.
+    pub(super) watches: Arc<Watches>,
     health: Health,
     admin: Admin,
 }
@@ -55,9 +59,33 @@ impl Core {
     /// Of `config`; time is `clock`'s, and lines of the access log go to `access`.
     #[must_use]
     pub fn new(config: Config, clock: Clock, access: AccessLog) -> Self {
+        let registry = Registry::new(config.registry, config.routes.bridge.clocks, &random::bytes());
+        Self::with(config, registry, clock, access)
+    }
+
+    /// The same, with the sessions that `keeping` has, and will have.
+    ///
+    /// # Errors
+    /// Where the store cannot be used.
+    pub fn keeping(
+        config: Config,
+        keeping: Keeping,
+        clock: Clock,
+        access: AccessLog,
+    ) -> Result<Self, StoreError> {
+        let Keeping::Store(opened) = keeping else { return Ok(Self::new(config, clock, access)) };
+        let (options, clocks) = (config.registry, config.routes.bridge.clocks);
+        let registry = Registry::kept_in(opened.store(), options, clocks, opened.secret());
+        let threads = super::threads(&config);
+        let mut core = Self::with(config, registry, clock, access);
+        let watches = keeping::take_in(*opened, &core.registry, &core.present.now().routes, clock, threads)?;
+        core.watches = Arc::new(watches);
+        Ok(core)
+    }
+
+    fn with(config: Config, registry: Registry, clock: Clock, access: AccessLog) -> Self {
         let findings = Findings::new(config.lines.places());
-        let registry =
-            Arc::new(Registry::new(config.registry, config.routes.bridge.clocks, &random::bytes()));
+        let registry = Arc::new(registry);
         let shared = Arc::new(proxy::Shared::new(Arc::clone(&registry), &config.server, clock));
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
         let metrics = Metrics::new(build(), app_names(&config.routes), listeners);
@@ -95,6 +123,7 @@ impl Core {
             connections,
             last_word: last_word(request_prefix),
             workers: Workers::default(),
+            watches: Arc::default(),
             health,
             admin,
         }

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::core::Core;
+use super::keeping;
 use super::watch::Watch;
-use crate::config::{self, Config, ListenText, LogOptions, Outline, Sources};
+use crate::config::{self, Config, ListenText, LogOptions, Outline, Sources, StoreOptions};
 use crate::loads::{Ask, By, Load, Outcome};
 use crate::names::Names;
 use crate::net::Tls;
@@ -40,6 +41,7 @@ pub struct Fixed {
     listen: Vec<ListenText>,
     tls: Option<Tls>,
     threads: usize,
+    store: StoreOptions,
     table: TableOptions,
     admin: config::AdminOptions,
     log: LogOptions,
@@ -54,6 +56,7 @@ impl Fixed {
             listen: config.listen.clone(),
             tls: config.tls.clone(),
             threads: config.threads,
+            store: config.store.clone(),
             table: config.registry,
             admin: config.admin.clone(),
             log: config.log.clone(),
@@ -76,7 +79,7 @@ impl Fixed {
         if config.threads != self.threads {
             wait("server.threads");
         }
-        if config.registry != self.table {
+        if (&config.store, config.registry) != (&self.store, self.table) {
             wait("store");
         }
         if config.admin.listen != self.admin.listen {
@@ -160,6 +163,10 @@ impl Reloader {
             self.outline.changes(&outline).iter().map(ToString::to_string).collect();
         changes.extend(renamed(&self.origin.names, &names));
         let restart = self.fixed.hold(&mut config);
+        if names != self.origin.names {
+            // It is on disk with what is kept under these numbers, or before.
+            let _ = self.core.registry.store().note(keeping::NAMES, keeping::text(&names));
+        }
         (self.outline, self.origin.names) = (outline, names);
         self.core.follow(config).await;
         Outcome::Used { changes, restart, warnings }

@@ -25,9 +25,9 @@ use crate::telemetry::RequestIds;
 /// How often what the access log holds back is handed on.
 const FLUSH: Duration = Duration::from_millis(100);
 
-/// How often sessions are looked through for such as sleep, and in how many turns all are.
+/// How often sessions are looked through, and in how many turns all are: so far behind are the clocks in the store.
 const REST: Duration = Duration::from_millis(500);
-const TURNS: usize = 10;
+const TURNS: usize = 8;
 
 /// Sessions that are looked at before other tasks of the thread get their turn.
 const WAKEN: usize = 64;
@@ -67,7 +67,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
     };
     let heartbeat =
         Heartbeat::new(present, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
-    let beating = spawn_local(Rc::new(heartbeat).run(entries));
+    let beating = spawn_local(Rc::new(heartbeat).run(entries, core.watches.take(number)));
     let flushing = spawn_local(flush(Rc::clone(&proxy)));
     let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
     let following = spawn_local(follow(
@@ -136,7 +136,8 @@ async fn flush(proxy: Rc<Proxy>) {
     }
 }
 
-/// Puts sessions to sleep that nobody has used for five seconds, a few at a time: requests go before.
+/// Puts sessions to sleep that nobody has used for four seconds, and keeps the clocks of the others, a few at a time:
+/// requests go before.
 async fn rest(registry: Arc<Registry>) {
     let mut walk = Walk::default();
     loop {

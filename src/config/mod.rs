@@ -35,7 +35,8 @@ pub use self::engines::presets;
 pub use self::explain::{ExplainError, explain};
 pub use self::lines::Lines;
 pub use self::options::{
-    AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, Mode, OriginText,
+    AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, Mode, OriginText, StoreKind,
+    StoreOptions,
 };
 pub use self::outline::{Change, How, Outline};
 use self::reading::Recorder;
@@ -76,9 +77,8 @@ pub struct Config {
     pub origins: Vec<(UpstreamIx, OriginText)>,
     /// The table of live sessions.
     pub registry: registry::options::Options,
-    /// True where nobody chose the store: sessions are in memory, and a restart forgets them. The start says
-    /// so.
-    pub store_is_memory_by_default: bool,
+    /// Where they are kept.
+    pub store: StoreOptions,
     /// What operators reach.
     pub admin: AdminOptions,
     /// What is written down.
@@ -175,7 +175,7 @@ fn read_all(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut
     let origins = shared.origins;
     app::number(&mut drafts, names, findings);
     let (rules, rule_texts): (Vec<RequestRule>, Vec<Box<str>>) = app::read_rules(&top).into_iter().unzip();
-    let (registry, store_is_named) = places::store(&top);
+    let (registry, store) = places::store(&top);
     let (admin, log) = (places::admin(&top), places::log(&top));
     places::unbuilt(&top);
     top.finish();
@@ -210,7 +210,7 @@ fn read_all(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut
         rule_texts,
         origins,
         registry,
-        store_is_memory_by_default: !store_is_named,
+        store,
         admin,
         log,
     })

@@ -75,7 +75,7 @@ impl Sending {
 impl Pinger {
     /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
     /// where there is nothing to keep alive, or one is on its way already.
-    pub async fn ping(&self, setting: &Setting, app: AppIx, slot: &Slot) -> Option<Verdict> {
+    pub async fn ping(&self, setting: &Setting, app: AppIx, slot: &Arc<Slot>) -> Option<Verdict> {
         self.ping_with(setting, app, slot, &mut Alarm::new()).await
     }
 
@@ -84,7 +84,7 @@ impl Pinger {
         &self,
         setting: &Setting,
         app: AppIx,
-        slot: &Slot,
+        slot: &Arc<Slot>,
         alarm: &mut Alarm,
     ) -> Option<Verdict> {
         let route = setting.route(app)?;
@@ -98,6 +98,7 @@ impl Pinger {
             None => Self::unreachable(route, slot, &sending, now),
         };
         landing.landed = true;
+        self.registry.save(slot);
         if let Some(outcome) = outcome {
             self.told(&setting.lives, (app, slot), &lifespan::Heard { outcome, ..sending.heard }, now);
         }

@@ -183,6 +183,7 @@ impl Proxy {
             for app in apps {
                 self.take_in(map, slot, app, inbound.now);
             }
+            self.shared.registry.put(&here);
         }
         slot.with(|session| session.timeline.note(inbound.now, None, What::Joined));
         visit.gives = Some(id);
@@ -202,6 +203,7 @@ impl Proxy {
             }
         });
         self.own_tokens(map, ix, slot);
+        self.shared.registry.save(slot);
     }
 }
 
