@@ -121,7 +121,7 @@ fn main() -> ExitCode {
 }
 
 fn run(given: Option<PathBuf>) -> ExitCode {
-    let (config, origin) = match read(given) {
+    let (config, mut origin) = match read(given) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -130,7 +130,7 @@ fn run(given: Option<PathBuf>) -> ExitCode {
         say(&format!("error: {error}\n"));
         return ExitCode::from(EX_CONFIG);
     }
-    let (config, origin, keeping) = match keep(config, origin) {
+    let (config, keeping) = match keep(config, &mut origin) {
         Ok(kept) => kept,
         Err(error) => return report(Err(error)),
     };
@@ -138,19 +138,18 @@ fn run(given: Option<PathBuf>) -> ExitCode {
 }
 
 /// Opens the store that `config` names; the config is read once more with the numbers that it has for apps.
-fn keep(config: Config, origin: Origin) -> Result<(Config, Origin, Keeping), Box<dyn std::error::Error>> {
+fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping), Box<dyn std::error::Error>> {
     let Some(place) = config.store.place(|name| std::env::var(name).ok()) else {
         tracing::warn!("sessions are kept in memory: a restart ends them all");
-        return Ok((config, origin, Keeping::Memory));
+        return Ok((config, Keeping::Memory));
     };
     let opened = store::open_in_turn(&place, sessionbridge::random::bytes(), STORE_PATIENCE)?;
     tracing::info!(folder = %place.folder.display(), keys = %place.keys.display(), "sessions are kept here");
     let keeping = Keeping::Store(Box::new(opened));
-    let mut names = keeping.names()?;
-    let (read, sources) = config::read(&origin.path, &mut names);
-    let (config, _) = read.map_err(|report| report.render(false))?;
-    keeping.keep_names(&names)?;
-    Ok((config, Origin { names, sources, ..origin }, keeping))
+    origin.names = keeping.names()?;
+    let (config, _) = config::load(&origin.path, &mut origin.names).map_err(|report| report.render(false))?;
+    keeping.keep_names(&origin.names)?;
+    Ok((config, keeping))
 }
 
 /// Serves until a signal stops it.

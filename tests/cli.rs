@@ -359,7 +359,7 @@ fn usr1_opens_the_access_log_anew() {
     wait_until("the second line", || lines(&log).contains("second=1"));
     assert!(lines(&old).contains("first=1") && !lines(&old).contains("second=1"));
     running.signal("HUP");
-    running.wait_for("not built yet");
+    running.wait_for("the config was read anew");
     running.signal("TERM");
     assert_eq!(running.ended(), 0);
 }

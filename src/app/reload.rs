@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::core::Core;
 use super::keeping;
 use super::watch::Watch;
-use crate::config::{self, Config, ListenText, LogOptions, Outline, Sources, StoreOptions};
+use crate::config::{self, Config, ListenText, LogOptions, Outline, Sources};
 use crate::loads::{Ask, By, Load, Outcome};
 use crate::names::Names;
 use crate::net::Tls;
@@ -41,8 +41,8 @@ pub struct Fixed {
     listen: Vec<ListenText>,
     tls: Option<Tls>,
     threads: usize,
-    store: StoreOptions,
     table: TableOptions,
+    store: config::StoreOptions,
     admin: config::AdminOptions,
     log: LogOptions,
     outline: Outline,
@@ -56,8 +56,8 @@ impl Fixed {
             listen: config.listen.clone(),
             tls: config.tls.clone(),
             threads: config.threads,
-            store: config.store.clone(),
             table: config.registry,
+            store: config.store.clone(),
             admin: config.admin.clone(),
             log: config.log.clone(),
             outline: config.outline.clone(),
@@ -79,7 +79,7 @@ impl Fixed {
         if config.threads != self.threads {
             wait("server.threads");
         }
-        if (&config.store, config.registry) != (&self.store, self.table) {
+        if config.registry != self.table || config.store != self.store {
             wait("store");
         }
         if config.admin.listen != self.admin.listen {
@@ -163,9 +163,11 @@ impl Reloader {
             self.outline.changes(&outline).iter().map(ToString::to_string).collect();
         changes.extend(renamed(&self.origin.names, &names));
         let restart = self.fixed.hold(&mut config);
-        if names != self.origin.names {
-            // It is on disk with what is kept under these numbers, or before.
-            let _ = self.core.registry.store().note(keeping::NAMES, keeping::text(&names));
+        if names != self.origin.names && keeping::note_names(&self.core.registry, &names).await.is_err() {
+            // Sessions would be kept with numbers that nobody could read after a crash.
+            return Outcome::Refused(
+                "the store cannot be written: apps and servers cannot change now".to_owned(),
+            );
         }
         (self.outline, self.origin.names) = (outline, names);
         self.core.follow(config).await;
