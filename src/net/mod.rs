@@ -9,6 +9,7 @@
 pub mod body;
 pub mod client;
 pub mod drain;
+pub mod inherit;
 pub mod listener;
 pub mod serve;
 pub mod stream;
@@ -24,6 +25,7 @@ mod phase;
 mod pool;
 mod protocol;
 mod refuse;
+mod seat;
 mod served;
 mod upload;
 mod watch;
