@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use sessionbridge::app::handover::{Handover, Hooks, Program};
 use sessionbridge::app::live::{self, Depth};
-use sessionbridge::app::{App, signals};
-use sessionbridge::config::{self, Config};
+use sessionbridge::app::{App, healthcheck, signals};
+use sessionbridge::config::{self, Config, ListenText};
 use sessionbridge::demo;
 use sessionbridge::findings::Level;
 use sessionbridge::init;
 use sessionbridge::names::Names;
+use sessionbridge::net::inherit::Inherited;
 use sessionbridge::net::{Drain, Drainer};
 
 /// A request makes some thirty small allocations; measured, they cost a third of what they cost with the system's allocator.
@@ -54,6 +56,8 @@ enum Command {
         #[arg(long, short)]
         config: Option<PathBuf>,
     },
+    /// Ask the running proxy's operators' view whether it is ready; exit code 1 where it is not
+    Healthcheck(RunArgs),
     /// Look at running apps and draft a config for them
     Init(init::InitArgs),
     /// Start two small apps with a bridge before them on this machine, ready for a browser
@@ -96,6 +100,7 @@ impl CheckArgs {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(args.config),
+        Command::Healthcheck(args) => health(args.config),
         Command::Check(args) if args.live => check_live(&args),
         Command::Check(args) => check(args.file),
         Command::Explain { url, config } => explain(&url, config),
@@ -105,6 +110,7 @@ fn main() -> ExitCode {
 }
 
 fn run(given: Option<PathBuf>) -> ExitCode {
+    let outside = (Inherited::from_env(), Program::of_this_process());
     let (config, path) = match load(given) {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -114,13 +120,17 @@ fn run(given: Option<PathBuf>) -> ExitCode {
         say(&format!("error: {error}\n"));
         return ExitCode::from(EX_CONFIG);
     }
-    report(serve(config, &path))
+    report(serve(config, &path, outside))
 }
 
-/// Serves until a signal stops it.
-fn serve(config: Config, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+/// Serves until a signal stops it, or another process takes over.
+fn serve(
+    config: Config,
+    path: &Path,
+    (inherited, program): (Inherited, Program),
+) -> Result<(), Box<dyn std::error::Error>> {
     let memory = config.store_is_memory_by_default;
-    let app = App::bind(config)?.with_probes();
+    let mut app = App::bind_with(config, inherited)?.with_probes();
     for address in app.addresses() {
         tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     }
@@ -133,7 +143,8 @@ fn serve(config: Config, path: &Path) -> Result<(), Box<dyn std::error::Error>> 
     let (drainer, drain) = Drainer::new();
     let access = app.access().clone();
     let health = app.core().health().clone();
-    spawn_signals(drainer, access, (health, drain.clone()))?;
+    let handover = Handover::new(program, app.take_sockets(), drainer.clone(), Hooks::default());
+    spawn_signals((drainer, handover), access, (health, drain.clone()))?;
     app.run(&drain)?;
     tracing::info!("stopped");
     Ok(())
@@ -141,7 +152,7 @@ fn serve(config: Config, path: &Path) -> Result<(), Box<dyn std::error::Error>> 
 
 /// Listens to signals on a thread of their own, which ends with the process.
 fn spawn_signals(
-    drainer: Drainer,
+    (drainer, handover): (Drainer, Handover),
     access: sessionbridge::telemetry::access::AccessLog,
     (health, mut drain): (sessionbridge::telemetry::health::Health, Drain),
 ) -> std::io::Result<()> {
@@ -154,7 +165,7 @@ fn spawn_signals(
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                ended = signals::obey(drainer, access) => {
+                ended = signals::obey(drainer, access, Some(handover)) => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "signals cannot be listened to");
                     }
@@ -164,6 +175,18 @@ fn spawn_signals(
         });
     })?;
     Ok(())
+}
+
+fn health(given: Option<PathBuf>) -> ExitCode {
+    let config = match find(given).map(|path| config::load(&path, &mut Names::default())) {
+        Ok(Ok((config, _))) => config,
+        Ok(Err(report)) => {
+            say(&report.render(std::io::stderr().is_terminal()));
+            return ExitCode::from(EX_CONFIG);
+        }
+        Err(code) => return code,
+    };
+    report(healthcheck::ask(config.admin.listen.as_ref().map(ListenText::as_str)).map_err(Into::into))
 }
 
 fn check(given: Option<PathBuf>) -> ExitCode {

@@ -1,17 +1,23 @@
 //! The process: bind, run, drain.
 //!
 //! [`App::bind`] takes the ports, so that addresses are known and nothing is half started when one is taken; [`App::run`]
-//! serves until it is told to stop. The caller owns the signal.
+//! serves until it is told to stop. The caller owns the signal. Ports may come from outside ([`App::bind_with`]), and go to
+//! another process ([`handover`]).
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::runtime;
 use tokio::task::LocalSet;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::net::drain::{Drain, Drainer};
+use crate::net::inherit::Inherited;
 use crate::net::listener::{Bound, ListenAddr, ListenAddrError, Listener};
 use crate::net::upstream::Dialer;
 use crate::telemetry::access::{AccessLog, Writing};
@@ -20,12 +26,18 @@ use crate::telemetry::log::LogError;
 
 mod convert;
 pub mod core;
+pub mod handover;
+pub mod healthcheck;
 pub mod live;
+pub mod notify;
 pub mod probing;
 pub mod signals;
+mod watchdog;
 pub mod worker;
 
 use core::Core;
+use handover::Predecessor;
+use watchdog::Watchdog;
 
 /// What keeps a proxy from starting.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +63,9 @@ pub enum BindError {
     /// The access log.
     #[error("cannot open the access log")]
     Log(#[from] LogError),
+    /// The process that this one takes over from.
+    #[error("the process that hands over does not let go")]
+    Predecessor(#[source] io::Error),
 }
 
 /// A proxy whose ports are taken.
@@ -63,6 +78,7 @@ pub struct App {
     access: AccessLog,
     writing: Writing,
     probes: bool,
+    predecessor: Option<Predecessor>,
 }
 
 impl App {
@@ -71,22 +87,37 @@ impl App {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(config: Config) -> Result<Self, BindError> {
+        Self::bind_with(config, Inherited::default())
+    }
+
+    /// The same, but for ports that `inherited` has; returns when the process that hands them over, if one does, has let go
+    /// of all else.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, BindError> {
         let threads = match config.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             many => many,
         };
-        let bound = config.listen.iter().map(|own| {
-            let bound = bind(own.as_str(), threads)?;
-            Ok(match config.tls.as_ref().filter(|_| own.speaks_tls()) {
+        let mut ports = ports(&config, threads, &mut inherited)?;
+        let admin = if config.admin.listen.is_some() { ports.pop() } else { None };
+        let bound = ports.into_iter().zip(&config.listen).map(|(bound, own)| {
+            match config.tls.as_ref().filter(|_| own.speaks_tls()) {
                 Some(tls) => bound.under(tls),
                 None => bound,
-            })
+            }
         });
-        let bound = bound.collect::<Result<Vec<_>, BindError>>()?;
-        let admin = config.admin.listen.as_ref().map(|at| bind(at.as_str(), 1)).transpose()?;
+        let bound = bound.collect();
+        let mut predecessor = inherited.take_channel().map(Predecessor::new);
+        for unused in inherited.left() {
+            tracing::warn!("a socket that this process was started with is not used: {unused}");
+        }
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
+        // From here on this process has what only one can have.
+        predecessor.as_mut().map_or(Ok(()), Predecessor::let_go).map_err(BindError::Predecessor)?;
         let core = Core::new(config, Clock::system(), access.clone());
-        Ok(Self { core, bound, admin, threads, access, writing, probes: false })
+        Ok(Self { core, bound, admin, threads, access, writing, probes: false, predecessor })
     }
 
     /// The same, and while it runs it finds out about its apps with sessions of its own.
@@ -118,6 +149,12 @@ impl App {
         &self.access
     }
 
+    /// The listening sockets, for a process that is to have them after this one; until they are dropped their ports stay
+    /// open.
+    pub fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        self.bound.iter_mut().chain(&mut self.admin).flat_map(Bound::take_sockets).collect()
+    }
+
     /// Serves until `drain` says stop, and returns when the last request is done or the drain's time is over.
     ///
     /// # Errors
@@ -125,13 +162,17 @@ impl App {
     pub fn run(self, drain: &Drain) -> io::Result<()> {
         let mut lanes: Vec<Vec<Listener>> = (0..self.threads).map(|_| Vec::new()).collect();
         for bound in self.bound {
-            for (lane, listener) in lanes.iter_mut().zip(bound.into_listeners()) {
-                lane.push(listener);
+            let mut listeners = bound.into_listeners().into_iter();
+            // More sockets than threads: some threads accept from several.
+            while listeners.len() > 0 {
+                lanes.iter_mut().zip(&mut listeners).for_each(|(lane, listener)| lane.push(listener));
             }
         }
-        let mut threads = Vec::new();
+        let watchdog = Watchdog::from_env(self.threads);
+        let (mut threads, (up, ups)) = (Vec::new(), mpsc::channel());
         for (number, listeners) in lanes.into_iter().enumerate() {
-            let (core, drain) = (self.core.clone(), drain.clone());
+            let (core, drain, up, watchdog) =
+                (self.core.clone(), drain.clone(), up.clone(), watchdog.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             let probes = self.probes && number == 0;
             threads.push(thread.spawn(move || -> io::Result<()> {
@@ -140,24 +181,34 @@ impl App {
                         // It ends with the thread's tasks, when the worker has.
                         tokio::task::spawn_local(probing::run(core.clone(), Dialer::Sockets));
                     }
+                    if let Some(watchdog) = watchdog {
+                        tokio::task::spawn_local(watchdog.beat(number));
+                    }
+                    // Who does not want to know is gone.
+                    let _ = up.send(());
+                    drop(up);
                     worker::run(core, number, listeners, Dialer::Sockets, drain).await;
                 })
             })?);
         }
-        let (stop_admin, admin_drain) = Drainer::new();
-        let admin = self.admin.and_then(|bound| bound.into_listeners().into_iter().next()).map(|listener| {
-            let core = self.core.clone();
-            std::thread::Builder::new()
-                .name("admin".to_owned())
-                .spawn(move || on_this_thread(core.admin().serve(listener, admin_drain)))
-        });
+        drop(up);
+        let (stop_admin, admin) = (Drainer::new(), self.admin);
+        let admin = admin.map(|bound| administer(self.core.clone(), bound, (&stop_admin, drain)));
         let admin = admin.transpose()?;
+        if ups.iter().take(self.threads).count() < self.threads {
+            return Err(io::Error::other("a worker thread cannot start"));
+        }
         self.core.health().advance(Readiness::Ready);
+        if let Some(predecessor) = self.predecessor {
+            predecessor.retire();
+        }
+        notify::ready("serving");
+        watchdog.map_or(Ok(()), |watchdog| watchdog.spawn(drain.clone()))?;
         for thread in threads {
             thread.join().map_err(|_| io::Error::other("a worker thread panicked"))??;
         }
         // The operators' view outlives the workers, so that the drain can be watched.
-        stop_admin.abort();
+        stop_admin.0.abort();
         if let Some(admin) = admin {
             let _ = admin.join();
         }
@@ -166,15 +217,51 @@ impl App {
     }
 }
 
+/// Serves operators on a thread of its own until it is stopped; it holds when the others do.
+fn administer(
+    core: Core,
+    bound: Bound,
+    ((own, told), drain): (&(Drainer, Drain), &Drain),
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (own, told, drain) = (own.clone(), told.clone(), drain.clone());
+    let serve = move || {
+        on_this_thread(async move {
+            tokio::task::spawn_local(async move { own.hold_with(drain).await });
+            let listeners = bound.into_listeners().into_iter();
+            join_all(listeners.map(|listener| core.admin().serve(listener, told.clone()))).await;
+        })
+    };
+    std::thread::Builder::new().name("admin".to_owned()).spawn(serve)
+}
+
 /// `[log]` of a config, for the set-up of the log.
 #[must_use]
 pub fn log_options(config: &Config) -> crate::telemetry::log::LogOptions {
     convert::log(&config.log)
 }
 
-fn bind(at: &str, threads: usize) -> Result<Bound, BindError> {
-    let addr: ListenAddr = at.parse().map_err(|source| BindError::Address { at: at.to_owned(), source })?;
-    Bound::bind(&addr, threads).map_err(|source| BindError::Listen { at: at.to_owned(), source })
+/// What `listen` names, and then what `admin.listen` does: of what is inherited, the rest bound.
+fn ports(config: &Config, threads: usize, inherited: &mut Inherited) -> Result<Vec<Bound>, BindError> {
+    let named = config.listen.iter().map(|listen| (listen, threads));
+    let named: Vec<_> = named.chain(config.admin.listen.iter().map(|listen| (listen, 1))).collect();
+    let lines = named.iter().map(|(listen, _)| {
+        let parsed = listen.as_str().parse();
+        parsed.map_err(|source| BindError::Address { at: listen.as_str().to_owned(), source })
+    });
+    let lines: Vec<ListenAddr> = lines.collect::<Result<_, _>>()?;
+    let is_given = !inherited.is_empty();
+    let claimed = inherited.claim(&lines).into_iter().zip(&lines).zip(named);
+    let bound = claimed.map(|((given, line), (_, threads))| {
+        if given.is_none() && is_given {
+            tracing::warn!(address = %line, "this process was started with sockets, but with none for this address");
+        }
+        let bound = match given {
+            Some((addr, sockets)) => Bound::inherit(addr, sockets, threads),
+            None => Bound::bind(line, threads),
+        };
+        bound.map_err(|source| BindError::Listen { at: line.to_string(), source })
+    });
+    bound.collect()
 }
 
 /// Runs `work` on a runtime of this thread's own.

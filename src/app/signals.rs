@@ -1,23 +1,29 @@
 //! The process's signals.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, Notify};
 
+use super::handover::Handover;
+use super::notify;
 use crate::net::drain::Drainer;
 use crate::telemetry::access::AccessLog;
 
-/// Obeys signals for ever: TERM, INT and QUIT drain, a second one stops at once; USR1 opens the logs again.
+/// Obeys signals for ever: TERM, INT and QUIT drain, a second one stops at once; USR1 opens the logs again; USR2 hands
+/// over to a new process, where `handover` says how.
 ///
 /// # Errors
 /// Where a signal cannot be listened to.
-pub async fn obey(drainer: Drainer, access: AccessLog) -> io::Result<()> {
+pub async fn obey(drainer: Drainer, access: AccessLog, handover: Option<Handover>) -> io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut quit = signal(SignalKind::quit())?;
     let mut hup = signal(SignalKind::hangup())?;
     let mut usr1 = signal(SignalKind::user_defined1())?;
     let mut usr2 = signal(SignalKind::user_defined2())?;
+    let successions = handover.map(Successions::new);
     let mut draining = false;
     loop {
         tokio::select! {
@@ -33,7 +39,10 @@ pub async fn obey(drainer: Drainer, access: AccessLog) -> io::Result<()> {
                 continue;
             }
             _ = usr2.recv() => {
-                tracing::warn!("SIGUSR2: handing over to a new binary is not built yet in this version");
+                match &successions {
+                    Some(successions) if !drainer.is_requested() => successions.begin(),
+                    _ => tracing::warn!("SIGUSR2: there is nothing to hand over"),
+                }
                 continue;
             }
         }
@@ -41,8 +50,60 @@ pub async fn obey(drainer: Drainer, access: AccessLog) -> io::Result<()> {
             tracing::warn!("stopping at once");
             drainer.abort();
         } else {
+            if let Some(successions) = &successions {
+                successions.stop().await;
+            }
             tracing::info!("draining; once more to stop at once");
+            if !drainer.is_requested() {
+                notify::stopping("draining");
+            }
             drainer.drain();
         }
     }
+}
+
+/// Hand-overs, one at a time.
+struct Successions {
+    /// Locked while one is under way.
+    handover: Arc<Mutex<Handover>>,
+    stop: Arc<Notify>,
+}
+
+impl Successions {
+    fn new(handover: Handover) -> Self {
+        Self { handover: Arc::new(Mutex::new(handover)), stop: Arc::default() }
+    }
+
+    /// Begins one, unless one is under way.
+    fn begin(&self) {
+        let Ok(mut handover) = Arc::clone(&self.handover).try_lock_owned() else {
+            tracing::warn!("SIGUSR2: a hand-over is under way already");
+            return;
+        };
+        let stop = Arc::clone(&self.stop);
+        tokio::spawn(async move {
+            match handover.run(&stop).await {
+                Ok(pid) => tracing::info!(pid, "the new process serves; this one ends what it still has"),
+                Err(error) => tell(&error),
+            }
+        });
+    }
+
+    /// Ends the one that is under way, if one is, and closes the sockets that were kept for the next.
+    async fn stop(&self) {
+        self.stop.notify_one();
+        self.handover.lock().await.close();
+    }
+}
+
+/// Loud, with all causes.
+fn tell(error: &dyn std::error::Error) {
+    let mut reason = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        reason.push_str(": ");
+        reason.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    tracing::error!(%reason, "the hand-over failed; this process serves on");
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep_until};
 
 use super::core::Core;
 use crate::heartbeat::Heartbeat;
@@ -28,7 +29,8 @@ const FLUSH: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_millis(500);
 const TURNS: usize = 10;
 
-/// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
+/// Runs worker `number` on this thread until `drain` has stopped it. Where another process serves, connections that were
+/// upgraded live on for as long as a drain may take: their clients need not come back all at once. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
     let client =
         Client::new(dialer, ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() });
@@ -60,9 +62,15 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         let proxy = Rc::clone(&proxy);
         Rc::new(move || proxy.routes())
     };
-    let heartbeat =
-        Heartbeat::new(routes, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
-    let beating = spawn_local(Rc::new(heartbeat).run(entries));
+    let heartbeat = Rc::new(Heartbeat::new(
+        routes,
+        pinger,
+        sign_out,
+        Arc::clone(&core.pressure),
+        Arc::clone(&core.armed),
+    ));
+    let beating = spawn_local(Rc::clone(&heartbeat).run(entries));
+    let holding = spawn_local(hold_with(heartbeat, drain.clone()));
     let flushing = spawn_local(flush(Rc::clone(&proxy)));
     let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
     let serving = listeners.into_iter().map(|listener| {
@@ -70,11 +78,37 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         let service = move |request, peer| Rc::clone(&proxy).handle(request, peer);
         serve(listener, service, &core.serve, drain.clone())
     });
-    futures_util::future::join_all(serving).await;
+    let mut stop = drain.clone();
+    let (_, end) = tokio::join!(futures_util::future::join_all(serving), async {
+        stop.requested().await;
+        Instant::now() + core.serve.drain_timeout
+    });
+    if drain.is_passed_on() {
+        tokio::select! {
+            () = core.serve.connections.gone() => {}
+            () = stop.aborted() => {}
+            () = sleep_until(end) => {}
+        }
+    }
     beating.abort();
+    holding.abort();
     flushing.abort();
     resting.inspect(|task| task.abort());
     proxy.flush();
+}
+
+/// Begins no heartbeat while nothing is to be begun.
+async fn hold_with(heartbeat: Rc<Heartbeat>, mut drain: Drain) {
+    loop {
+        let working = drain.working();
+        drain.held().await;
+        tokio::select! {
+            () = heartbeat.hold() => drop(working),
+            () = drain.resumed() => {}
+        }
+        drain.resumed().await;
+        heartbeat.resume();
+    }
 }
 
 async fn flush(proxy: Rc<Proxy>) {

@@ -209,7 +209,7 @@ fn spawn_signals(drainer: Drainer, access: AccessLog) -> Result<(), StartError> 
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let obey = move || {
         // Where signals cannot be listened to, they end the process as they always do.
-        let _ = runtime.block_on(signals::obey(drainer, access));
+        let _ = runtime.block_on(signals::obey(drainer, access, None));
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(obey).map_err(StartError::Thread)?;
     Ok(())

@@ -70,6 +70,11 @@ impl Drainer {
         self.raise(Stage::Aborting);
     }
 
+    /// Whether a stop, of any kind, was asked for.
+    pub fn is_requested(&self) -> bool {
+        self.order.borrow().stage > Stage::Serving
+    }
+
     fn raise(&self, to: Stage) {
         self.order.send_if_modified(|order| {
             let rises = order.stage < to;
@@ -85,6 +90,11 @@ impl Drainer {
     /// for more. Connections that come meanwhile wait in the kernel.
     pub fn hold(&self) {
         self.set_held(true);
+    }
+
+    /// Whether a hold is asked for.
+    pub fn is_held(&self) -> bool {
+        self.order.borrow().held
     }
 
     /// Takes a hold back.
@@ -125,6 +135,11 @@ impl Drain {
         let _ = self.order.wait_for(|order| order.stage > Stage::Serving).await;
     }
 
+    /// Resolves when a stop, of any kind, or a hold is asked for.
+    pub async fn interrupted(&mut self) {
+        let _ = self.order.wait_for(|order| order.stage > Stage::Serving || order.held).await;
+    }
+
     /// Resolves when a stop at once is asked for; never, once the drainer is gone.
     pub async fn aborted(&mut self) {
         if self.order.wait_for(|order| order.stage == Stage::Aborting).await.is_err() {
@@ -158,6 +173,31 @@ impl Drain {
     #[must_use]
     pub fn working(&self) -> Counted {
         self.working.count()
+    }
+}
+
+impl Drainer {
+    /// Holds as `leader` does, for as long as this is polled, and counts there for those who are told by this one. A stop is
+    /// not passed on.
+    pub async fn hold_with(&self, mut leader: Drain) {
+        loop {
+            let (accepting, working) = (leader.accepting(), leader.working());
+            leader.held().await;
+            self.hold();
+            let mut resumed = leader.clone();
+            let at_rest = async {
+                self.closed().await;
+                drop(accepting);
+                self.quiet().await;
+                drop(working);
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = at_rest => {}
+                () = resumed.resumed() => {}
+            }
+            self.resume();
+        }
     }
 }
 

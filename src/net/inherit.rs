@@ -57,11 +57,17 @@ impl Inherited {
         inherited
     }
 
-    /// The sockets for each of `lines`. A line with port 0 gets those of the first address of its IP that no other line
-    /// names.
+    /// True where there is no socket (any more).
     #[must_use]
-    pub fn claim(&mut self, lines: &[ListenAddr]) -> Vec<Vec<Socket>> {
-        let mut claimed: Vec<Vec<Socket>> = lines.iter().map(|line| self.take(line)).collect();
+    pub const fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// For each of `lines` its sockets, with the address that they listen at. A line with port 0 gets those of the first
+    /// address of its IP that no other line names.
+    #[must_use]
+    pub fn claim(&mut self, lines: &[ListenAddr]) -> Vec<Option<(ListenAddr, Vec<Socket>)>> {
+        let mut claimed: Vec<_> = lines.iter().map(|line| self.take(line)).collect();
         for (line, sockets) in lines.iter().zip(&mut claimed) {
             let like = self.sockets.iter().map(|given| &given.addr).find(|addr| stands_for(line, addr));
             if let Some(addr) = like.cloned() {
@@ -71,12 +77,10 @@ impl Inherited {
         claimed
     }
 
-    fn take(&mut self, addr: &ListenAddr) -> Vec<Socket> {
-        let (taken, left) =
-            std::mem::take(&mut self.sockets).into_iter().partition(|given| given.addr == *addr);
-        self.sockets = left;
-        let taken: Vec<Given> = taken;
-        taken.into_iter().map(|given| given.socket).collect()
+    fn take(&mut self, addr: &ListenAddr) -> Option<(ListenAddr, Vec<Socket>)> {
+        let taken: Vec<Socket> =
+            self.sockets.extract_if(.., |given| given.addr == *addr).map(|given| given.socket).collect();
+        (!taken.is_empty()).then(|| (addr.clone(), taken))
     }
 
     /// What cannot be used, each with the reason, and what nobody has claimed; these are closed with this.
@@ -167,12 +171,11 @@ mod tests {
         let addrs: Vec<ListenAddr> = sockets.iter().map(|given| given.addr.clone()).collect();
         let mut inherited = inherited(sockets);
         let other: ListenAddr = "127.0.0.2:0".parse().unwrap();
-        let claimed = inherited.claim(&[addrs[1].clone(), other, addrs[0].clone()]);
-        assert_eq!(claimed.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0, 1]);
-        assert_eq!(
-            claimed[2][0].local_addr().unwrap().as_socket().unwrap().to_string(),
-            addrs[0].to_string()
-        );
+        let mut claimed = inherited.claim(&[addrs[1].clone(), other, addrs[0].clone()]);
+        assert!(claimed[0].is_some() && claimed[1].is_none());
+        let (addr, sockets) = claimed.pop().unwrap().unwrap();
+        assert_eq!((addr, sockets.len()), (addrs[0].clone(), 1));
+        assert_eq!(sockets[0].local_addr().unwrap().as_socket().unwrap().to_string(), addrs[0].to_string());
         assert_eq!(inherited.left(), [format!("{} (web): no line of the config names it", addrs[2])]);
     }
 
@@ -183,11 +186,8 @@ mod tests {
         let any: ListenAddr = "127.0.0.1:0".parse().unwrap();
         let mut inherited = inherited(sockets);
         let claimed = inherited.claim(&[any.clone(), addrs[0].clone(), any]);
-        let ports: Vec<String> = claimed
-            .iter()
-            .map(|sockets| sockets[0].local_addr().unwrap().as_socket().unwrap().to_string())
-            .collect();
-        assert_eq!(ports, [1, 0, 2].map(|at: usize| addrs[at].to_string()));
+        let got: Vec<ListenAddr> = claimed.into_iter().map(|claimed| claimed.unwrap().0).collect();
+        assert_eq!(got, [1, 0, 2].map(|at: usize| addrs[at].clone()));
         assert!(inherited.left().is_empty());
     }
 }

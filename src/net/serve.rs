@@ -141,13 +141,11 @@ where
 
     /// Accepts until a drain or a hold.
     async fn open(self: &Rc<Self>, listener: &mut Listener, tasks: &mut JoinSet<()>, drain: &mut Drain) {
-        let (mut attending, mut held) = (pin!(self.lot.attend()), drain.clone());
-        let mut held = pin!(held.held());
+        let mut attending = pin!(self.lot.attend());
         loop {
             tokio::select! {
                 biased;
-                () = drain.requested() => return,
-                () = &mut held => return,
+                () = drain.interrupted() => return,
                 Some(_) = tasks.join_next() => {}
                 () = &mut attending => {}
                 (stream, peer) = listener.accept() => self.welcome(stream, peer, tasks),
