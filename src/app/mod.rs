@@ -20,14 +20,19 @@ use crate::net::drain::{Drain, Drainer};
 use crate::net::inherit::Inherited;
 use crate::net::listener::{Bound, ListenAddr, ListenAddrError, Listener};
 use crate::net::upstream::Dialer;
+use crate::store::StoreError;
 use crate::telemetry::access::{AccessLog, Writing};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::log::LogError;
 
 mod convert;
 pub mod core;
+<<<<<<< HEAD
 pub mod handover;
 pub mod healthcheck;
+=======
+pub mod keeping;
+>>>>>>> main
 pub mod live;
 pub mod notify;
 pub mod probing;
@@ -36,8 +41,12 @@ mod watchdog;
 pub mod worker;
 
 use core::Core;
+<<<<<<< HEAD
 use handover::Predecessor;
 use watchdog::Watchdog;
+=======
+use keeping::Keeping;
+>>>>>>> main
 
 /// What keeps a proxy from starting.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +72,15 @@ pub enum BindError {
     /// The access log.
     #[error("cannot open the access log")]
     Log(#[from] LogError),
+<<<<<<< HEAD
     /// The process that this one takes over from.
     #[error("the process that hands over does not let go")]
     Predecessor(#[source] io::Error),
+=======
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+>>>>>>> main
 }
 
 /// A proxy whose ports are taken.
@@ -87,6 +102,7 @@ impl App {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(config: Config) -> Result<Self, BindError> {
+<<<<<<< HEAD
         Self::bind_with(config, Inherited::default())
     }
 
@@ -104,6 +120,20 @@ impl App {
         let admin = if config.admin.listen.is_some() { ports.pop() } else { None };
         let bound = ports.into_iter().zip(&config.listen).map(|(bound, own)| {
             match config.tls.as_ref().filter(|_| own.speaks_tls()) {
+=======
+        Self::bind_keeping(config, Keeping::Memory)
+    }
+
+    /// The same, with the sessions that `keeping` has, and will have.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind_keeping(config: Config, keeping: Keeping) -> Result<Self, BindError> {
+        let threads = threads(&config);
+        let bound = config.listen.iter().map(|own| {
+            let bound = bind(own.as_str(), threads)?;
+            Ok(match config.tls.as_ref().filter(|_| own.speaks_tls()) {
+>>>>>>> main
                 Some(tls) => bound.under(tls),
                 None => bound,
             }
@@ -114,10 +144,15 @@ impl App {
             tracing::warn!("a socket that this process was started with is not used: {unused}");
         }
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
+<<<<<<< HEAD
         // From here on this process has what only one can have.
         predecessor.as_mut().map_or(Ok(()), Predecessor::let_go).map_err(BindError::Predecessor)?;
         let core = Core::new(config, Clock::system(), access.clone());
         Ok(Self { core, bound, admin, threads, access, writing, probes: false, predecessor })
+=======
+        let core = Core::keeping(config, keeping, Clock::system(), access.clone())?;
+        Ok(Self { core, bound, admin, threads, access, writing, probes: false })
+>>>>>>> main
     }
 
     /// The same, and while it runs it finds out about its apps with sessions of its own.
@@ -212,6 +247,7 @@ impl App {
         if let Some(admin) = admin {
             let _ = admin.join();
         }
+        self.core.registry().store().close();
         self.access.close(&self.writing, Duration::from_secs(2));
         Ok(())
     }
@@ -240,6 +276,7 @@ pub fn log_options(config: &Config) -> crate::telemetry::log::LogOptions {
     convert::log(&config.log)
 }
 
+<<<<<<< HEAD
 /// What `listen` names, and then what `admin.listen` does: of what is inherited, the rest bound.
 fn ports(config: &Config, threads: usize, inherited: &mut Inherited) -> Result<Vec<Bound>, BindError> {
     let named = config.listen.iter().map(|listen| (listen, threads));
@@ -262,6 +299,19 @@ fn ports(config: &Config, threads: usize, inherited: &mut Inherited) -> Result<V
         bound.map_err(|source| BindError::Listen { at: line.to_string(), source })
     });
     bound.collect()
+=======
+/// Threads that serve.
+fn threads(config: &Config) -> usize {
+    match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        many => many,
+    }
+}
+
+fn bind(at: &str, threads: usize) -> Result<Bound, BindError> {
+    let addr: ListenAddr = at.parse().map_err(|source| BindError::Address { at: at.to_owned(), source })?;
+    Bound::bind(&addr, threads).map_err(|source| BindError::Listen { at: at.to_owned(), source })
+>>>>>>> main
 }
 
 /// Runs `work` on a runtime of this thread's own.

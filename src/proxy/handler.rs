@@ -148,9 +148,7 @@ impl Proxy {
             map.heartbeats(),
         );
         let arrived = Arrived { route, inbound: &inbound, clean: &clean, found: &found };
-        let arrived = self.arrive(&map, &arrived, &mut visit, note);
-        visit.tell(note);
-        if let Some(mut redirect) = arrived? {
+        if let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note)? {
             give(&map, &inbound, &visit, redirect.headers_mut());
             return Ok(redirect);
         }

@@ -182,7 +182,7 @@ impl Proxy {
             for app in apps {
                 self.take_in(map, slot, app, inbound.now);
             }
-            self.shared.registry.forget(&here);
+            self.shared.registry.put(&here);
         }
         slot.with(|session| session.timeline.note(inbound.now, None, What::Joined));
         visit.gives = Some(id);

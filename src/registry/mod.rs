@@ -291,7 +291,7 @@ impl Registry {
 
     /// Ends a session: nobody finds it again, whoever waits for it is woken, its story is kept. `None` if it had ended.
     ///
-    /// The store forgets it with the next commit. Of one that was [`End::Joined`] it does so where [`Registry::forget`] is
+    /// The store forgets it with the next commit. Of one that was [`End::Joined`] it does so where [`Registry::put`] is
     /// asked to: what it left to another session must be kept there first.
     pub fn end(&self, slot: &Arc<Slot>, end: End, now: Timestamp) -> Option<Farewell> {
         let (farewell, keys, owned, was) = slot.with_kept(|kept| {
@@ -365,7 +365,7 @@ impl Registry {
     }
 
     /// Takes the app session out of a pending bridge session that was given this token a moment ago at the same place:
-    /// once, whoever asks first. What is left of that bridge session ends, and wants [`Registry::forget`] once the app session
+    /// once, whoever asks first. What is left of that bridge session ends, and wants [`Registry::put`] once the app session
     /// is in its new place.
     ///
     /// # Errors

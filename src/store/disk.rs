@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::sum::{Sum, Sums};
+
 /// How this version writes.
 const FORMAT: u8 = 1;
 /// The file that says that a folder is a store, beside the database: it is there as soon as anything else is.
@@ -26,6 +28,9 @@ const FOLDER: &str = "db";
 const MEMTABLE: u64 = 16 << 20;
 /// Everything is read once, at the start: there is nothing to keep at hand.
 const CACHE: u64 = 4 << 20;
+
+/// What the sum of all records is kept under.
+const SUM: &[u8] = b"sum";
 
 /// What is wrong with a store on disk.
 #[derive(Debug, thiserror::Error)]
@@ -173,8 +178,8 @@ impl Disk {
         batch.commit().map_err(|error| self.failed("written", error))
     }
 
-    /// Writes all `changes` or none; on disk when this returns.
-    pub(super) fn commit(&self, changes: &[Change]) -> Result<(), DiskError> {
+    /// Writes all `changes` or none, and the sum of what is there after them; on disk when this returns.
+    pub(super) fn commit(&self, changes: &[Change], sum: &Sum) -> Result<(), DiskError> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
         for change in changes {
             match &change.record {
@@ -182,7 +187,17 @@ impl Disk {
                 None => batch.remove(&self.sessions, change.name),
             }
         }
+        batch.insert(&self.own, SUM, sum.as_slice());
         batch.commit().map_err(|error| self.failed("written", error))
+    }
+
+    /// Refuses a store whose records are not those that its last commit left.
+    pub(super) fn check(&self, sums: &Sums) -> Result<(), DiskError> {
+        match self.get(SUM)? {
+            Some(sum) if sum == sums.sum() => Ok(()),
+            None if sums.sum() == Sum::default() => Ok(()),
+            _ => Err(damaged(&self.path, "records are missing, or older than they should be")),
+        }
     }
 
     /// Shows all records whose names begin with a byte of `from..=to`, in no order that matters.
@@ -218,7 +233,7 @@ impl Disk {
 fn read_mark(path: &Path) -> Result<bool, DiskError> {
     let mark = fs::read_to_string(path.join(MARK));
     let mark = mark.map_err(|source| DiskError::Folder { path: path.to_owned(), source })?;
-    let (format, rest) = mark.trim().split_once(' ').unwrap_or((mark.trim(), ""));
+    let (format, rest) = mark.trim().split_once(' ').unwrap_or_else(|| (mark.trim(), ""));
     match format.parse::<u8>() {
         Ok(FORMAT) => Ok(rest == BEGUN),
         Ok(found) if found > FORMAT => Err(DiskError::Newer { path: path.to_owned(), found }),

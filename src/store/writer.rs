@@ -13,6 +13,7 @@ use super::disk::{Change, Disk, DiskError};
 use super::keys::Keys;
 use super::queue::{Group, Queue};
 use super::seal;
+use super::sum::{Sum, Sums};
 
 /// How long it waits before it tries again.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -34,22 +35,23 @@ pub(super) struct Done {
 pub(super) type Reopen = Box<dyn Fn() -> Result<Disk, DiskError> + Send>;
 
 /// Writes what `queue` brings until it is closed, then lets go of the store.
-pub(super) fn run(queue: &Queue, disk: Disk, reopen: &Reopen, keys: &Keys, done: &Done) {
-    let mut disk = Some(disk);
+pub(super) fn run(queue: &Queue, held: (Disk, Sums), reopen: &Reopen, keys: &Keys, done: &Done) {
+    let (mut disk, mut sums) = (Some(held.0), held.1);
     while let Some(group) = queue.take() {
         let began = Instant::now();
         let count = group.records.len();
         let mark = group.mark;
         let changes = changes(&group, keys);
         drop(group);
-        if !write(queue, &mut disk, reopen, &changes, done) {
+        let sum = sums.after(&changes);
+        if !write(queue, &mut disk, reopen, (&changes, &sum), done) {
             break;
         }
-        queue.settle(mark);
         let groups = done.groups.fetch_add(1, Ordering::Relaxed);
         done.records.fetch_add(count as u64, Ordering::Relaxed);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         done.micros.fetch_add(micros, Ordering::Relaxed);
+        queue.settle(mark);
         if groups.is_multiple_of(1024)
             && let Some(disk) = &disk
         {
@@ -82,11 +84,17 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
 }
 
 /// Brings `changes` to disk, however long it takes. False where the queue was closed before it could be done.
-fn write(queue: &Queue, disk: &mut Option<Disk>, reopen: &Reopen, changes: &[Change], done: &Done) -> bool {
+fn write(
+    queue: &Queue,
+    disk: &mut Option<Disk>,
+    reopen: &Reopen,
+    (changes, sum): (&[Change], &Sum),
+    done: &Done,
+) -> bool {
     let mut tries = 0_u32;
     loop {
         let written = match disk.take().map_or_else(reopen, Ok) {
-            Ok(open) => open.commit(changes).map(|()| open),
+            Ok(open) => open.commit(changes, sum).map(|()| open),
             Err(error) => Err(error),
         };
         let error = match written {
