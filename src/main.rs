@@ -8,13 +8,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-<<<<<<< HEAD
 use sessionbridge::app::handover::{Handover, Hooks, Program};
-=======
 use sessionbridge::app::keeping::Keeping;
->>>>>>> main
 use sessionbridge::app::live::{self, Depth};
-use sessionbridge::app::{App, healthcheck, signals};
+use sessionbridge::app::signals::{self, Signals};
+use sessionbridge::app::{App, Ports, healthcheck};
 use sessionbridge::config::{self, Config, ListenText};
 use sessionbridge::demo;
 use sessionbridge::findings::Level;
@@ -128,24 +126,7 @@ fn run(given: Option<PathBuf>) -> ExitCode {
         say(&format!("error: {error}\n"));
         return ExitCode::from(EX_CONFIG);
     }
-<<<<<<< HEAD
     report(serve(config, &path, outside))
-}
-
-/// Serves until a signal stops it, or another process takes over.
-fn serve(
-    config: Config,
-    path: &Path,
-    (inherited, program): (Inherited, Program),
-) -> Result<(), Box<dyn std::error::Error>> {
-    let memory = config.store_is_memory_by_default;
-    let mut app = App::bind_with(config, inherited)?.with_probes();
-=======
-    let (config, keeping) = match keep(config, &path) {
-        Ok(kept) => kept,
-        Err(error) => return report(Err(error)),
-    };
-    report(serve(config, keeping, &path))
 }
 
 /// Opens the store that `config` names; the config is read once more with the numbers that it has for apps.
@@ -163,48 +144,48 @@ fn keep(config: Config, path: &Path) -> Result<(Config, Keeping), Box<dyn std::e
     Ok((config, keeping))
 }
 
-/// Serves until a signal stops it.
-fn serve(config: Config, keeping: Keeping, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let app = App::bind_keeping(config, keeping)?.with_probes();
->>>>>>> main
+/// Serves until a signal stops it, or another process takes over.
+fn serve(
+    config: Config,
+    path: &Path,
+    (inherited, program): (Inherited, Program),
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut ports = Ports::take(&config, inherited)?;
+    ports.take_over()?;
+    let (config, keeping) = keep(config, path)?;
+    let mut app = App::at(ports, config, keeping)?.with_probes();
+    let (drainer, drain) = Drainer::new();
+    let handover = Handover::new(program, app.take_sockets(), drainer.clone(), Hooks::default());
+    spawn_signals((drainer, handover), app.access().clone(), (app.core().health().clone(), drain.clone()))?;
     for address in app.addresses() {
         tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     }
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "operators' view");
     }
-    let (drainer, drain) = Drainer::new();
-    let access = app.access().clone();
-    let health = app.core().health().clone();
-    let handover = Handover::new(program, app.take_sockets(), drainer.clone(), Hooks::default());
-    spawn_signals((drainer, handover), access, (health, drain.clone()))?;
     app.run(&drain)?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Listens to signals on a thread of their own, which ends with the process.
+/// Listens to signals from now on, on a thread of their own, which ends with the process.
 fn spawn_signals(
     (drainer, handover): (Drainer, Handover),
     access: sessionbridge::telemetry::access::AccessLog,
     (health, mut drain): (sessionbridge::telemetry::health::Health, Drain),
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listening = {
+        let _in_it = runtime.enter();
+        Signals::listen()?
+    };
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             let draining = async {
                 drain.requested().await;
                 health.advance(sessionbridge::telemetry::health::Readiness::Draining);
-                std::future::pending::<()>().await;
             };
-            tokio::select! {
-                ended = signals::obey(drainer, access, Some(handover)) => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "signals cannot be listened to");
-                    }
-                }
-                () = draining => {}
-            }
+            tokio::join!(signals::obey(listening, drainer, access, Some(handover)), draining)
         });
     })?;
     Ok(())

@@ -162,10 +162,13 @@ impl Handover {
         let mut gave = Gave::Nothing;
         match self.lead(&mut successor, &mut gave, stop).await {
             Ok(()) => {
+                let pid = successor.child.id();
+                notify::main_pid(pid);
+                tracing::info!(pid, "the new process serves; this one ends what it still has");
                 self.close();
+                // With this the process may end at any moment.
                 self.drainer.pass_on();
-                notify::main_pid(successor.child.id());
-                Ok(successor.child.id())
+                Ok(pid)
             }
             Err(why) => {
                 successor.end();

@@ -1,7 +1,7 @@
 //! The process: bind, run, drain.
 //!
 //! [`App::bind`] takes the ports, so that addresses are known and nothing is half started when one is taken; [`App::run`]
-//! serves until it is told to stop. The caller owns the signal. Ports may come from outside ([`App::bind_with`]), and go to
+//! serves until it is told to stop. The caller owns the signal. Ports may come from outside ([`Ports::take`]), and go to
 //! another process ([`handover`]).
 
 use std::io;
@@ -27,12 +27,9 @@ use crate::telemetry::log::LogError;
 
 mod convert;
 pub mod core;
-<<<<<<< HEAD
 pub mod handover;
 pub mod healthcheck;
-=======
 pub mod keeping;
->>>>>>> main
 pub mod live;
 pub mod notify;
 pub mod probing;
@@ -41,12 +38,9 @@ mod watchdog;
 pub mod worker;
 
 use core::Core;
-<<<<<<< HEAD
 use handover::Predecessor;
-use watchdog::Watchdog;
-=======
 use keeping::Keeping;
->>>>>>> main
+use watchdog::Watchdog;
 
 /// What keeps a proxy from starting.
 #[derive(Debug, thiserror::Error)]
@@ -72,28 +66,55 @@ pub enum BindError {
     /// The access log.
     #[error("cannot open the access log")]
     Log(#[from] LogError),
-<<<<<<< HEAD
     /// The process that this one takes over from.
     #[error("the process that hands over does not let go")]
     Predecessor(#[source] io::Error),
-=======
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
->>>>>>> main
+}
+
+/// The ports that a config names, taken: of what this process was started with, or bound anew.
+#[derive(Debug)]
+pub struct Ports {
+    browsers: Vec<Bound>,
+    admin: Option<Bound>,
+    predecessor: Option<Predecessor>,
+}
+
+impl Ports {
+    /// Those that `config` names, where `inherited` has them the very ones.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn take(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
+        let mut browsers = ports(config, &mut inherited)?;
+        let admin = if config.admin.listen.is_some() { browsers.pop() } else { None };
+        let predecessor = inherited.take_channel().map(Predecessor::new);
+        for unused in inherited.left() {
+            tracing::warn!("a socket that this process was started with is not used: {unused}");
+        }
+        Ok(Self { browsers, admin, predecessor })
+    }
+
+    /// Returns when the process that hands over, where there is one, has let go of what only one can have.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn take_over(&mut self) -> Result<(), BindError> {
+        self.predecessor.as_mut().map_or(Ok(()), Predecessor::let_go).map_err(BindError::Predecessor)
+    }
 }
 
 /// A proxy whose ports are taken.
 #[derive(Debug)]
 pub struct App {
     core: Core,
-    bound: Vec<Bound>,
-    admin: Option<Bound>,
+    ports: Ports,
     threads: usize,
     access: AccessLog,
     writing: Writing,
     probes: bool,
-    predecessor: Option<Predecessor>,
 }
 
 impl App {
@@ -102,57 +123,26 @@ impl App {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(config: Config) -> Result<Self, BindError> {
-<<<<<<< HEAD
-        Self::bind_with(config, Inherited::default())
+        let ports = Ports::take(&config, Inherited::default())?;
+        Self::at(ports, config, Keeping::Memory)
     }
 
-    /// The same, but for ports that `inherited` has; returns when the process that hands them over, if one does, has let go
-    /// of all else.
+    /// The same, at `ports`, with the sessions that `keeping` has, and will have.
     ///
     /// # Errors
     /// See [`BindError`].
-    pub fn bind_with(config: Config, mut inherited: Inherited) -> Result<Self, BindError> {
-        let threads = match config.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            many => many,
-        };
-        let mut ports = ports(&config, threads, &mut inherited)?;
-        let admin = if config.admin.listen.is_some() { ports.pop() } else { None };
-        let bound = ports.into_iter().zip(&config.listen).map(|(bound, own)| {
-            match config.tls.as_ref().filter(|_| own.speaks_tls()) {
-=======
-        Self::bind_keeping(config, Keeping::Memory)
-    }
-
-    /// The same, with the sessions that `keeping` has, and will have.
-    ///
-    /// # Errors
-    /// See [`BindError`].
-    pub fn bind_keeping(config: Config, keeping: Keeping) -> Result<Self, BindError> {
+    pub fn at(mut ports: Ports, config: Config, keeping: Keeping) -> Result<Self, BindError> {
         let threads = threads(&config);
-        let bound = config.listen.iter().map(|own| {
-            let bound = bind(own.as_str(), threads)?;
-            Ok(match config.tls.as_ref().filter(|_| own.speaks_tls()) {
->>>>>>> main
+        let browsers = ports.browsers.into_iter().zip(&config.listen).map(|(bound, own)| {
+            match config.tls.as_ref().filter(|_| own.speaks_tls()) {
                 Some(tls) => bound.under(tls),
                 None => bound,
             }
         });
-        let bound = bound.collect();
-        let mut predecessor = inherited.take_channel().map(Predecessor::new);
-        for unused in inherited.left() {
-            tracing::warn!("a socket that this process was started with is not used: {unused}");
-        }
+        ports.browsers = browsers.collect();
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
-<<<<<<< HEAD
-        // From here on this process has what only one can have.
-        predecessor.as_mut().map_or(Ok(()), Predecessor::let_go).map_err(BindError::Predecessor)?;
-        let core = Core::new(config, Clock::system(), access.clone());
-        Ok(Self { core, bound, admin, threads, access, writing, probes: false, predecessor })
-=======
         let core = Core::keeping(config, keeping, Clock::system(), access.clone())?;
-        Ok(Self { core, bound, admin, threads, access, writing, probes: false })
->>>>>>> main
+        Ok(Self { core, ports, threads, access, writing, probes: false })
     }
 
     /// The same, and while it runs it finds out about its apps with sessions of its own.
@@ -163,13 +153,13 @@ impl App {
 
     /// Where browsers are served, with the ports that were taken.
     pub fn addresses(&self) -> impl Iterator<Item = &ListenAddr> {
-        self.bound.iter().map(Bound::local_addr)
+        self.ports.browsers.iter().map(Bound::local_addr)
     }
 
     /// Where operators are served.
     #[must_use]
     pub fn admin_address(&self) -> Option<&ListenAddr> {
-        self.admin.as_ref().map(Bound::local_addr)
+        self.ports.admin.as_ref().map(Bound::local_addr)
     }
 
     /// What the threads share.
@@ -187,7 +177,7 @@ impl App {
     /// The listening sockets, for a process that is to have them after this one; until they are dropped their ports stay
     /// open.
     pub fn take_sockets(&mut self) -> Vec<OwnedFd> {
-        self.bound.iter_mut().chain(&mut self.admin).flat_map(Bound::take_sockets).collect()
+        self.ports.browsers.iter_mut().chain(&mut self.ports.admin).flat_map(Bound::take_sockets).collect()
     }
 
     /// Serves until `drain` says stop, and returns when the last request is done or the drain's time is over.
@@ -196,7 +186,7 @@ impl App {
     /// Where a thread or a runtime cannot be started.
     pub fn run(self, drain: &Drain) -> io::Result<()> {
         let mut lanes: Vec<Vec<Listener>> = (0..self.threads).map(|_| Vec::new()).collect();
-        for bound in self.bound {
+        for bound in self.ports.browsers {
             let mut listeners = bound.into_listeners().into_iter();
             // More sockets than threads: some threads accept from several.
             while listeners.len() > 0 {
@@ -227,14 +217,14 @@ impl App {
             })?);
         }
         drop(up);
-        let (stop_admin, admin) = (Drainer::new(), self.admin);
+        let (stop_admin, admin) = (Drainer::new(), self.ports.admin);
         let admin = admin.map(|bound| administer(self.core.clone(), bound, (&stop_admin, drain)));
         let admin = admin.transpose()?;
         if ups.iter().take(self.threads).count() < self.threads {
             return Err(io::Error::other("a worker thread cannot start"));
         }
         self.core.health().advance(Readiness::Ready);
-        if let Some(predecessor) = self.predecessor {
+        if let Some(predecessor) = self.ports.predecessor {
             predecessor.retire();
         }
         notify::ready("serving");
@@ -276,9 +266,17 @@ pub fn log_options(config: &Config) -> crate::telemetry::log::LogOptions {
     convert::log(&config.log)
 }
 
-<<<<<<< HEAD
+/// Threads that serve.
+fn threads(config: &Config) -> usize {
+    match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        many => many,
+    }
+}
+
 /// What `listen` names, and then what `admin.listen` does: of what is inherited, the rest bound.
-fn ports(config: &Config, threads: usize, inherited: &mut Inherited) -> Result<Vec<Bound>, BindError> {
+fn ports(config: &Config, inherited: &mut Inherited) -> Result<Vec<Bound>, BindError> {
+    let threads = threads(config);
     let named = config.listen.iter().map(|listen| (listen, threads));
     let named: Vec<_> = named.chain(config.admin.listen.iter().map(|listen| (listen, 1))).collect();
     let lines = named.iter().map(|(listen, _)| {
@@ -299,19 +297,6 @@ fn ports(config: &Config, threads: usize, inherited: &mut Inherited) -> Result<V
         bound.map_err(|source| BindError::Listen { at: line.to_string(), source })
     });
     bound.collect()
-=======
-/// Threads that serve.
-fn threads(config: &Config) -> usize {
-    match config.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        many => many,
-    }
-}
-
-fn bind(at: &str, threads: usize) -> Result<Bound, BindError> {
-    let addr: ListenAddr = at.parse().map_err(|source| BindError::Address { at: at.to_owned(), source })?;
-    Bound::bind(&addr, threads).map_err(|source| BindError::Listen { at: at.to_owned(), source })
->>>>>>> main
 }
 
 /// Runs `work` on a runtime of this thread's own.

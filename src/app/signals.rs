@@ -1,9 +1,10 @@
 //! The process's signals.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify};
 
 use super::handover::Handover;
@@ -11,34 +12,58 @@ use super::notify;
 use crate::net::drain::Drainer;
 use crate::telemetry::access::AccessLog;
 
+/// The signals of this process, listened to from the moment that this is made: before, most of them end it.
+#[derive(Debug)]
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+    quit: Signal,
+    hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
+}
+
+impl Signals {
+    /// Listens to them. Must run in a runtime.
+    ///
+    /// # Errors
+    /// Where a signal cannot be listened to.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
 /// Obeys signals for ever: TERM, INT and QUIT drain, a second one stops at once; USR1 opens the logs again; USR2 hands
 /// over to a new process, where `handover` says how.
-///
-/// # Errors
-/// Where a signal cannot be listened to.
-pub async fn obey(drainer: Drainer, access: AccessLog, handover: Option<Handover>) -> io::Result<()> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut hup = signal(SignalKind::hangup())?;
-    let mut usr1 = signal(SignalKind::user_defined1())?;
-    let mut usr2 = signal(SignalKind::user_defined2())?;
+pub async fn obey(
+    mut signals: Signals,
+    drainer: Drainer,
+    access: AccessLog,
+    handover: Option<Handover>,
+) -> Infallible {
     let successions = handover.map(Successions::new);
     let mut draining = false;
     loop {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-            _ = quit.recv() => {}
-            _ = usr1.recv() => {
+            _ = signals.term.recv() => {}
+            _ = signals.int.recv() => {}
+            _ = signals.quit.recv() => {}
+            _ = signals.usr1.recv() => {
                 access.reopen();
                 continue;
             }
-            _ = hup.recv() => {
+            _ = signals.hup.recv() => {
                 tracing::warn!("SIGHUP: reload is not built yet in this version; restart to read the config anew");
                 continue;
             }
-            _ = usr2.recv() => {
+            _ = signals.usr2.recv() => {
                 match &successions {
                     Some(successions) if !drainer.is_requested() => successions.begin(),
                     _ => tracing::warn!("SIGUSR2: there is nothing to hand over"),
@@ -82,9 +107,8 @@ impl Successions {
         };
         let stop = Arc::clone(&self.stop);
         tokio::spawn(async move {
-            match handover.run(&stop).await {
-                Ok(pid) => tracing::info!(pid, "the new process serves; this one ends what it still has"),
-                Err(error) => tell(&error),
+            if let Err(error) = handover.run(&stop).await {
+                tell(&error);
             }
         });
     }

@@ -62,7 +62,6 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         let proxy = Rc::clone(&proxy);
         Rc::new(move || proxy.routes())
     };
-<<<<<<< HEAD
     let heartbeat = Rc::new(Heartbeat::new(
         routes,
         pinger,
@@ -70,13 +69,8 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         Arc::clone(&core.pressure),
         Arc::clone(&core.armed),
     ));
-    let beating = spawn_local(Rc::clone(&heartbeat).run(entries));
+    let beating = spawn_local(Rc::clone(&heartbeat).run(entries, core.watches.take(number)));
     let holding = spawn_local(hold_with(heartbeat, drain.clone()));
-=======
-    let heartbeat =
-        Heartbeat::new(routes, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
-    let beating = spawn_local(Rc::new(heartbeat).run(entries, core.watches.take(number)));
->>>>>>> main
     let flushing = spawn_local(flush(Rc::clone(&proxy)));
     let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
     let serving = listeners.into_iter().map(|listener| {
