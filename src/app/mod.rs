@@ -36,6 +36,7 @@ pub mod probing;
 pub mod signals;
 mod watchdog;
 pub mod worker;
+mod workers;
 
 use core::Core;
 use handover::Predecessor;

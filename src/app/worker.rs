@@ -9,11 +9,13 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep_until};
 
 use super::core::Core;
+use super::workers::Turn;
 use crate::heartbeat::Heartbeat;
 use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
 use crate::net::serve::serve;
+use crate::net::terms::Terms;
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
 use crate::proxy::{Parts, Proxy};
@@ -32,24 +34,26 @@ const TURNS: usize = 8;
 /// Runs worker `number` on this thread until `drain` has stopped it. Where another process serves, connections that were
 /// upgraded live on for as long as a drain may take: their clients need not come back all at once. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
-    let client =
-        Client::new(dialer, ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() });
+    let turn = core.enlist();
+    let setting = Rc::clone(&turn.setting);
+    let serving = core.serve_options(&setting);
+    let (connections, terms) = (serving.connections.clone(), Terms::new(serving));
+    let body_stall = setting.options.timeouts.body_stall;
+    let client = Client::new(dialer, ClientOptions { body_stall, ..ClientOptions::default() });
     let shard = Rc::new(core.metrics.shard());
     let (agenda, entries) = Agenda::new();
     let pinger = Pinger {
         client: client.clone(),
-        balancer: Arc::clone(&core.balancer),
         registry: Arc::clone(&core.registry),
         clock: core.clock,
         shard: Rc::clone(&shard),
-        lives: Arc::clone(&core.lives),
     };
     let sign_out = SignOut { pinger: pinger.clone(), findings: core.findings.clone() };
     let proxy = Rc::new(Proxy::new(
         Arc::clone(&core.shared),
         Parts {
-            routes: (*core.routes).clone(),
-            client,
+            setting,
+            client: client.clone(),
             agenda,
             shard,
             pinger: pinger.clone(),
@@ -58,12 +62,12 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
             ids: RequestIds::new(core.request_prefix, u16::try_from(number).unwrap_or(u16::MAX)),
         },
     ));
-    let routes = {
+    let present = {
         let proxy = Rc::clone(&proxy);
-        Rc::new(move || proxy.routes())
+        Rc::new(move || proxy.setting())
     };
     let heartbeat = Rc::new(Heartbeat::new(
-        routes,
+        present,
         pinger,
         sign_out,
         Arc::clone(&core.pressure),
@@ -73,25 +77,27 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
     let holding = spawn_local(hold_with(heartbeat, drain.clone()));
     let flushing = spawn_local(flush(Rc::clone(&proxy)));
     let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
+    let following = spawn_local(follow(turn, core, (Rc::clone(&proxy), client, terms.clone())));
     let serving = listeners.into_iter().map(|listener| {
         let proxy = Rc::clone(&proxy);
         let service = move |request, peer| Rc::clone(&proxy).handle(request, peer);
-        serve(listener, service, &core.serve, drain.clone())
+        serve(listener, service, &terms, drain.clone())
     });
     let mut stop = drain.clone();
     let (_, end) = tokio::join!(futures_util::future::join_all(serving), async {
         stop.requested().await;
-        Instant::now() + core.serve.drain_timeout
+        Instant::now() + terms.drain_timeout()
     });
     if drain.is_passed_on() {
         tokio::select! {
-            () = core.serve.connections.gone() => {}
+            () = connections.gone() => {}
             () = stop.aborted() => {}
             () = sleep_until(end) => {}
         }
     }
     beating.abort();
     holding.abort();
+    following.abort();
     flushing.abort();
     resting.inspect(|task| task.abort());
     proxy.flush();
@@ -109,6 +115,16 @@ async fn hold_with(heartbeat: Rc<Heartbeat>, mut drain: Drain) {
         drain.resumed().await;
         heartbeat.resume();
     }
+}
+
+/// Takes each setting that follows: what begins from then on, begins with it.
+async fn follow(turn: Turn, core: Core, (proxy, client, terms): (Rc<Proxy>, Client, Terms)) {
+    turn.follow(|setting| {
+        client.set_body_stall(setting.options.timeouts.body_stall);
+        terms.change(core.serve_options(&setting));
+        proxy.follow(setting);
+    })
+    .await;
 }
 
 async fn flush(proxy: Rc<Proxy>) {

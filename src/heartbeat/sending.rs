@@ -114,8 +114,8 @@ impl Heartbeat {
         let _under_way = self.pause.begin();
         while let Some(Begin { app, ticket, entry, late }) = next.take() {
             self.pinger.shard.heartbeat_lag(late);
-            let routes = (self.routes)();
-            let verdict = self.pinger.ping_with(&routes, app, &entry.slot, &mut alarm).await;
+            let setting = (self.setting)();
+            let verdict = self.pinger.ping_with(&setting, app, &entry.slot, &mut alarm).await;
             let now = self.clock.now();
             let answered = verdict.map(|verdict| verdict != Verdict::Unreachable);
             let turn = self.pressure.done(ticket, answered, now);
@@ -190,8 +190,8 @@ impl Heartbeat {
 
     /// The right to send one to `app`. Where there is none now, its queue is kept, or goes back into the wheel.
     fn ticket(&self, app: AppIx, now: Timestamp) -> Option<Ticket> {
-        let routes = (self.routes)();
-        let Some(rules) = routes.route(app).and_then(|route| route.rules.beat.as_ref()) else {
+        let setting = (self.setting)();
+        let Some(rules) = setting.route(app).and_then(|route| route.rules.beat.as_ref()) else {
             self.drop_queue(app);
             return None;
         };

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 #[derive(Clone, Debug)]
 pub struct Connections {
     open: Arc<Open>,
-    max: usize,
+    max: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -23,7 +23,12 @@ struct Open {
 impl Connections {
     /// Allows `max` connections at a time.
     pub fn new(max: usize) -> Self {
-        Self { open: Arc::default(), max }
+        Self { open: Arc::default(), max: Arc::new(AtomicUsize::new(max)) }
+    }
+
+    /// Allows `max` from now on. Those beyond it stay.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// How many are open now.
@@ -46,7 +51,7 @@ impl Connections {
 
     /// A place for one more, or `None` at the cap.
     pub(super) fn acquire(&self) -> Option<Permit> {
-        if self.open.count.fetch_add(1, Ordering::Relaxed) < self.max {
+        if self.open.count.fetch_add(1, Ordering::Relaxed) < self.max.load(Ordering::Relaxed) {
             return Some(Permit(Arc::clone(&self.open)));
         }
         self.open.count.fetch_sub(1, Ordering::Relaxed);

@@ -9,8 +9,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use super::connections::Permit;
-use super::serve::ServeOptions;
 use super::stream::{Peer, Stream};
+use super::terms::ServeOptions;
 
 /// How long after its begin a connection is heard even if nobody is to be served any more: a round trip, and another one
 /// for TLS.
