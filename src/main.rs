@@ -5,6 +5,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -155,7 +156,7 @@ fn serve(
     let (config, keeping) = keep(config, path)?;
     let mut app = App::at(ports, config, keeping)?.with_probes();
     let (drainer, drain) = Drainer::new();
-    let handover = Handover::new(program, app.take_sockets(), drainer.clone(), Hooks::default());
+    let handover = Handover::new(program, app.take_sockets(), drainer.clone(), hooks(&app));
     spawn_signals((drainer, handover), app.access().clone(), (app.core().health().clone(), drain.clone()))?;
     for address in app.addresses() {
         tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
@@ -166,6 +167,18 @@ fn serve(
     app.run(&drain)?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// How a successor gets the store.
+fn hooks(app: &App) -> Hooks {
+    let registry = Arc::clone(app.core().registry());
+    Hooks {
+        release: Box::new(move || {
+            registry.store().close();
+            Ok(())
+        }),
+        retake: Box::new(|| Err(std::io::ErrorKind::Unsupported.into())),
+    }
 }
 
 /// Listens to signals from now on, on a thread of their own, which ends with the process.

@@ -17,6 +17,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
+use sessionbridge::clock::Clock;
+use sessionbridge::demo::sim::server;
+use sessionbridge::demo::sim::{Profile, SimOptions};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sessionbridge");
 /// Longer than anything takes on a busy machine.
@@ -328,6 +331,44 @@ fn r7_a_new_binary_takes_over_under_load_and_nobody_is_refused() {
     running.all_ended();
     assert_eq!(running.seen.iter().filter(|line| line.contains("\"stopped\"")).count(), 4);
     assert!(TcpStream::connect(&running.address).is_err(), "nobody has the port any more");
+}
+
+#[test]
+fn sessions_go_over_to_the_new_process() {
+    let (directory, clock) = (tempfile::tempdir().unwrap(), Clock::system());
+    let options = SimOptions::new(Profile::AcfStrict, "AppA");
+    let (address, app) = server::spawn_thread(options, Arc::new(move || clock.now().millis())).unwrap();
+    let config = format!(
+        "listen = \"127.0.0.1:0\"\nadmin.listen = \"off\"\nlog.format = \"json\"\n\
+         store.path = \"{}\"\n[apps.appA]\npath = \"/AppA/\"\nupstreams = [\"http://{address}\"]\n\
+         session.engine = \"coldfusion\"\nheartbeat.path = \"/AppA/ping.cfm\"\n",
+        directory.path().join("store").display()
+    );
+    let mut running = Running::start(directory.path(), &config);
+    let mut sessions: Vec<(String, serde_json::Value)> = Vec::new();
+    for _ in 0..3 {
+        for _ in 0..5 {
+            let (answer, started) = started(&running, "");
+            let (_, after) = answer.split_once("set-cookie: ").unwrap();
+            sessions.push((format!("Cookie: {}\r\n", after.split(';').next().unwrap()), started));
+        }
+        running.hand_over();
+        for (cookie, before) in &sessions {
+            assert_eq!(started(&running, cookie).1, *before);
+        }
+    }
+    let people = app.handle.with(|sim| sim.log().iter().filter(|seen| seen.fresh).count());
+    assert_eq!(people, sessions.len(), "nobody began a session anew");
+}
+
+/// What AppA answers to somebody with these fields (in lower case), and when that session was begun.
+fn started(running: &Running, fields: &str) -> (String, serde_json::Value) {
+    let fields = format!("Accept: application/json\r\n{fields}");
+    let answer = ask(&mut running.connect(), "/AppA/index.cfm", &fields).unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    (head.replace("Set-Cookie", "set-cookie"), body["started"].clone())
 }
 
 #[test]
