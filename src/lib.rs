@@ -13,6 +13,7 @@ pub mod findings;
 pub mod heartbeat;
 pub mod init;
 pub mod lives;
+pub mod loads;
 pub mod names;
 pub mod net;
 pub mod numbered;

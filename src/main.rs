@@ -3,7 +3,7 @@
 //! 0 done, 1 failed while running, 2 wrong command line, 78 the config is wrong.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use clap::{Args, Parser, Subcommand};
 use sessionbridge::app::handover::{Handover, Hooks, Program};
 use sessionbridge::app::keeping::Keeping;
 use sessionbridge::app::live::{self, Depth};
+use sessionbridge::app::reload::Origin;
 use sessionbridge::app::signals::{self, Signals};
-use sessionbridge::app::{App, Ports, healthcheck};
+use sessionbridge::app::{App, Ports, ask, healthcheck};
 use sessionbridge::config::{self, Config, ListenText};
 use sessionbridge::demo;
 use sessionbridge::findings::Level;
@@ -53,6 +54,8 @@ struct Cli {
 enum Command {
     /// Serve, in the foreground, until SIGTERM or Ctrl-C
     Run(RunArgs),
+    /// Have a running proxy read its config anew, wait until it is in use, and say what has changed
+    Reload(ReloadArgs),
     /// Find every mistake in a config at once; exit code 78 where there is one
     Check(CheckArgs),
     /// Say what would be done with a request: which app, which rules, which tokens
@@ -74,6 +77,13 @@ enum Command {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// The config [default: ./config.toml, then /etc/sessionbridge/config.toml]
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ReloadArgs {
+    /// The config that it runs with [default: ./config.toml, then /etc/sessionbridge/config.toml]
     #[arg(long, short)]
     config: Option<PathBuf>,
 }
@@ -108,6 +118,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(args.config),
         Command::Healthcheck(args) => health(args.config),
+        Command::Reload(args) => reload(args.config),
         Command::Check(args) if args.live => check_live(&args),
         Command::Check(args) => check(args.file),
         Command::Explain { url, config } => explain(&url, config),
@@ -118,7 +129,7 @@ fn main() -> ExitCode {
 
 fn run(given: Option<PathBuf>) -> ExitCode {
     let outside = (Inherited::from_env(), Program::of_this_process());
-    let (config, path) = match load(given) {
+    let (config, origin) = match read(given) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -127,11 +138,11 @@ fn run(given: Option<PathBuf>) -> ExitCode {
         say(&format!("error: {error}\n"));
         return ExitCode::from(EX_CONFIG);
     }
-    report(serve(config, &path, outside))
+    report(serve(config, origin, outside))
 }
 
 /// Opens the store that `config` names; the config is read once more with the numbers that it has for apps.
-fn keep(config: Config, path: &Path) -> Result<(Config, Keeping), Box<dyn std::error::Error>> {
+fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping), Box<dyn std::error::Error>> {
     let Some(place) = config.store.place(|name| std::env::var(name).ok()) else {
         tracing::warn!("sessions are kept in memory: a restart ends them all");
         return Ok((config, Keeping::Memory));
@@ -139,25 +150,26 @@ fn keep(config: Config, path: &Path) -> Result<(Config, Keeping), Box<dyn std::e
     let opened = store::open_in_turn(&place, sessionbridge::random::bytes(), STORE_PATIENCE)?;
     tracing::info!(folder = %place.folder.display(), keys = %place.keys.display(), "sessions are kept here");
     let keeping = Keeping::Store(Box::new(opened));
-    let mut names = keeping.names()?;
-    let (config, _) = config::load(path, &mut names).map_err(|report| report.render(false))?;
-    keeping.keep_names(&names)?;
+    origin.names = keeping.names()?;
+    let (config, _) = config::load(&origin.path, &mut origin.names).map_err(|report| report.render(false))?;
+    keeping.keep_names(&origin.names)?;
     Ok((config, keeping))
 }
 
 /// Serves until a signal stops it, or another process takes over.
 fn serve(
     config: Config,
-    path: &Path,
+    mut origin: Origin,
     (inherited, program): (Inherited, Program),
 ) -> Result<(), Box<dyn std::error::Error>> {
+    let path = origin.path.clone();
     let mut ports = Ports::take(&config, inherited)?;
     ports.take_over()?;
-    let (config, keeping) = keep(config, path)?;
-    let mut app = App::at(ports, config, keeping)?.with_probes();
+    let (config, keeping) = keep(config, &mut origin)?;
+    let mut app = App::at(ports, config, keeping)?.with_probes().with_reloads(origin);
     let (drainer, drain) = Drainer::new();
     let handover = Handover::new(program, app.take_sockets(), drainer.clone(), hooks(&app));
-    spawn_signals((drainer, handover), app.access().clone(), (app.core().health().clone(), drain.clone()))?;
+    spawn_signals(&app, (drainer, drain.clone()), handover)?;
     for address in app.addresses() {
         tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     }
@@ -183,10 +195,12 @@ fn hooks(app: &App) -> Hooks {
 
 /// Listens to signals from now on, on a thread of their own, which ends with the process.
 fn spawn_signals(
-    (drainer, handover): (Drainer, Handover),
-    access: sessionbridge::telemetry::access::AccessLog,
-    (health, mut drain): (sessionbridge::telemetry::health::Health, Drain),
+    app: &App,
+    (drainer, mut drain): (Drainer, Drain),
+    handover: Handover,
 ) -> std::io::Result<()> {
+    let (access, health, loads) =
+        (app.access().clone(), app.core().health().clone(), app.core().loads().clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listening = {
         let _in_it = runtime.enter();
@@ -198,22 +212,56 @@ fn spawn_signals(
                 drain.requested().await;
                 health.advance(sessionbridge::telemetry::health::Readiness::Draining);
             };
-            tokio::join!(signals::obey(listening, drainer, access, Some(handover)), draining)
+            tokio::join!(signals::obey(listening, drainer, (access, loads), Some(handover)), draining)
         });
     })?;
     Ok(())
 }
 
+/// The config, without a word of what is worth a thought.
+fn known(given: Option<PathBuf>) -> Result<Config, ExitCode> {
+    config::load(&find(given)?, &mut Names::default()).map(|(config, _)| config).map_err(|report| {
+        say(&report.render(std::io::stderr().is_terminal()));
+        ExitCode::from(EX_CONFIG)
+    })
+}
+
+/// Asks the proxy that runs with the config whether it is ready.
 fn health(given: Option<PathBuf>) -> ExitCode {
-    let config = match find(given).map(|path| config::load(&path, &mut Names::default())) {
-        Ok(Ok((config, _))) => config,
-        Ok(Err(report)) => {
-            say(&report.render(std::io::stderr().is_terminal()));
-            return ExitCode::from(EX_CONFIG);
+    match known(given) {
+        Ok(config) => {
+            let listen = config.admin.listen.as_ref().map(ListenText::as_str);
+            report(healthcheck::ask(listen).map_err(Into::into))
         }
+        Err(code) => code,
+    }
+}
+
+/// Asks the proxy that runs with the config to read it anew. Where that cannot be used, it is not asked.
+fn reload(given: Option<PathBuf>) -> ExitCode {
+    // What is worth a thought, the proxy says itself.
+    let config = match known(given) {
+        Ok(config) => config,
         Err(code) => return code,
     };
-    report(healthcheck::ask(config.admin.listen.as_ref().map(ListenText::as_str)).map_err(Into::into))
+    let (status, answer) = match ask::ask(&config.admin, "POST", "/api/v1/reload") {
+        Ok(answer) => answer,
+        Err(error) => return report(Err(error.into())),
+    };
+    match ask::reloaded(&answer) {
+        Some(told) if told.used => {
+            tell(&told.text);
+            ExitCode::SUCCESS
+        }
+        Some(told) => {
+            say(&told.text);
+            ExitCode::from(EX_CONFIG)
+        }
+        None => {
+            let message = answer.get("message").and_then(|message| message.as_str()).unwrap_or_default();
+            report(Err(format!("the proxy answers {status}: {message}").into()))
+        }
+    }
 }
 
 fn check(given: Option<PathBuf>) -> ExitCode {
@@ -257,7 +305,7 @@ fn check_live(args: &CheckArgs) -> ExitCode {
 }
 
 fn explain(url: &str, given: Option<PathBuf>) -> ExitCode {
-    let config = match load(given) {
+    let config = match read(given) {
         Ok((config, _)) => config,
         Err(code) => return code,
     };
@@ -274,15 +322,16 @@ fn explain(url: &str, given: Option<PathBuf>) -> ExitCode {
 }
 
 /// Loads the config; warnings go to standard error, mistakes as well, all at once.
-fn load(given: Option<PathBuf>) -> Result<(Config, PathBuf), ExitCode> {
+fn read(given: Option<PathBuf>) -> Result<(Config, Origin), ExitCode> {
     let path = find(given)?;
-    let colour = std::io::stderr().is_terminal();
-    match config::load(&path, &mut Names::default()) {
+    let (colour, mut names) = (std::io::stderr().is_terminal(), Names::default());
+    let (read, sources) = config::read(&path, &mut names);
+    match read {
         Ok((config, warnings)) => {
             for warning in warnings {
                 say(&format!("{}\n", warning.render(colour)));
             }
-            Ok((config, path))
+            Ok((config, Origin { path, names, sources }))
         }
         Err(report) => {
             say(&report.render(colour));

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use sessionbridge::clock::Clock;
-use sessionbridge::demo::sim::server;
-use sessionbridge::demo::sim::{Profile, SimOptions};
+use sessionbridge::demo::sim::server::{self, SimRemote};
+use sessionbridge::demo::sim::{Profile, Seen, SimOptions};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sessionbridge");
 /// Longer than anything takes on a busy machine.
@@ -335,30 +335,70 @@ fn r7_a_new_binary_takes_over_under_load_and_nobody_is_refused() {
 
 #[test]
 fn sessions_go_over_to_the_new_process() {
-    let (directory, clock) = (tempfile::tempdir().unwrap(), Clock::system());
-    let options = SimOptions::new(Profile::AcfStrict, "AppA");
-    let (address, app) = server::spawn_thread(options, Arc::new(move || clock.now().millis())).unwrap();
-    let config = format!(
-        "listen = \"127.0.0.1:0\"\nadmin.listen = \"off\"\nlog.format = \"json\"\n\
-         store.path = \"{}\"\n[apps.appA]\npath = \"/AppA/\"\nupstreams = [\"http://{address}\"]\n\
-         session.engine = \"coldfusion\"\nheartbeat.path = \"/AppA/ping.cfm\"\n",
-        directory.path().join("store").display()
-    );
+    let directory = tempfile::tempdir().unwrap();
+    let (config, app) = kept(directory.path());
     let mut running = Running::start(directory.path(), &config);
     let mut sessions: Vec<(String, serde_json::Value)> = Vec::new();
     for _ in 0..3 {
         for _ in 0..5 {
-            let (answer, started) = started(&running, "");
-            let (_, after) = answer.split_once("set-cookie: ").unwrap();
-            sessions.push((format!("Cookie: {}\r\n", after.split(';').next().unwrap()), started));
+            sessions.push(person(&running));
         }
         running.hand_over();
         for (cookie, before) in &sessions {
             assert_eq!(started(&running, cookie).1, *before);
         }
     }
-    let people = app.handle.with(|sim| sim.log().iter().filter(|seen| seen.fresh).count());
+    // Probes begin sessions of their own.
+    let is_person = |seen: &&Seen| {
+        let agent = seen.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
+        seen.fresh && !agent.is_some_and(|agent| agent.starts_with("sessionbridge-probe/"))
+    };
+    let people = app.handle.with(|sim| sim.log().iter().filter(is_person).count());
     assert_eq!(people, sessions.len(), "nobody began a session anew");
+}
+
+#[test]
+fn an_answer_that_comes_after_the_store_is_gone_comes_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, app) = kept(directory.path());
+    let mut running = Running::start(directory.path(), &config);
+    let (cookie, before) = person(&running);
+    let (mut stream, fields) = (running.connect(), format!("Accept: application/json\r\n{cookie}"));
+    let slow = thread::spawn(move || ask(&mut stream, "/AppA/slow.cfm?ms=2500", &fields));
+    wait_until("the app to be asked", || {
+        app.handle.with(|sim| sim.log().iter().any(|seen| seen.page.as_deref() == Some("slow")))
+    });
+    running.hand_over();
+    let answer = slow.join().unwrap().unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(
+        running.seen.iter().any(|line| line.contains("finished without the store")),
+        "{:#?}",
+        running.seen
+    );
+    assert_eq!(running.ended(), 0);
+    assert_eq!(started(&running, &cookie).1, before);
+}
+
+/// AppA, and a config with it and a store.
+fn kept(directory: &Path) -> (String, SimRemote) {
+    let clock = Clock::system();
+    let options = SimOptions::new(Profile::AcfStrict, "AppA");
+    let (address, app) = server::spawn_thread(options, Arc::new(move || clock.now().millis())).unwrap();
+    let config = format!(
+        "listen = \"127.0.0.1:0\"\nadmin.listen = \"off\"\nlog.format = \"json\"\n\
+         store.path = \"{}\"\n[apps.appA]\npath = \"/AppA/\"\nupstreams = [\"http://{address}\"]\n\
+         session.engine = \"coldfusion\"\nheartbeat.path = \"/AppA/ping.cfm\"\n",
+        directory.join("store").display()
+    );
+    (config, app)
+}
+
+/// Somebody new: the field with the cookie, and when the session in AppA was begun.
+fn person(running: &Running) -> (String, serde_json::Value) {
+    let (answer, started) = started(running, "");
+    let (_, after) = answer.split_once("set-cookie: ").unwrap();
+    (format!("Cookie: {}\r\n", after.split(';').next().unwrap()), started)
 }
 
 /// What AppA answers to somebody with these fields (in lower case), and when that session was begun.
@@ -594,6 +634,10 @@ fn systemd_is_told_what_happens_and_that_the_workers_run() {
     let mut running = Running::start_as(command, directory.path(), &app.config("admin.listen = \"off\""));
     assert_eq!(unit.hears_any(), "READY=1\nSTATUS=serving\n");
     (0..3).for_each(|_| assert_eq!(unit.hears_any(), "WATCHDOG=1\n"));
+    running.signal("HUP");
+    let said = unit.hears();
+    assert!(said.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{said}");
+    assert_eq!(unit.hears(), "READY=1\nSTATUS=serving\n");
     running.hand_over();
     assert_eq!(unit.hears(), format!("MAINPID={}\n", running.pids[1]));
     assert_eq!(unit.hears(), "READY=1\nSTATUS=serving\n", "by the new process, which is the unit's now");

@@ -25,6 +25,7 @@ use crate::telemetry::access::{AccessLog, Writing};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::log::LogError;
 
+pub mod ask;
 mod convert;
 pub mod core;
 pub mod handover;
@@ -33,7 +34,9 @@ pub mod keeping;
 pub mod live;
 pub mod notify;
 pub mod probing;
+pub mod reload;
 pub mod signals;
+mod watch;
 mod watchdog;
 pub mod worker;
 mod workers;
@@ -41,6 +44,7 @@ mod workers;
 use core::Core;
 use handover::Predecessor;
 use keeping::Keeping;
+use reload::{Fixed, Origin, Reloader};
 use watchdog::Watchdog;
 
 /// What keeps a proxy from starting.
@@ -116,6 +120,8 @@ pub struct App {
     access: AccessLog,
     writing: Writing,
     probes: bool,
+    fixed: Fixed,
+    origin: Option<Origin>,
 }
 
 impl App {
@@ -142,14 +148,21 @@ impl App {
         });
         ports.browsers = browsers.collect();
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
+        let fixed = Fixed::of(&config);
         let core = Core::keeping(config, keeping, Clock::system(), access.clone())?;
-        Ok(Self { core, ports, threads, access, writing, probes: false })
+        Ok(Self { core, ports, threads, access, writing, probes: false, fixed, origin: None })
     }
 
     /// The same, and while it runs it finds out about its apps with sessions of its own.
     #[must_use]
     pub fn with_probes(self) -> Self {
         Self { probes: true, ..self }
+    }
+
+    /// The same, and while it runs it reads its config, which came from `origin`, anew when that changes or somebody asks.
+    #[must_use]
+    pub fn with_reloads(self, origin: Origin) -> Self {
+        Self { origin: Some(origin), ..self }
     }
 
     /// Where browsers are served, with the ports that were taken.
@@ -186,43 +199,22 @@ impl App {
     /// # Errors
     /// Where a thread or a runtime cannot be started.
     pub fn run(self, drain: &Drain) -> io::Result<()> {
-        let mut lanes: Vec<Vec<Listener>> = (0..self.threads).map(|_| Vec::new()).collect();
-        for bound in self.ports.browsers {
-            let mut listeners = bound.into_listeners().into_iter();
-            // More sockets than threads: some threads accept from several.
-            while listeners.len() > 0 {
-                lanes.iter_mut().zip(&mut listeners).for_each(|(lane, listener)| lane.push(listener));
-            }
-        }
         let watchdog = Watchdog::from_env(self.threads);
-        let (mut threads, (up, ups)) = (Vec::new(), mpsc::channel());
-        for (number, listeners) in lanes.into_iter().enumerate() {
-            let (core, drain, up, watchdog) =
-                (self.core.clone(), drain.clone(), up.clone(), watchdog.clone());
-            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-            let probes = self.probes && number == 0;
-            threads.push(thread.spawn(move || -> io::Result<()> {
-                on_this_thread(async move {
-                    if probes {
-                        // It ends with the thread's tasks, when the worker has.
-                        tokio::task::spawn_local(probing::run(core.clone(), Dialer::Sockets));
-                    }
-                    if let Some(watchdog) = watchdog {
-                        tokio::task::spawn_local(watchdog.beat(number));
-                    }
-                    // Who does not want to know is gone.
-                    let _ = up.send(());
-                    drop(up);
-                    worker::run(core, number, listeners, Dialer::Sockets, drain).await;
-                })
-            })?);
-        }
-        drop(up);
+        let work = Work { core: self.core.clone(), drain: drain.clone(), watchdog: watchdog.clone() };
+        let (threads, ups) = work.begin(self.ports.browsers, (self.threads, self.probes))?;
         let (stop_admin, admin) = (Drainer::new(), self.ports.admin);
         let admin = admin.map(|bound| administer(self.core.clone(), bound, (&stop_admin, drain)));
         let admin = admin.transpose()?;
         if ups.iter().take(self.threads).count() < self.threads {
             return Err(io::Error::other("a worker thread cannot start"));
+        }
+        if let Some(origin) = self.origin {
+            let reloader = Reloader::new(self.core.clone(), origin, self.fixed);
+            let asks = self.core.loads().open();
+            // It ends with the process, or when nobody can ask any more.
+            std::thread::Builder::new()
+                .name("config".to_owned())
+                .spawn(move || on_this_thread(reloader.run(asks)))?;
         }
         self.core.health().advance(Readiness::Ready);
         if let Some(predecessor) = self.ports.predecessor {
@@ -241,6 +233,57 @@ impl App {
         self.core.registry().store().close();
         self.access.close(&self.writing, Duration::from_secs(2));
         Ok(())
+    }
+}
+
+/// What all workers are given.
+#[derive(Clone)]
+struct Work {
+    core: Core,
+    drain: Drain,
+    watchdog: Option<Watchdog>,
+}
+
+/// Threads, to be waited for.
+type Threads = Vec<JoinHandle<io::Result<()>>>;
+
+impl Work {
+    /// Starts so many workers, which share what was bound, and one of which probes where it is asked for. Each tells when it
+    /// is up.
+    fn begin(
+        &self,
+        bound: Vec<Bound>,
+        (many, probes): (usize, bool),
+    ) -> io::Result<(Threads, mpsc::Receiver<()>)> {
+        let mut lanes: Vec<Vec<Listener>> = (0..many).map(|_| Vec::new()).collect();
+        for bound in bound {
+            let mut listeners = bound.into_listeners().into_iter();
+            // More sockets than threads: some threads accept from several.
+            while listeners.len() > 0 {
+                lanes.iter_mut().zip(&mut listeners).for_each(|(lane, listener)| lane.push(listener));
+            }
+        }
+        let (up, ups) = mpsc::channel();
+        let workers = lanes.into_iter().enumerate().map(|(number, listeners)| {
+            let (work, up, probes) = (self.clone(), up.clone(), probes && number == 0);
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            thread.spawn(move || on_this_thread(work.run(number, listeners, (up, probes))))
+        });
+        Ok((workers.collect::<io::Result<_>>()?, ups))
+    }
+
+    async fn run(self, number: usize, listeners: Vec<Listener>, (up, probes): (mpsc::Sender<()>, bool)) {
+        if probes {
+            // It ends with the thread's tasks, when the worker has.
+            tokio::task::spawn_local(probing::run(self.core.clone(), Dialer::Sockets));
+        }
+        if let Some(watchdog) = self.watchdog {
+            tokio::task::spawn_local(watchdog.beat(number));
+        }
+        // Who does not want to know is gone.
+        let _ = up.send(());
+        drop(up);
+        worker::run(self.core, number, listeners, Dialer::Sockets, self.drain).await;
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, Notify};
 
 use super::handover::Handover;
 use super::notify;
+use crate::loads::{By, Loads};
 use crate::net::drain::Drainer;
 use crate::telemetry::access::AccessLog;
 
@@ -40,12 +41,12 @@ impl Signals {
     }
 }
 
-/// Obeys signals for ever: TERM, INT and QUIT drain, a second one stops at once; USR1 opens the logs again; USR2 hands
-/// over to a new process, where `handover` says how.
+/// Obeys signals for ever: TERM, INT and QUIT drain, a second one stops at once; HUP asks for the config to be read
+/// anew, USR1 opens the logs again; USR2 hands over to a new process, where `handover` says how.
 pub async fn obey(
     mut signals: Signals,
     drainer: Drainer,
-    access: AccessLog,
+    (access, loads): (AccessLog, Loads),
     handover: Option<Handover>,
 ) -> Infallible {
     let successions = handover.map(Successions::new);
@@ -60,7 +61,10 @@ pub async fn obey(
                 continue;
             }
             _ = signals.hup.recv() => {
-                tracing::warn!("SIGHUP: reload is not built yet in this version; restart to read the config anew");
+                // What comes of it is in the log.
+                if loads.send(By::Signal).is_none() {
+                    tracing::warn!("SIGHUP: the config was read from no file here, and cannot be read anew");
+                }
                 continue;
             }
             _ = signals.usr2.recv() => {

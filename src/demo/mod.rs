@@ -12,6 +12,7 @@ use crate::app::signals::{self, Signals};
 use crate::app::{App, BindError};
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::loads::Loads;
 use crate::net::{Drainer, ListenAddr};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log::{self, LogOptions};
@@ -213,7 +214,7 @@ fn spawn_signals(drainer: Drainer, access: AccessLog) -> Result<(), StartError> 
         Signals::listen().map_err(StartError::Thread)?
     };
     let obey = move || {
-        runtime.block_on(signals::obey(listening, drainer, access, None));
+        runtime.block_on(signals::obey(listening, drainer, (access, Loads::default()), None));
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(obey).map_err(StartError::Thread)?;
     Ok(())

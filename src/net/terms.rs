@@ -1,6 +1,6 @@
-//! How clients are served, as the config has it, and as it may change.
+//! How clients are served, as the config has it, and as it may change while they are.
 //!
-//! Invariant: what has begun goes by what it began with.
+//! Invariant: one step of a connection goes by one set of options.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -62,6 +62,7 @@ impl Terms {
         self.0.borrow().options.drain_timeout
     }
 
+    /// The present ones.
     pub(super) fn now(&self) -> Rc<Agreed> {
         Rc::clone(&self.0.borrow())
     }
