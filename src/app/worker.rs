@@ -5,12 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_local;
+use futures_util::future::join_all;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
 use super::core::Core;
 use super::workers::Turn;
 use crate::heartbeat::Heartbeat;
+use crate::net::Connections;
 use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
@@ -69,45 +71,47 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         let proxy = Rc::clone(&proxy);
         Rc::new(move || proxy.setting())
     };
-    let heartbeat = Rc::new(Heartbeat::new(
-        present,
-        pinger,
-        sign_out,
-        Arc::clone(&core.pressure),
-        Arc::clone(&core.armed),
-    ));
-    let beating = spawn_local(Rc::clone(&heartbeat).run(entries, core.watches.take(number)));
-    let holding = spawn_local(hold_with(heartbeat, drain.clone()));
-    let flushing = spawn_local(flush(Rc::clone(&proxy)));
-    let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
-    let following = spawn_local(follow(
-        turn,
-        (core, (number == 0).then_some(agenda)),
-        (Rc::clone(&proxy), client, terms.clone()),
-    ));
+    let (pressure, armed) = (Arc::clone(&core.pressure), Arc::clone(&core.armed));
+    let heartbeat = Rc::new(Heartbeat::new(present, pinger, sign_out, pressure, armed));
+    let mut tasks = vec![
+        spawn_local(Rc::clone(&heartbeat).run(entries, core.watches.take(number))),
+        spawn_local(hold_with(heartbeat, drain.clone())),
+        spawn_local(flush(Rc::clone(&proxy))),
+    ];
+    if number == 0 {
+        tasks.push(spawn_local(rest(Arc::clone(&core.registry))));
+    }
+    let following =
+        follow(turn, (core, (number == 0).then_some(agenda)), (Rc::clone(&proxy), client, terms.clone()));
+    tasks.push(spawn_local(following));
     let serving = listeners.into_iter().map(|listener| {
         let proxy = Rc::clone(&proxy);
         let service = move |request, peer| Rc::clone(&proxy).handle(request, peer);
         serve(listener, service, &terms, drain.clone())
     });
-    let mut stop = drain.clone();
-    let (_, end) = tokio::join!(futures_util::future::join_all(serving), async {
-        stop.requested().await;
+    until_served(join_all(serving), (&connections, &terms), drain.clone()).await;
+    tasks.iter().for_each(JoinHandle::abort);
+    proxy.flush();
+}
+
+/// Returns when `serving` is over and, where the listeners were passed on, those connections that were upgraded.
+async fn until_served<T>(
+    serving: impl Future<Output = T>,
+    (connections, terms): (&Connections, &Terms),
+    mut drain: Drain,
+) {
+    let mut told = drain.clone();
+    let (_, end) = tokio::join!(serving, async {
+        told.requested().await;
         Instant::now() + terms.drain_timeout()
     });
     if drain.is_passed_on() {
         tokio::select! {
             () = connections.gone() => {}
-            () = stop.aborted() => {}
+            () = drain.aborted() => {}
             () = sleep_until(end) => {}
         }
     }
-    beating.abort();
-    holding.abort();
-    following.abort();
-    flushing.abort();
-    resting.inspect(|task| task.abort());
-    proxy.flush();
 }
 
 /// Begins no heartbeat while nothing is to be begun.
