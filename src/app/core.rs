@@ -14,7 +14,7 @@ use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::lives::Lives;
 use crate::loads::Loads;
-use crate::net::serve::ServeOptions;
+use crate::net::terms::ServeOptions;
 use crate::net::{Connections, LastWord, Tls};
 use crate::proxy;
 use crate::random;

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::core::Core;
 use super::keeping;
+use super::notify;
 use super::watch::Watch;
 use crate::config::{self, Config, ListenText, LogOptions, Outline, Sources};
 use crate::loads::{Ask, By, Load, Outcome};
@@ -111,7 +112,9 @@ impl Reloader {
             tokio::select! {
                 ask = asks.recv() => {
                     let Some(ask) = ask else { return };
+                    notify::reloading();
                     let load = self.reload(ask.by).await;
+                    notify::ready(if load.is_used() { "serving" } else { "serving; the config cannot be used" });
                     // Whoever asked may be gone.
                     let _ = ask.told.send(load);
                 }

@@ -208,6 +208,8 @@ impl Store {
         if writer.is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the store's writer has panicked");
         }
+        // Whoever comes now waits for nobody.
+        open.queue.fail();
     }
 }
 
