@@ -5,7 +5,6 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -183,13 +182,14 @@ fn serve(
 
 /// How a successor gets the store.
 fn hooks(app: &App) -> Hooks {
-    let registry = Arc::clone(app.core().registry());
+    let store = app.core().registry().store().clone();
+    let again = store.clone();
     Hooks {
         release: Box::new(move || {
-            registry.store().close();
+            store.close();
             Ok(())
         }),
-        retake: Box::new(|| Err(std::io::ErrorKind::Unsupported.into())),
+        retake: Box::new(move || again.retake().map_err(std::io::Error::other)),
     }
 }
 

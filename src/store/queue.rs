@@ -146,6 +146,12 @@ impl Queue {
         self.something.notify_one();
     }
 
+    /// There is a writer again.
+    pub(super) fn reopen(&self) {
+        self.gathering().closed = false;
+        self.fails.store(false, Ordering::Release);
+    }
+
     /// The next group; the calling thread sleeps until there is one. `None`: it is closed, and all has been taken.
     pub(super) fn take(&self) -> Option<Group> {
         let gathering = self.gathering();

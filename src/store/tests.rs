@@ -106,6 +106,26 @@ fn one_process_at_a_time_and_the_next_in_turn() {
 }
 
 #[test]
+fn a_store_that_was_let_go_of_is_taken_again_unless_somebody_else_wrote_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    let store = start(opened(&place));
+    commit(&store, &[told(1, Some(b"a"))]);
+    store.close();
+    assert!(store.fails(), "nobody waits for it");
+    let late = told(2, Some(b"b"));
+    store.put(Mark::default(), || late);
+    store.retake().unwrap();
+    commit(&store, &[told(3, Some(b"c"))]);
+    store.close();
+    let other = start(opened(&place));
+    commit(&other, &[told(4, Some(b"d"))]);
+    other.close();
+    assert!(matches!(store.retake(), Err(StoreError::Disk(DiskError::Damaged { .. }))));
+    assert_eq!(all(opened(&place)).unwrap().len(), 4);
+}
+
+#[test]
 fn nothing_is_on_disk_in_clear() {
     let folder = tempfile::tempdir().unwrap();
     let place = place(folder.path());
