@@ -4,6 +4,8 @@
 //! 32 bytes each, kept by the rules of adoption, a session that is bound, its end and both heartbeats on the wheel.
 //! Bytes are the growth of this process (`/proc/self/smaps_rollup`, proportional set size) while the thing is made.
 //!
+//! `-- 1000000 keep FOLDER` leaves them in a store instead.
+//!
 //! `cargo bench --bench sessions [-- 100000]` with the system's allocator, `--bench sessions_mimalloc` with the other.
 
 #![expect(
@@ -14,6 +16,7 @@
 
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +30,7 @@ use sessionbridge::heartbeat::wheel::Wheel;
 use sessionbridge::registry::agenda::{Entry, Waiting, Watch};
 use sessionbridge::registry::options::Options;
 use sessionbridge::registry::{Opened, Registry, Slot, Visitor, Walk};
+use sessionbridge::store::{self, Place};
 use sessionbridge::time::Timestamp;
 
 const APPS: [AppIx; 2] = [AppIx(0), AppIx(1)];
@@ -184,14 +188,17 @@ fn nanos(count: u64, mut work: impl FnMut(u64)) -> f64 {
     rounds[rounds.len() / 2]
 }
 
-fn measure(count: u64, falls_asleep: bool) {
-    let clocks = Clocks {
+fn clocks() -> Clocks {
+    Clocks {
         idle_timeout: Duration::from_secs(3600),
         max_lifetime: Duration::from_secs(12 * 3600),
         presence_limit: None,
         presence_ttl: Duration::from_secs(90),
-    };
-    let common = Common::new();
+    }
+}
+
+fn measure(count: u64, falls_asleep: bool) {
+    let (clocks, common) = (clocks(), Common::new());
     let per = |bytes: f64| bytes / count as f64;
     let before = memory();
     let began = Instant::now();
@@ -264,9 +271,33 @@ fn time_opens(registry: &Registry, count: u64) {
     );
 }
 
+/// Leaves `count` sessions in a store in `folder`, for the start of a process to be timed (docs/performance.md).
+fn keep(count: u64, folder: &str) {
+    let place = Place { folder: folder.into(), keys: Path::new(folder).join("keys") };
+    let opened = store::open(&place, [7; 64]).unwrap();
+    let kept = opened.store();
+    let options = Options { max_sessions: 2_000_000 };
+    let registry = Registry::kept_in(kept.clone(), options, clocks(), opened.secret());
+    opened.read(1, |_, _, _| Ok(())).unwrap().start().unwrap();
+    let (common, runtime) = (Common::new(), tokio::runtime::Builder::new_current_thread().build().unwrap());
+    for n in 0..count {
+        registry.put(&visit(&registry, &common, n));
+        if n % 50_000 == 0 {
+            runtime.block_on(kept.settled()).unwrap();
+            rest(&registry);
+        }
+    }
+    runtime.block_on(kept.settled()).unwrap();
+    kept.close();
+}
+
 /// Measures, each thing in a process of its own: what one gave back would not be counted for the next.
 pub(crate) fn main() {
     let counts: Vec<u64> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
+    let mut arguments = std::env::args().skip_while(|argument| argument != "keep");
+    if let (Some(_), Some(folder)) = (arguments.next(), arguments.next()) {
+        return counts.iter().for_each(|count| keep(*count, &folder));
+    }
     let ways = [("asleep", true), ("awake", false)];
     if let Some((_, falls_asleep)) = ways.iter().find(|(way, _)| std::env::args().any(|arg| arg == *way)) {
         counts.iter().for_each(|count| measure(*count, *falls_asleep));
