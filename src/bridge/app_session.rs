@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::beat::BeatState;
 use super::lineage::Lineage;
 use super::rules::AppIx;
-use super::vault::{Carrier, Cookie, Role, Vault};
+use super::vault::{Carrier, Cookie, Reach, Role, Vault};
 use crate::time::Timestamp;
 
 mod learning;
@@ -61,6 +61,8 @@ pub struct Edit<'a> {
     pub carrier: Carrier,
     /// Only for TLS.
     pub secure: bool,
+    /// Who in a browser may use it.
+    pub reach: Reach,
 }
 
 /// What an answer's cookies did to an app session.

@@ -40,6 +40,8 @@ pub struct AppRules {
     pub beat: Option<BeatRules>,
     /// How its sign-out is seen and asked for.
     pub sign_out: SignOutRules,
+    /// True in the mode `release`: browsers hold its cookies themselves, or are being handed them.
+    pub releases: bool,
 }
 
 /// How an app keeps its sessions.
@@ -213,6 +215,14 @@ impl SameSite {
             Self::None => "None",
         }
     }
+
+    /// As browsers read it: in any case; another word says nothing (RFC 6265bis 5.6.7).
+    #[must_use]
+    pub fn parse(word: &[u8]) -> Option<Self> {
+        [Self::Strict, Self::Lax, Self::None]
+            .into_iter()
+            .find(|own| word.eq_ignore_ascii_case(own.as_str().as_bytes()))
+    }
 }
 
 /// One parameter that carries a token part of some app in URLs arriving at this one.
@@ -342,9 +352,20 @@ pub enum Recipe {
     },
 }
 
+/// What the proxy does with sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Sessions are bridged.
+    Bridge,
+    /// Every browser is handed its app cookies back, before the proxy is taken out.
+    Release,
+}
+
 /// The `[bridge]` table: what lives and dies together.
 #[derive(Clone, Debug)]
 pub struct BridgeRules {
+    /// What is done with sessions.
+    pub mode: Mode,
     /// The proxy's cookie on TLS; on plain HTTP its name without `__Host-` or `__Secure-`.
     pub cookie: Box<str>,
     /// Its `SameSite`.

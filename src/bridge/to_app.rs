@@ -50,6 +50,23 @@ pub struct Seen {
     pub stray: SmallVec<[Box<[u8]>; 2]>,
     /// Token parts that the browser itself holds and that went to the app.
     pub shown: Vec<Shown>,
+    /// In the mode `release`: cookies that the browser knows under a name of the proxy's making.
+    pub renamed: Vec<Renamed>,
+}
+
+/// A cookie that the browser showed as `appA.NAME`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Renamed {
+    /// The app's own name for it.
+    pub name: Box<[u8]>,
+    /// Its value.
+    pub value: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Renamed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Renamed({})", String::from_utf8_lossy(&self.name))
+    }
 }
 
 /// A token part that came from the browser's own cookie.
@@ -170,6 +187,12 @@ fn cookies(context: &ToApp<'_>, fields: &Fields<'_>, head: &mut Head) -> Seen {
     if line.is_none() && context.rules.session.is_none() {
         return seen;
     }
+    if context.rules.releases && context.session.is_none() && !context.own {
+        if let Some(line) = &line {
+            as_they_come(context, line.as_bytes(), head, &mut seen);
+        }
+        return seen;
+    }
     let mut out = Vec::with_capacity(128 + line.as_ref().map_or(0, |line| line.len()));
     if let Some(session) = context.session {
         from_vault(context, session, head.path(), &mut out);
@@ -186,6 +209,34 @@ fn cookies(context: &ToApp<'_>, fields: &Fields<'_>, head: &mut Head) -> Seen {
         head.put_with("cookie", |text| text.extend_from_slice(&out));
     }
     seen
+}
+
+/// The browser holds its cookies itself: they go as they come, but for the proxy's own; those that it renamed under the
+/// names that the app gave them.
+fn as_they_come(context: &ToApp<'_>, line: &[u8], head: &mut Head, seen: &mut Seen) {
+    let ours = |pair: &cookie::Pair<'_>| is_ours(context, pair.name) || hides(context, None, *pair);
+    let pairs = || cookie::pairs(line).filter(|pair| !ours(pair));
+    for pair in pairs() {
+        if let Some(name) = context.rules.own_name(pair.name) {
+            seen.renamed.push(Renamed { name: name.into(), value: pair.value.into() });
+        }
+    }
+    let mut out = Vec::with_capacity(line.len());
+    let mut met: SmallVec<[&[u8]; 8]> = SmallVec::new();
+    for pair in pairs() {
+        let own = context.rules.own_name(pair.name);
+        let name = own.unwrap_or(pair.name);
+        // Below a mount that the app does not see, the first one of a name is its own.
+        let again = context.rules.mount.strips() && met.contains(&name);
+        if own.is_none() && seen.renamed.iter().any(|renamed| *renamed.name == *name) || again {
+            continue;
+        }
+        met.push(name);
+        push(&mut out, name, pair.value);
+    }
+    if !out.is_empty() {
+        head.put_with("cookie", |text| text.extend_from_slice(&out));
+    }
 }
 
 fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut Vec<u8>) {
@@ -320,6 +371,9 @@ fn plain_cookie(
         Some(Disposition::AsIs | Disposition::Pass) | None => !vaulted(),
     };
     if goes {
+        if renamed && context.rules.releases {
+            seen.renamed.push(Renamed { name: name.into(), value: value.into() });
+        }
         push(out, name, value);
         push(&mut seen.passed, as_sent, value);
     }

@@ -127,6 +127,8 @@ fn read(table: Table<'_>, app: AppIx, key: &Key, shared: &mut Shared<'_>) -> Dra
         session: session.as_ref().map(|draft| draft.rules.clone()),
         beat,
         sign_out,
+        // The mode is the same for all apps: the route map sets it.
+        releases: false,
     };
     table.finish();
     Draft {

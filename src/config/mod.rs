@@ -32,9 +32,7 @@ use std::time::Duration;
 pub use self::engines::presets;
 pub use self::explain::{ExplainError, explain};
 pub use self::lines::Lines;
-pub use self::options::{
-    AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, Mode, OriginText,
-};
+pub use self::options::{AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, OriginText};
 pub use self::report::{Report, Unreadable, Warning, summary};
 use self::table::Table;
 use self::tree::{Findings, Node, Value};
@@ -60,8 +58,6 @@ pub struct Config {
     pub max_header_bytes: usize,
     /// How long a drain waits for requests in flight.
     pub drain_timeout: Duration,
-    /// Whether sessions are bridged or handed back.
-    pub mode: Mode,
     /// Apps, rules for requests, and what lives and dies together.
     pub routes: RouteMap,
     /// The patterns of `routes.rules` as written, in the same order.
@@ -159,6 +155,7 @@ fn read(node: &Node, outside: &dyn Outside, findings: &Findings) -> Option<Confi
     check::url_tokens(&mut drafts, findings);
     share::resolve(&mut drafts, findings);
     check::heartbeats(&drafts, findings);
+    check::released(&drafts, &bridge.rules, findings);
     let plain: Vec<&ListenText> = listen.iter().filter(|own| tls.is_none() || !own.speaks_tls()).collect();
     let entrance = check::Entrance { plain: &plain, server: &server.options, bridge: &bridge.rules };
     check::exposure(&drafts, &entrance, findings);
@@ -175,7 +172,6 @@ fn read(node: &Node, outside: &dyn Outside, findings: &Findings) -> Option<Confi
         max_connections: server.max_connections,
         max_header_bytes: server.max_header_bytes,
         drain_timeout: server.drain_timeout,
-        mode: bridge.mode,
         routes: RouteMap::new(routes, rules, bridge.rules),
         rule_texts,
         origins,

@@ -68,15 +68,6 @@ impl fmt::Display for OriginText {
     }
 }
 
-/// `bridge.mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Sessions are bridged.
-    Bridge,
-    /// Every browser is handed its app cookies back, before the proxy is taken out.
-    Release,
-}
-
 /// `[admin]`.
 #[derive(Clone, Debug)]
 pub struct AdminOptions {

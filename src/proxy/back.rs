@@ -77,6 +77,9 @@ impl Exchange<'_> {
             None => self.learn_first(proxy, visit, departed, &said)?,
         };
         self.follow(proxy, visit, departed, &mut returned)?;
+        if self.releases() {
+            self.hand_back(proxy, visit, departed, &mut returned);
+        }
         Ok(returned)
     }
 
@@ -84,6 +87,9 @@ impl Exchange<'_> {
     fn learn(&self, proxy: &Proxy, slot: &Slot, departed: &Departed, heard: &Heard<'_>) -> Returned {
         let now = heard.context.now;
         slot.with(|session| {
+            if self.is_out(session, departed, heard) {
+                return self.pass_on(departed, heard, !session.has_ended());
+            }
             let begun = session.app(self.app()).map(|app| app.created);
             if departed.begun.is_some() && departed.begun != begun {
                 // The app session that it was sent for was signed out meanwhile: nothing brings that back.
@@ -109,6 +115,10 @@ impl Exchange<'_> {
                 // A sign-out has overtaken this answer: what it sets is lost, in the browser too.
                 return Returned { effect, ..Returned::default() };
             }
+            if effect.signed_out.is_some() && self.releases() {
+                // Whatever comes after it, the browser holds itself.
+                return Returned { effect, ..self.pass_on(departed, heard, false) };
+            }
             let fresh = effect.signed_out.and_then(|_| self.fresh(&from_app, vault.as_ref(), departed, now));
             let mut fields: Vec<HeaderValue> = from_app.relayed.into_iter().collect();
             for (cookie, deleted) in from_app.http_only {
@@ -117,7 +127,9 @@ impl Exchange<'_> {
             let waiting = session.passed.take_waiting(self.app());
             let ours = !waiting.is_empty();
             fields.extend(waiting);
-            Returned { effect, fields, fresh, ours }
+            let mut returned = Returned { effect, fields, fresh, ours };
+            self.put_renamed(departed, heard, &mut returned);
+            returned
         })
     }
 
@@ -129,6 +141,9 @@ impl Exchange<'_> {
         departed: &Departed,
         heard: &Heard<'_>,
     ) -> Result<Returned, Error> {
+        if self.releases() && heard.riding.is_none() {
+            return Ok(self.pass_on(departed, heard, false));
+        }
         let from_app = heard.read(None, departed);
         let brings = from_app.edits.iter().any(|edit| edit.value.is_some()) && heard.status < 500;
         if !brings || visit.kept_away || self.standing.skip_session || visit.slot.is_some() {
@@ -192,6 +207,9 @@ impl Exchange<'_> {
     ) -> Result<(), Error> {
         let effect = &returned.effect;
         let Some(slot) = visit.slot.clone() else {
+            if self.releases() {
+                return Ok(());
+            }
             let janitor = self.janitor(proxy, departed, false);
             returned.ours |= !janitor.is_empty();
             returned.fields.extend(janitor);
@@ -218,12 +236,14 @@ impl Exchange<'_> {
         if (effect.renew || adopted || once_more) && visit.gives.is_none() {
             proxy.renew(&slot, visit, self.inbound);
         }
-        returned.fields.extend(self.janitor(proxy, departed, tried));
+        if !self.releases() {
+            returned.fields.extend(self.janitor(proxy, departed, tried));
+        }
         Ok(())
     }
 
     /// Expires token cookies that the browser should not have, but for those that another app keeps there under that name.
-    fn janitor(&self, proxy: &Proxy, departed: &Departed, adopted: bool) -> Vec<HeaderValue> {
+    pub(super) fn janitor(&self, proxy: &Proxy, departed: &Departed, adopted: bool) -> Vec<HeaderValue> {
         let seen = &departed.seen;
         if seen.stray.is_empty() && !adopted {
             return Vec::new();
@@ -286,11 +306,11 @@ fn keep_private(headers: &mut HeaderMap) {
 }
 
 /// The head of an answer, as far as the session goes.
-struct Heard<'a> {
-    taken: &'a SetCookies,
-    riding: Option<&'a PathToken>,
-    context: &'a ToClient<'a>,
-    status: u16,
+pub(super) struct Heard<'a> {
+    pub(super) taken: &'a SetCookies,
+    pub(super) riding: Option<&'a PathToken>,
+    pub(super) context: &'a ToClient<'a>,
+    pub(super) status: u16,
 }
 
 impl<'a> Heard<'a> {

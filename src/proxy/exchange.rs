@@ -12,11 +12,13 @@ use super::error::Error;
 use super::handler::X_REQUEST_ID;
 use super::inbound::Inbound;
 use super::note::{Note, TokenCame};
+use super::release::Released;
 use super::stream::InFlight;
 use super::visit::Visit;
 use crate::balance::Chosen;
 use crate::bridge::activity::Standing;
 use crate::bridge::app_session::{AppSession, Sent};
+use crate::bridge::release::HandedBack;
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::Session;
 use crate::bridge::share;
@@ -55,6 +57,9 @@ pub(super) struct Departed {
     pub(super) chosen: Chosen,
     pub(super) in_flight: Option<InFlight>,
     pub(super) adopting: bool,
+    /// In the mode `release`: what was let go with it, and what gets its own name back.
+    pub(super) released: Released,
+    pub(super) renamed: Vec<HandedBack>,
 }
 
 impl Exchange<'_> {
@@ -70,15 +75,18 @@ impl Exchange<'_> {
     pub(super) fn depart(
         &self,
         proxy: &Proxy,
-        visit: &Visit,
+        visit: &mut Visit,
         note: &mut Note,
     ) -> Result<Box<Departed>, Error> {
+        let released = self.let_go(proxy, visit);
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let departed = match slot {
             Some(slot) => slot.with(|session| self.depart_as(proxy, slot, session)),
             None => self.translate(proxy, None, self.may_adopt(proxy, None)),
         }?;
         let mut departed = self.check_shown(proxy, slot, departed)?;
+        self.rename(&mut departed, &released);
+        departed.released = released;
         departed.head.put(X_REQUEST_ID.as_str(), &note.id);
         note.upstream = Some(usize::from(departed.chosen.place));
         note.activity = self.standing.activity && slot.is_some();
@@ -171,13 +179,24 @@ impl Exchange<'_> {
         let nothing = Sent { generation: 0, revision: 0, started: now, unsafe_method };
         let sent = session.map_or(nothing, |session| session.sent(now, unsafe_method));
         let begun = session.map(|session| session.created);
-        Ok(Box::new(Departed { head, seen, sent, begun, chosen, in_flight: None, adopting }))
+        let (released, renamed) = (Released::default(), Vec::new());
+        Ok(Box::new(Departed {
+            head,
+            seen,
+            sent,
+            begun,
+            chosen,
+            in_flight: None,
+            adopting,
+            released,
+            renamed,
+        }))
     }
 
     /// True within the window of `adopt_cookies`, for a browser that has no session with the app here.
     fn may_adopt(&self, proxy: &Proxy, session: Option<&AppSession>) -> bool {
-        self.map.bridge.adopt_cookies.is_some_and(|window| {
-            self.inbound.now.since(proxy.shared.since) < window
+        self.map.bridge.adopt_cookies.filter(|_| !self.releases()).is_some_and(|window| {
+            self.inbound.now.since(proxy.shared.served.since(self.app(), self.inbound.now)) < window
                 && !session.is_some_and(AppSession::has_token)
                 && proxy.shared.adoptions.allows(self.inbound.address(), self.inbound.now)
         })
@@ -222,7 +241,8 @@ impl Exchange<'_> {
             None => self.translate(proxy, None, false),
         }?;
         next.head.put(X_REQUEST_ID.as_str(), &note.id);
-        next.in_flight = departed.in_flight;
+        (next.in_flight, next.released) = (departed.in_flight, departed.released);
+        next.renamed = departed.renamed;
         Ok(next)
     }
 

@@ -33,14 +33,17 @@ pub mod limits;
 mod note;
 pub mod options;
 mod pages;
+mod release;
 pub mod reply;
 mod roundtrip;
+pub mod served;
 mod stream;
 mod visit;
 
 use join::Joins;
 use limits::Buckets;
 use options::Options;
+use served::Served;
 
 /// What all threads share. Written rarely, and never for a request that changes nothing.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ pub struct Shared {
     new_sessions: Buckets,
     adoptions: Buckets,
     /// When the apps were first served here: the window of `adopt_cookies` begins then.
-    since: Timestamp,
+    served: Served,
 }
 
 impl Shared {
@@ -68,9 +71,15 @@ impl Shared {
             joins: Joins::default(),
             new_sessions: Buckets::new(rate.per_second, rate.burst),
             adoptions: limits::tries(adoption::TRIES_A_MINUTE, std::time::Duration::from_secs(60)),
-            since: clock.now(),
+            served: Served::default(),
             options,
         }
+    }
+
+    /// When each app was first served here. What an earlier process knew of it is put in here.
+    #[must_use]
+    pub const fn served(&self) -> &Served {
+        &self.served
     }
 }
 
