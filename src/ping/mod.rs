@@ -80,7 +80,7 @@ impl Sending {
 impl Pinger {
     /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
     /// where there is nothing to keep alive, or one is on its way already.
-    pub async fn ping(&self, routes: &RouteMap, app: AppIx, slot: &Slot) -> Option<Verdict> {
+    pub async fn ping(&self, routes: &RouteMap, app: AppIx, slot: &Arc<Slot>) -> Option<Verdict> {
         self.ping_with(routes, app, slot, &mut Alarm::new()).await
     }
 
@@ -89,7 +89,7 @@ impl Pinger {
         &self,
         routes: &RouteMap,
         app: AppIx,
-        slot: &Slot,
+        slot: &Arc<Slot>,
         alarm: &mut Alarm,
     ) -> Option<Verdict> {
         let route = routes.route(app)?;
@@ -103,6 +103,7 @@ impl Pinger {
             None => Self::unreachable(route, slot, &sending, now),
         };
         landing.landed = true;
+        self.registry.save(slot);
         if let Some(outcome) = outcome {
             self.told(app, slot, &lifespan::Heard { outcome, ..sending.heard }, now);
         }
@@ -123,7 +124,7 @@ impl Pinger {
         let person = Person { traits, address: session.address, passed, app };
         let ask = Ask { method: &rules.method, target: &rules.path, heartbeat: true };
         let prepared = own::prepare(route, &self.balancer, &person, &ask, now)?;
-        let server = if lives::sticks(route) { prepared.chosen.place } else { 0 };
+        let server = if lives::sticks(route) { prepared.chosen.number() } else { 0 };
         let heard = heard(app, session.handle, server, now);
         let app = session.app_mut(at)?;
         app.beat.in_flight = true;

@@ -202,7 +202,7 @@ impl<'a> Visitor<'a> {
         let text =
             tokio::time::timeout(patience, reading).await.map_or_else(|_| Vec::new(), |read| read.text);
         let after = self.prober.clock.now();
-        self.session.upstream = Some(prepared.chosen.place);
+        self.session.upstream = Some(prepared.chosen.number());
         self.used = (before, after);
         Ok(self.learn(ask, &prepared, (parts.status.as_u16(), parts.headers), &text))
     }

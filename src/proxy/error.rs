@@ -49,6 +49,9 @@ pub enum Error {
     /// No room for another session.
     #[error("no room for another session")]
     TableFull,
+    /// What the answer would acknowledge cannot be kept.
+    #[error("sessions cannot be kept at the moment")]
+    StoreOutage,
     /// A page of another site asked for something that only its own pages may ask for.
     #[error("only a page of this site may ask for that")]
     CrossSite,
@@ -84,7 +87,7 @@ impl Error {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::TableFull | Self::Overloaded | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TableFull | Self::StoreOutage | Self::Overloaded | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::BrokenAnswer => StatusCode::BAD_GATEWAY,
             Self::Send(error) => send_status(error),
@@ -107,6 +110,7 @@ impl Error {
             Self::Misdirected => Reason::Misdirected,
             Self::BodyTooLarge => Reason::BodyTooLarge,
             Self::RateLimited | Self::TableFull | Self::Overloaded => Reason::RateLimited,
+            Self::StoreOutage => Reason::StoreOutage,
             Self::NoUpstream => Reason::NoUpstream,
             Self::BrokenAnswer => Reason::UpstreamReset,
             Self::Send(error) => send_reason(error),
@@ -135,7 +139,7 @@ impl Error {
     pub const fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Overloaded => Some(1),
-            Self::RateLimited => Some(5),
+            Self::RateLimited | Self::StoreOutage => Some(5),
             Self::TableFull | Self::NoUpstream => Some(30),
             _ => None,
         }

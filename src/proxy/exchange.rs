@@ -134,7 +134,7 @@ impl Exchange<'_> {
         let mut departed = self.translate(proxy, session.app(self.app()), adopting)?;
         session.passed.browser_sent(self.app(), &departed.seen.passed);
         if let Some(app) = session.app_mut(self.app()) {
-            app.upstream = Some(departed.chosen.place);
+            app.upstream = Some(departed.chosen.number());
             if self.upgrade.is_none() {
                 app.request_began(now);
                 departed.in_flight = Some(InFlight::new(Arc::clone(slot), self.app(), proxy.shared.clock));
