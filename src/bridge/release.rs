@@ -82,23 +82,18 @@ pub struct Asks<'a> {
 
 /// The cookies of `app` that its browser lacks: tokens that are vaulted, and all else that the vault holds.
 fn lacking<'v>(rules: &AppRules, vault: &'v Vault) -> impl Iterator<Item = Cookie<'v>> {
-    vault.iter().filter(move |cookie| {
-        cookie.role == Role::Plain
-            || rules
-                .session
-                .as_ref()
-                .is_some_and(|session| session.token_disposition(cookie.name) == Disposition::Vault)
-    })
+    vault.iter().filter(move |cookie| place(rules, cookie) == Disposition::Vault)
+}
+
+/// Where `cookie` of a vault is kept: a token may be the browser's as well.
+fn place(rules: &AppRules, cookie: &Cookie<'_>) -> Disposition {
+    let session = rules.session.as_ref().filter(|_| cookie.role != Role::Plain);
+    session.map_or(Disposition::Vault, |session| session.token_disposition(cookie.name))
 }
 
 /// True where nothing of `app` is kept from the browser: its tokens are there, as the app named them.
 fn browser_has_all(rules: &AppRules, app: &AppSession) -> bool {
-    app.vault().iter().all(|cookie| {
-        matches!(cookie.role, Role::Token { .. })
-            && rules.session.as_ref().is_some_and(|session| {
-                matches!(session.token_disposition(cookie.name), Disposition::Pass | Disposition::AsIs)
-            })
-    })
+    app.vault().iter().all(|cookie| matches!(place(rules, &cookie), Disposition::Pass | Disposition::AsIs))
 }
 
 /// False for an app session whose token rides in the path: no cookie can stand for it, so it stays bridged.
@@ -216,7 +211,13 @@ pub fn hand_back<'r>(
     for app in apps {
         let (Some(rules), Some(held)) = (rules_of(app), session.app(app)) else { continue };
         let before = fields.len();
-        for cookie in lacking(rules, held.vault()) {
+        for cookie in held.vault().iter() {
+            match place(rules, &cookie) {
+                // The browser has it as it is.
+                Disposition::Pass | Disposition::AsIs => continue,
+                Disposition::Prefix => fields.extend(renamed::deletions(rules, &cookie, asks)),
+                Disposition::Vault | Disposition::Drop => {}
+            }
             fields.extend(paths(rules, &cookie).filter_map(|path| field(cookie.name, &path, &cookie, asks)));
         }
         if fields.len() > before {

@@ -82,6 +82,20 @@ pub struct Shown {
     pub value: Box<[u8]>,
 }
 
+impl Shown {
+    /// True where it is a cookie of the time before the proxy: its place is the vault, or another name.
+    #[must_use]
+    pub fn is_to_move(&self, rules: &AppRules) -> bool {
+        let renamed = rules.unprefixed(&self.name);
+        rules.session.as_ref().is_some_and(|session| {
+            match session.token_disposition(renamed.unwrap_or(&self.name)) {
+                Disposition::Vault => true,
+                disposition => renamed.is_none() && rules.renames(disposition),
+            }
+        })
+    }
+}
+
 impl std::fmt::Debug for Shown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Shown({:?})", self.role)
@@ -324,18 +338,29 @@ fn token_cookie(
 ) {
     let renamed = as_sent.len() != name.len();
     let disposition = rules.token_disposition(name);
+    // What the vault holds, the browser cannot replace.
+    let may_adopt = || {
+        let held = context.session.is_some_and(AppSession::has_token);
+        context.adopting && !held && !renamed && part.rule.shape.fits(value)
+    };
     let goes = match disposition {
         Disposition::Prefix | Disposition::Pass | Disposition::AsIs => {
-            renamed == context.rules.renames(disposition)
+            renamed == context.rules.renames(disposition) || may_adopt()
         }
-        // What the vault holds, the browser cannot replace.
-        Disposition::Vault => {
-            let held = context.session.is_some_and(AppSession::has_token);
-            context.adopting && !held && !renamed && part.rule.shape.fits(value)
-        }
+        Disposition::Vault => may_adopt(),
         Disposition::Drop => false,
     };
-    if !goes || !is_token_value(value) {
+    // Of one that was there before the proxy and the proxy's own, the latter counts.
+    let mut goes = goes && is_token_value(value);
+    if goes && context.rules.renames(disposition) {
+        let other = seen.shown.iter().position(|shown| shown.role == part.role);
+        let to_move = |shown: &Shown| shown.is_to_move(context.rules);
+        if let Some(at) = other.filter(|at| renamed && seen.shown.get(*at).is_some_and(to_move)) {
+            stray(&mut seen.stray, &seen.shown.remove(at).name);
+        }
+        goes = renamed || !seen.shown.iter().any(|shown| shown.role == part.role && !to_move(shown));
+    }
+    if !goes {
         stray(&mut seen.stray, as_sent);
         return;
     }

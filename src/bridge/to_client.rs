@@ -361,7 +361,8 @@ fn relay(
 }
 
 /// The public path of a cookie for which the app said `path`: inside the app's own mount, whatever it said.
-pub(super) fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
     let mount = &context.rules.mount;
     if mount.is_case_insensitive() {
         // Browsers compare paths with case: only the root covers every spelling of the mount.

@@ -120,7 +120,8 @@ impl Exchange<'_> {
                 return Returned { effect, ..self.pass_on(departed, heard, false) };
             }
             let fresh = effect.signed_out.and_then(|_| self.fresh(&from_app, vault.as_ref(), departed, now));
-            let mut fields: Vec<HeaderValue> = from_app.relayed.into_iter().collect();
+            let mut fields = self.older(departed, heard);
+            fields.extend(from_app.relayed);
             for (cookie, deleted) in from_app.http_only {
                 session.passed.http_only(cookie, deleted);
             }
@@ -227,6 +228,7 @@ impl Exchange<'_> {
             slot.with(|session| {
                 session.timeline.note(self.inbound.now, Some(self.app()), What::AdoptedCookie)
             });
+            returned.fields.extend(self.rename_adopted(departed));
         } else if tried {
             // The app gave another token for the one that was shown: a guess, for all anybody knows.
             proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
@@ -248,7 +250,8 @@ impl Exchange<'_> {
         if seen.stray.is_empty() && !adopted {
             return Vec::new();
         }
-        let shown = seen.shown.iter().filter(|_| adopted).map(|part| &part.name);
+        let rules = &self.route.rules;
+        let shown = seen.shown.iter().filter(|part| adopted && part.is_to_move(rules)).map(|part| &part.name);
         let names =
             seen.stray.iter().chain(shown).map(|name| &**name).filter(|name| !self.held_elsewhere(name));
         let fields =
@@ -257,7 +260,7 @@ impl Exchange<'_> {
         fields
     }
 
-    fn held_elsewhere(&self, name: &[u8]) -> bool {
+    pub(super) fn held_elsewhere(&self, name: &[u8]) -> bool {
         let others = self.map.routes().iter().filter(|other| other.rules.app != self.app());
         let mut rules = others.filter_map(|other| other.rules.session.as_ref());
         rules.any(|rules| {

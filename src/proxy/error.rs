@@ -87,7 +87,9 @@ impl Error {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::TableFull | Self::StoreOutage | Self::Overloaded | Self::NoUpstream => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TableFull | Self::StoreOutage | Self::Overloaded | Self::NoUpstream => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::BrokenAnswer => StatusCode::BAD_GATEWAY,
             Self::Send(error) => send_status(error),

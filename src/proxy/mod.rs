@@ -21,6 +21,7 @@ use crate::telemetry::access::AccessSink;
 use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
 
+mod adopt;
 mod arrival;
 mod back;
 pub mod error;

@@ -82,13 +82,7 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
 }
 
 /// Brings `changes` to disk, however long it takes. False where the queue was closed before it could be done.
-fn write(
-    queue: &Queue,
-    disk: &mut Option<Disk>,
-    reopen: &Reopen,
-    changes: &[Change],
-    done: &Done,
-) -> bool {
+fn write(queue: &Queue, disk: &mut Option<Disk>, reopen: &Reopen, changes: &[Change], done: &Done) -> bool {
     let mut tries = 0_u32;
     loop {
         let written = match disk.take().map_or_else(reopen, Ok) {

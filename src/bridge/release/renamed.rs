@@ -50,16 +50,17 @@ fn hand_back(rules: &AppRules, vault: Option<&Vault>, shown: &Renamed, asks: &As
     };
     let cookie = Cookie { value: &shown.value, ..known.unwrap_or(unknown) };
     let sets = paths(rules, &cookie).filter_map(|path| field(cookie.name, &path, &cookie, asks)).collect();
-    let name = rules.prefixed(&shown.name);
-    let mut at = vec!["/", rules.mount.cookie_path()];
-    at.dedup();
+    HandedBack { name: shown.name.clone(), sets, deletes: deletions(rules, &cookie, asks) }
+}
+
+/// Deletes what the browser has of `cookie` under its other name.
+pub(super) fn deletions(rules: &AppRules, cookie: &Cookie<'_>, asks: &Asks<'_>) -> Vec<HeaderValue> {
+    let name = rules.prefixed(cookie.name);
     let inside = std::str::from_utf8(cookie.path).map(|path| rules.mount.to_public(path));
-    let inside = inside.as_deref().unwrap_or("/");
-    if !at.contains(&inside) {
-        at.push(inside);
-    }
+    let mut at = vec!["/", rules.mount.cookie_path(), inside.as_deref().unwrap_or("/")];
+    at.sort_unstable();
+    at.dedup();
     let flags = Flags { secure: asks.https, ..Flags::default() };
     let deletes = at.into_iter().map(|path| deletion(&name, path.as_bytes(), None, flags));
-    let deletes = deletes.filter_map(|field| HeaderValue::from_bytes(&field).ok()).collect();
-    HandedBack { name: shown.name.clone(), sets, deletes }
+    deletes.filter_map(|field| HeaderValue::from_bytes(&field).ok()).collect()
 }
