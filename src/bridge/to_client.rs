@@ -57,6 +57,20 @@ pub struct FromApp<'a> {
     pub http_only: Vec<(HttpOnlyCookie, bool)>,
 }
 
+impl FromApp<'_> {
+    /// Leaves out what sets the very tokens that were `shown`: they are another session's by now.
+    pub fn leave_shown(&mut self, shown: &[Shown]) {
+        let is_shown = |edit: &Edit<'_>| {
+            shown
+                .iter()
+                .any(|part| part.role == edit.role && edit.value.is_some_and(|value| *value == *part.value))
+        };
+        let others: SmallVec<[Role; 2]> =
+            self.edits.iter().filter(|edit| !is_shown(edit)).map(|edit| edit.role).collect();
+        self.edits.retain(|edit| !is_shown(edit) || others.iter().any(|other| same_token(*other, edit.role)));
+    }
+}
+
 impl std::fmt::Debug for FromApp<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "FromApp({} edits, {} relayed)", self.edits.len(), self.relayed.len())

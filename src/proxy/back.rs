@@ -18,9 +18,11 @@ use crate::bridge::app_session::{AppSession, Sent};
 use crate::bridge::bridge_cookie;
 use crate::bridge::janitor;
 use crate::bridge::rules::{AppIx, Disposition};
+use crate::bridge::session::Farewell;
 use crate::bridge::timeline::What;
 use crate::bridge::to_app::Shown;
 use crate::bridge::to_client::{self, FromApp, PathToken, SetCookies, There, ToClient};
+use crate::bridge::vault::Role;
 use crate::own;
 use crate::registry::Slot;
 use crate::registry::agenda::Watch;
@@ -70,7 +72,9 @@ impl Exchange<'_> {
         };
         let riding = if there.urls { to_client::map_urls(&context, &mut answer.headers) } else { None };
         let status = answer.status.as_u16();
-        let said = Heard { taken: &taken, riding: riding.as_ref(), context: &context, status };
+        // Of several requests that showed one token at once, the first that is answered has adopted it.
+        let overtaken = self.is_taken(proxy, visit.slot.as_ref(), departed);
+        let said = Heard { taken: &taken, riding: riding.as_ref(), context: &context, status, overtaken };
         let slot = visit.slot.clone().filter(|_| !self.standing.skip_session);
         let mut returned = match slot {
             Some(slot) => self.learn(proxy, &slot, departed, &said),
@@ -314,6 +318,8 @@ pub(super) struct Heard<'a> {
     pub(super) riding: Option<&'a PathToken>,
     pub(super) context: &'a ToClient<'a>,
     pub(super) status: u16,
+    /// What the browser showed has been adopted elsewhere meanwhile.
+    pub(super) overtaken: bool,
 }
 
 impl<'a> Heard<'a> {
@@ -327,8 +333,11 @@ impl<'a> Heard<'a> {
         'a: 'v,
     {
         let context = ToClient { vault, ..*self.context };
-        let shown = if self.status < 500 { &departed.seen.shown[..] } else { &[] };
+        let shown = if self.status < 500 && !self.overtaken { &departed.seen.shown[..] } else { &[] };
         let mut from_app = to_client::read(&context, self.taken, shown);
+        if self.overtaken {
+            from_app.leave_shown(&departed.seen.shown);
+        }
         if let Some(edit) = self.riding.and_then(|token| to_client::path_edit(&context, token)) {
             from_app.edits.push(edit);
         }
@@ -357,24 +366,36 @@ impl Proxy {
         }
     }
 
+    /// The tokens of app sessions that the person has signed out of are nobody's any more.
+    pub(super) fn entomb(&self, map: &RouteMap, left: &Farewell, slot: &Slot) {
+        for app in left.apps.iter().filter(|app| map.takes_over(app.app)) {
+            for parts in tokens(app) {
+                self.shared.registry.entomb(app.app, parts.iter().map(|part| &**part), slot, self.now());
+            }
+        }
+    }
+
     fn own_tokens_of(&self, map: &RouteMap, app: AppIx, slot: &Arc<Slot>) {
         if !map.takes_over(app) {
             return;
         }
-        let count = map
-            .route(app)
-            .and_then(|route| route.rules.session.as_ref())
-            .map_or(0, |rules| rules.tokens.len());
-        let tokens: Vec<Vec<Box<[u8]>>> = slot.with(|session| {
-            let Some(app) = session.app(app) else { return Vec::new() };
-            let of = |token: u8| {
-                let part = |part: u8| app.vault().part(token, part).map(|cookie| Box::from(cookie.value));
-                (0..u8::MAX).map_while(part).collect()
-            };
-            (0..u8::try_from(count).unwrap_or(u8::MAX)).map(of).collect()
-        });
-        for parts in tokens.iter().filter(|parts| !parts.is_empty()) {
+        let all = slot.with(|session| session.app(app).map(tokens)).unwrap_or_default();
+        for parts in all {
             self.shared.registry.own_token(app, parts.iter().map(|part| &**part), slot);
         }
     }
+}
+
+/// The tokens of an app session, each as the values of its parts.
+fn tokens(app: &AppSession) -> Vec<Vec<Box<[u8]>>> {
+    let of = |token: u8| -> Vec<Box<[u8]>> {
+        (0..u8::MAX)
+            .map_while(|part| app.vault().part(token, part).map(|cookie| cookie.value.into()))
+            .collect()
+    };
+    let held = app.vault().iter().filter_map(|cookie| match cookie.role {
+        Role::Token { token, part: 0 } => Some(token),
+        _ => None,
+    });
+    held.map(of).collect()
 }

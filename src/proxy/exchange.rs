@@ -202,21 +202,14 @@ impl Exchange<'_> {
         })
     }
 
-    /// A token that the browser shows and that is bound to another bridge session goes nowhere.
+    /// A token that the browser shows and that is bound to another bridge session, or was to one that has ended, goes nowhere.
     fn check_shown(
         &self,
         proxy: &Proxy,
         slot: Option<&Arc<Slot>>,
         departed: Box<Departed>,
     ) -> Result<Box<Departed>, Error> {
-        if !departed.adopting || departed.seen.shown.is_empty() {
-            return Ok(departed);
-        }
-        let bound = departed.seen.tokens_shown().iter().any(|parts| {
-            let owner = proxy.shared.registry.owner(self.app(), parts.iter().copied());
-            owner.is_some_and(|owner| !slot.is_some_and(|slot| Arc::ptr_eq(slot, &owner)))
-        });
-        if !bound {
+        if !self.is_taken(proxy, slot, &departed) {
             return Ok(departed);
         }
         proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
@@ -226,6 +219,17 @@ impl Exchange<'_> {
         }?;
         next.in_flight = departed.in_flight;
         Ok(next)
+    }
+
+    /// True where a token that the browser shows, to be adopted, belongs to another bridge session, or did until it ended.
+    pub(super) fn is_taken(&self, proxy: &Proxy, slot: Option<&Arc<Slot>>, departed: &Departed) -> bool {
+        let registry = &proxy.shared.registry;
+        let elsewhere = |parts: &Vec<&[u8]>| {
+            let owner = registry.owner(self.app(), parts.iter().copied());
+            owner.is_some_and(|owner| !slot.is_some_and(|slot| Arc::ptr_eq(slot, &owner)))
+                || registry.is_entombed(self.app(), parts.iter().copied())
+        };
+        departed.adopting && departed.seen.tokens_shown().iter().any(elsewhere)
     }
 
     /// The same request once more, with what the session holds now: its first answer was overtaken, or its token was dead.
