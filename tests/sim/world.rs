@@ -61,16 +61,16 @@ heartbeat.path = "/delta/ping"
 sign_out.mode = "alone"
 "#;
 
-static MAP: OnceLock<RouteMap> = OnceLock::new();
+static MAP: OnceLock<Arc<RouteMap>> = OnceLock::new();
 
-fn map() -> RouteMap {
+fn map() -> Arc<RouteMap> {
     let read = config::load_str("sim.toml", CONFIG, &mut Names::default());
-    read.unwrap_or_else(|report| panic!("{report}")).0.routes
+    Arc::new(read.unwrap_or_else(|report| panic!("{report}")).0.routes)
 }
 
 /// Apps, by the server that they are on.
 const SERVER: [usize; 4] = [0, 1, 1, 2];
-const BROWSERS: usize = 5;
+const BROWSERS: usize = 4;
 
 /// What happens next; the numbers say to whom.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +83,7 @@ pub(crate) enum Op {
     Commit,
     Flush,
     Deliver(u64),
+    Settle(u64),
     Expire,
     Leave(u64),
     Kill(u64),
@@ -97,19 +98,20 @@ impl Op {
         let (a, b) = (random.next(), random.next());
         match random.next() % 100 {
             0..8 => Self::Pass(a),
-            8..32 => Self::Ask(a, b),
-            32..36 => Self::Beat(a),
-            36..53 => Self::Answer(a),
-            53..70 => Self::Apply(a),
-            70..79 => Self::Commit,
-            79 => Self::Flush,
-            80..90 => Self::Deliver(a),
+            8..28 => Self::Ask(a, b),
+            28..37 => Self::Beat(a),
+            37..52 => Self::Answer(a),
+            52..67 => Self::Apply(a),
+            67..75 => Self::Commit,
+            75 => Self::Flush,
+            76..84 => Self::Deliver(a),
+            84..90 => Self::Settle(a),
             90 => Self::Expire,
             91 => Self::Leave(a),
             92 => Self::Kill(a),
-            93 => Self::Orphan(a),
-            94..96 => Self::Take(a, b),
-            96..98 => Self::Rest,
+            93 | 94 => Self::Orphan(a),
+            95 | 96 => Self::Take(a, b),
+            97 => Self::Rest,
             _ => Self::Crash,
         }
     }
@@ -180,7 +182,7 @@ pub(crate) struct Orphan {
 pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) now: Timestamp,
-    pub(crate) map: RouteMap,
+    pub(crate) map: Arc<RouteMap>,
     pub(crate) registry: Registry,
     walk: Walk,
     pub(crate) oracle: Oracle,
@@ -211,7 +213,7 @@ pub(crate) fn address(browser: usize) -> IpAddr {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        let map = MAP.get_or_init(map).clone();
+        let map = Arc::clone(MAP.get_or_init(map));
         let mut world = Self {
             random: Random::new(!seed),
             now: Timestamp::from_secs(1_700_000_000),
@@ -252,7 +254,7 @@ impl World {
     }
 
     pub(crate) fn tell(&mut self, what: impl Into<String>) {
-        let at = self.now.millis() % 100_000_000;
+        let at = self.now.millis() % 1_000_000_000;
         self.told.push(format!("  {at:>9} {}", what.into()));
     }
 
@@ -270,11 +272,12 @@ impl World {
 
     /// One step, and whether all holds afterwards.
     pub(crate) fn step(&mut self, op: Op) -> Result<(), String> {
+        self.ticks();
         match op {
             Op::Pass(draw) => self.pass(draw),
             Op::Ask(who, what) => {
                 self.asks(pick(who, BROWSERS), what, Own::Person)?;
-                if who >> 32 & 3 == 0 {
+                if who >> 32 & 1 == 0 {
                     // A page, and what belongs to it.
                     self.asks(pick(who, BROWSERS), what.rotate_right(17), Own::Person)?;
                 }
@@ -284,7 +287,8 @@ impl World {
             Op::Apply(which) => self.applies(which)?,
             Op::Commit => self.commits()?,
             Op::Flush => self.flushes(),
-            Op::Deliver(which) => self.delivers(which),
+            Op::Deliver(which) => (0..3).for_each(|turn| self.delivers(which.rotate_right(turn * 9))),
+            Op::Settle(draw) => self.settles(draw)?,
             Op::Expire => self.expires(),
             Op::Leave(who) => self.leaves(pick(who, BROWSERS)),
             Op::Kill(which) => self.kills(which),
@@ -293,7 +297,15 @@ impl World {
             Op::Rest => self.rests(),
             Op::Crash => self.crashes()?,
         }
-        self.holds()
+        // These change no session.
+        let idle =
+            matches!(op, Op::Pass(_) | Op::Answer(_) | Op::Commit | Op::Flush | Op::Deliver(_) | Op::Rest);
+        if idle { Ok(()) } else { self.holds() }
+    }
+
+    /// No two things happen at the same moment.
+    fn ticks(&mut self) {
+        self.now = self.now.plus(Duration::from_micros(100));
     }
 
     fn pass(&mut self, draw: u64) {
@@ -416,6 +428,23 @@ impl World {
             _ if reply.deletes => browser.bridge = None,
             _ => {}
         }
+    }
+
+    /// Whatever is on its way arrives.
+    fn settles(&mut self, draw: u64) -> Result<(), String> {
+        while self.flights.iter().any(|flight| flight.said.is_none()) {
+            self.ticks();
+            self.answers(draw)?;
+        }
+        while !self.flights.is_empty() {
+            self.ticks();
+            self.applies(draw)?;
+        }
+        self.commits()?;
+        while !self.replies.is_empty() {
+            self.delivers(draw);
+        }
+        Ok(())
     }
 
     fn expires(&mut self) {
