@@ -460,11 +460,14 @@ impl World {
             });
             (effect, fresh)
         });
+        let learned = effect.learned;
+        if slot.with(|session| session.has_ended()) && (learned.first || learned.changed || learned.rolled) {
+            self.wrong = Some(format!("session {:x} has ended and learns: {learned:?}", slot.handle.0));
+        }
         if was_new {
             slot.with(|session| session.touch(rules.app, true, now));
         }
         flight.first.into_iter().for_each(|group| slot.land(group));
-        let learned = effect.learned;
         self.tell(format!(
             "answer {} is applied to {:x}{}",
             flight.number,

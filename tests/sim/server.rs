@@ -107,6 +107,10 @@ impl Server {
             (Ask::Logout | Ask::Lose, Some(token)) => {
                 self.live.remove(&token);
                 said.sets = self.deletions();
+                if ask == Ask::Lose && again {
+                    // Some apps take away only one of two.
+                    said.sets.truncate(1);
+                }
             }
             (Ask::Logout | Ask::Lose, None) => {}
             (Ask::Ping, None) if again => said.status = 302,

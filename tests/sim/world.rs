@@ -28,7 +28,7 @@ listen = "127.0.0.1:0"
 [bridge]
 idle_timeout = "30m"
 presence_limit = "off"
-max_lifetime = "3h"
+max_lifetime = "50m"
 adopt_cookies = "12h"
 [apps.alpha]
 path = "/alpha/"
@@ -203,6 +203,8 @@ pub(crate) struct World {
     pub(crate) numbers: u64,
     /// Who asked last, and which app.
     pub(crate) last: Option<(usize, usize)>,
+    /// What was seen to be wrong in the middle of a step.
+    pub(crate) wrong: Option<String>,
     told: Vec<String>,
 }
 
@@ -234,6 +236,7 @@ impl World {
             kept_ids: BTreeMap::new(),
             numbers: 0,
             last: None,
+            wrong: None,
             told: Vec::new(),
         };
         // Two people were signed in before there was a proxy.
@@ -297,6 +300,9 @@ impl World {
             Op::Rest => self.rests(),
             Op::Crash => self.crashes()?,
         }
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong);
+        }
         // These change no session.
         let idle =
             matches!(op, Op::Pass(_) | Op::Answer(_) | Op::Commit | Op::Flush | Op::Deliver(_) | Op::Rest);
@@ -312,7 +318,7 @@ impl World {
         if draw >> 62 == 0 {
             self.last = None;
         }
-        let most = [50, 5_000, 300_000, 1_000_000, 2_400_000][pick(draw >> 32, 5)];
+        let most = [50, 5_000, 300_000, 1_200_000, 2_400_000][pick(draw >> 32, 5)];
         self.now = self.now.plus(Duration::from_millis(1 + draw % most));
     }
 
