@@ -43,9 +43,9 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 /// Apps, and the sessions with the latest activity.
 pub(super) fn overview(desktop: &Desktop) -> Response {
     let (parts, now) = (&desktop.parts, desktop.now());
-    let counts = scan::census(&parts.registry, &parts.routes, now);
+    let counts = scan::census(&parts.registry, &desktop.setting, now);
     let found = parts.findings.all();
-    let apps = parts.routes.routes().iter().zip(&counts);
+    let apps = desktop.setting.routes().iter().zip(&counts);
     let apps: Vec<_> =
         apps.map(|(route, states)| view::app(route, states, (&found, &parts.findings))).collect();
     let findings = findings(&apps);
@@ -55,7 +55,7 @@ pub(super) fn overview(desktop: &Desktop) -> Response {
     let sessions = views.fold(String::new(), |rows, view| rows + &session_row(&view, now));
     let all = parts.registry.counts();
     let body = format!(
-        "<h1>sessionbridge</h1><p>{bound} bound, {pending} pending. {ready}. {at}</p>\
+        "<h1>sessionbridge</h1><p>{bound} bound, {pending} pending. {ready}. {at}</p>{config}\
          <h2>Apps</h2><div><table><thead><tr><th>App<th>Path<th>Hosts<th>Engine<th class=n>Servers<th class=n>Timeout\
          <th>Heartbeat<th>Sessions</thead><tbody>{apps}</tbody></table></div>{findings}\
          <h2>Sessions</h2>{hint}<div><table><thead><tr><th>Id<th>State<th>Browser<th>Net<th class=n>Begun<th class=n>Active\
@@ -64,6 +64,7 @@ pub(super) fn overview(desktop: &Desktop) -> Response {
         pending = all.pending,
         ready = capitalised(parts.health.readiness().as_str()),
         at = At(now),
+        config = super::loads::banner(&parts.loads),
         hint = hint(all.bound + all.pending),
     );
     page(&body)

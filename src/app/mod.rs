@@ -14,18 +14,26 @@ use crate::config::Config;
 use crate::net::drain::{Drain, Drainer};
 use crate::net::listener::{Bound, ListenAddr, ListenAddrError, Listener};
 use crate::net::upstream::Dialer;
+use crate::store::StoreError;
 use crate::telemetry::access::{AccessLog, Writing};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::log::LogError;
 
+pub mod ask;
 mod convert;
 pub mod core;
+pub mod keeping;
 pub mod live;
 pub mod probing;
+pub mod reload;
 pub mod signals;
+mod watch;
 pub mod worker;
+mod workers;
 
 use core::Core;
+use keeping::Keeping;
+use reload::{Fixed, Origin, Reloader};
 
 /// What keeps a proxy from starting.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +59,9 @@ pub enum BindError {
     /// The access log.
     #[error("cannot open the access log")]
     Log(#[from] LogError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A proxy whose ports are taken.
@@ -63,6 +74,8 @@ pub struct App {
     access: AccessLog,
     writing: Writing,
     probes: bool,
+    fixed: Fixed,
+    origin: Option<Origin>,
 }
 
 impl App {
@@ -71,10 +84,15 @@ impl App {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let threads = match config.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            many => many,
-        };
+        Self::bind_keeping(config, Keeping::Memory)
+    }
+
+    /// The same, with the sessions that `keeping` has, and will have.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind_keeping(config: Config, keeping: Keeping) -> Result<Self, BindError> {
+        let threads = threads(&config);
         let bound = config.listen.iter().map(|own| {
             let bound = bind(own.as_str(), threads)?;
             Ok(match config.tls.as_ref().filter(|_| own.speaks_tls()) {
@@ -85,14 +103,21 @@ impl App {
         let bound = bound.collect::<Result<Vec<_>, BindError>>()?;
         let admin = config.admin.listen.as_ref().map(|at| bind(at.as_str(), 1)).transpose()?;
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
-        let core = Core::new(config, Clock::system(), access.clone());
-        Ok(Self { core, bound, admin, threads, access, writing, probes: false })
+        let fixed = Fixed::of(&config);
+        let core = Core::keeping(config, keeping, Clock::system(), access.clone())?;
+        Ok(Self { core, bound, admin, threads, access, writing, probes: false, fixed, origin: None })
     }
 
     /// The same, and while it runs it finds out about its apps with sessions of its own.
     #[must_use]
     pub fn with_probes(self) -> Self {
         Self { probes: true, ..self }
+    }
+
+    /// The same, and while it runs it reads its config, which came from `origin`, anew when that changes or somebody asks.
+    #[must_use]
+    pub fn with_reloads(self, origin: Origin) -> Self {
+        Self { origin: Some(origin), ..self }
     }
 
     /// Where browsers are served, with the ports that were taken.
@@ -152,6 +177,14 @@ impl App {
                 .spawn(move || on_this_thread(core.admin().serve(listener, admin_drain)))
         });
         let admin = admin.transpose()?;
+        if let Some(origin) = self.origin {
+            let reloader = Reloader::new(self.core.clone(), origin, self.fixed);
+            let asks = self.core.loads().open();
+            // It ends with the process, or when nobody can ask any more.
+            std::thread::Builder::new()
+                .name("config".to_owned())
+                .spawn(move || on_this_thread(reloader.run(asks)))?;
+        }
         self.core.health().advance(Readiness::Ready);
         for thread in threads {
             thread.join().map_err(|_| io::Error::other("a worker thread panicked"))??;
@@ -161,6 +194,7 @@ impl App {
         if let Some(admin) = admin {
             let _ = admin.join();
         }
+        self.core.registry().store().close();
         self.access.close(&self.writing, Duration::from_secs(2));
         Ok(())
     }
@@ -170,6 +204,14 @@ impl App {
 #[must_use]
 pub fn log_options(config: &Config) -> crate::telemetry::log::LogOptions {
     convert::log(&config.log)
+}
+
+/// Threads that serve.
+fn threads(config: &Config) -> usize {
+    match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        many => many,
+    }
 }
 
 fn bind(at: &str, threads: usize) -> Result<Bound, BindError> {

@@ -8,15 +8,16 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 
 use super::core::Core;
+use super::workers::Turn;
 use crate::heartbeat::Heartbeat;
 use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
-use crate::net::serve::serve;
+use crate::net::serve::{Terms, serve};
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
 use crate::proxy::{Parts, Proxy};
-use crate::registry::agenda::Agenda;
+use crate::registry::agenda::{Agenda, Watch};
 use crate::registry::{Registry, Walk};
 use crate::sign_out::SignOut;
 use crate::telemetry::RequestIds;
@@ -24,31 +25,35 @@ use crate::telemetry::RequestIds;
 /// How often what the access log holds back is handed on.
 const FLUSH: Duration = Duration::from_millis(100);
 
-/// How often sessions are looked through for such as sleep, and in how many turns all are.
+/// How often sessions are looked through, and in how many turns all are: so far behind are the clocks in the store.
 const REST: Duration = Duration::from_millis(500);
-const TURNS: usize = 10;
+const TURNS: usize = 8;
+
+/// Sessions that are looked at before other tasks of the thread get their turn.
+const WAKEN: usize = 64;
 
 /// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
-    let client =
-        Client::new(dialer, ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() });
+    let turn = core.enlist();
+    let setting = Rc::clone(&turn.setting);
+    let terms = Terms::new(core.serve_options(&setting));
+    let body_stall = setting.options.timeouts.body_stall;
+    let client = Client::new(dialer, ClientOptions { body_stall, ..ClientOptions::default() });
     let shard = Rc::new(core.metrics.shard());
     let (agenda, entries) = Agenda::new();
     let pinger = Pinger {
         client: client.clone(),
-        balancer: Arc::clone(&core.balancer),
         registry: Arc::clone(&core.registry),
         clock: core.clock,
         shard: Rc::clone(&shard),
-        lives: Arc::clone(&core.lives),
     };
     let sign_out = SignOut { pinger: pinger.clone(), findings: core.findings.clone() };
     let proxy = Rc::new(Proxy::new(
         Arc::clone(&core.shared),
         Parts {
-            routes: (*core.routes).clone(),
-            client,
-            agenda,
+            setting,
+            client: client.clone(),
+            agenda: agenda.clone(),
             shard,
             pinger: pinger.clone(),
             sign_out: sign_out.clone(),
@@ -56,25 +61,72 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
             ids: RequestIds::new(core.request_prefix, u16::try_from(number).unwrap_or(u16::MAX)),
         },
     ));
-    let routes = {
+    let present = {
         let proxy = Rc::clone(&proxy);
-        Rc::new(move || proxy.routes())
+        Rc::new(move || proxy.setting())
     };
     let heartbeat =
-        Heartbeat::new(routes, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
-    let beating = spawn_local(Rc::new(heartbeat).run(entries));
+        Heartbeat::new(present, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
+    let beating = spawn_local(Rc::new(heartbeat).run(entries, core.watches.take(number)));
     let flushing = spawn_local(flush(Rc::clone(&proxy)));
     let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
+    let following = spawn_local(follow(
+        turn,
+        (core, (number == 0).then_some(agenda)),
+        (Rc::clone(&proxy), client, terms.clone()),
+    ));
     let serving = listeners.into_iter().map(|listener| {
         let proxy = Rc::clone(&proxy);
         let service = move |request, peer| Rc::clone(&proxy).handle(request, peer);
-        serve(listener, service, &core.serve, drain.clone())
+        serve(listener, service, &terms, drain.clone())
     });
     futures_util::future::join_all(serving).await;
     beating.abort();
+    following.abort();
     flushing.abort();
     resting.inspect(|task| task.abort());
     proxy.flush();
+}
+
+/// Takes each setting that follows: what begins from then on, begins with it. The thread that has an `agenda` here sees to
+/// sessions that end sooner by it.
+async fn follow(
+    turn: Turn,
+    (core, agenda): (Core, Option<Agenda>),
+    (proxy, client, terms): (Rc<Proxy>, Client, Terms),
+) {
+    turn.follow(|setting| {
+        if let Some(agenda) =
+            agenda.as_ref().filter(|_| proxy.setting().bridge.clocks != setting.bridge.clocks)
+        {
+            spawn_local(watch_ends(Arc::clone(&core.registry), agenda.clone()));
+        }
+        client.set_body_stall(setting.options.timeouts.body_stall);
+        terms.change(core.serve_options(&setting));
+        proxy.follow(setting);
+    })
+    .await;
+}
+
+/// Watches the sessions that end sooner by the present clocks than by those that they were watched by.
+async fn watch_ends(registry: Arc<Registry>, agenda: Agenda) {
+    let (clocks, mut sooner) = (registry.clocks(), Vec::new());
+    registry.each(|session, ticket| {
+        if session.ends_at(&clocks) < session.watched {
+            sooner.push(ticket);
+        }
+        true
+    });
+    for (at, ticket) in sooner.into_iter().enumerate() {
+        if let Some(slot) =
+            registry.slot(ticket).filter(|slot| slot.with(|session| session.ends_sooner(&clocks)))
+        {
+            agenda.put(&slot, Watch::End);
+        }
+        if at % WAKEN == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 async fn flush(proxy: Rc<Proxy>) {
@@ -84,7 +136,8 @@ async fn flush(proxy: Rc<Proxy>) {
     }
 }
 
-/// Puts sessions to sleep that nobody has used for five seconds, a few at a time: requests go before.
+/// Puts sessions to sleep that nobody has used for four seconds, and keeps the clocks of the others, a few at a time:
+/// requests go before.
 async fn rest(registry: Arc<Registry>) {
     let mut walk = Walk::default();
     loop {

@@ -188,6 +188,11 @@ impl Session {
         self.apps.iter().map(AppSession::stamp).fold(phase, mix)
     }
 
+    /// Its app sessions.
+    pub fn apps_mut(&mut self) -> impl Iterator<Item = &mut AppSession> {
+        self.apps.iter_mut()
+    }
+
     /// The process that had it is no more: nothing is in flight, no page is known to be open, nobody watches it.
     pub fn recovered(&mut self) {
         self.streams = 0;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use http::HeaderName;
 
 use crate::secret::Secret;
+use crate::store::{self, Place};
 
 /// An address to listen at: `ip:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +69,38 @@ impl fmt::Display for OriginText {
     }
 }
 
+/// `[store]` but for the table of live sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Where sessions are kept.
+    pub kind: StoreKind,
+    /// The store's folder; `None`: the usual one.
+    pub path: Option<PathBuf>,
+    /// The key file; a relative one lies in the store's folder.
+    pub keys_file: PathBuf,
+}
+
+/// `store.kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// On this machine's disk.
+    Embedded,
+    /// Nowhere: a restart forgets them.
+    Memory,
+}
+
+impl StoreOptions {
+    /// Where the store is; `None`: nowhere. `env` reads a variable of the environment.
+    #[must_use]
+    pub fn place(&self, env: impl Fn(&str) -> Option<String>) -> Option<Place> {
+        (self.kind == StoreKind::Embedded).then(|| {
+            let folder = self.path.clone().unwrap_or_else(|| store::usual_folder(env));
+            let keys = folder.join(&self.keys_file);
+            Place { folder, keys }
+        })
+    }
+}
+
 /// `[admin]`.
 #[derive(Clone, Debug)]
 pub struct AdminOptions {
@@ -80,7 +113,7 @@ pub struct AdminOptions {
 }
 
 /// `[log]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
     /// What is worth a line.
     pub level: LogLevel,

@@ -12,18 +12,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::yield_now;
 
 use crate::bridge::beat::{Next, Pace};
-use crate::bridge::rules::AppIx;
+use crate::bridge::answer;
+use crate::bridge::rules::{AppIx, Clocks};
 use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;
 use crate::ping::Pinger;
 use crate::registry::agenda::{Entry, Waiting, Watch};
 use crate::registry::{Registry, Slot};
 use crate::route::{Route, RouteMap};
+use crate::setting::Setting;
 use crate::sign_out::SignOut;
 use crate::telemetry::labels::EndReason;
 use crate::time::Timestamp;
@@ -43,7 +46,7 @@ const CHUNK: usize = 32;
 
 /// The heartbeats of one thread.
 pub struct Heartbeat {
-    routes: Rc<dyn Fn() -> Rc<RouteMap>>,
+    setting: Rc<dyn Fn() -> Rc<Setting>>,
     registry: Arc<Registry>,
     pinger: Pinger,
     sign_out: SignOut,
@@ -68,7 +71,7 @@ impl Heartbeat {
     /// Those of one thread. `armed` counts those that all threads have entered.
     #[must_use]
     pub fn new(
-        routes: Rc<dyn Fn() -> Rc<RouteMap>>,
+        setting: Rc<dyn Fn() -> Rc<Setting>>,
         pinger: Pinger,
         sign_out: SignOut,
         pressure: Arc<Pressure>,
@@ -76,7 +79,7 @@ impl Heartbeat {
     ) -> Self {
         let (registry, clock) = (Arc::clone(&pinger.registry), pinger.clock);
         Self {
-            routes,
+            setting,
             registry,
             pinger,
             sign_out,
@@ -90,8 +93,17 @@ impl Heartbeat {
         }
     }
 
-    /// Watches what `entries` brings, until nobody can bring anything any more.
-    pub async fn run(self: Rc<Self>, mut entries: UnboundedReceiver<Entry>) {
+    /// Watches what `entries` brings, until nobody can bring anything any more, and what was watched `before` by an earlier
+    /// process.
+    pub async fn run(
+        self: Rc<Self>,
+        mut entries: UnboundedReceiver<Entry>,
+        before: Vec<(Waiting, Timestamp)>,
+    ) {
+        for (waiting, due) in before {
+            self.armed.fetch_add(usize::from(is_beat(waiting.watch())), Ordering::Relaxed);
+            self.wheel.borrow_mut().insert(due, waiting);
+        }
         let _nothing_waits_after_it = Stops(&self);
         loop {
             let (due, opens) = (self.wheel.borrow().next_wake(), self.opens());
@@ -188,7 +200,7 @@ impl Heartbeat {
             }
             let over = match session.phase() {
                 Phase::Pending => Some(End::Evicted),
-                _ => session.expired(self.registry.clocks(), now),
+                _ => session.expired(&self.registry.clocks(), now),
             };
             (over, None)
         });
@@ -196,26 +208,18 @@ impl Heartbeat {
             self.insert(ends, entry);
         } else if let Some(farewell) = over.and_then(|end| self.registry.end(&entry.slot, end, now)) {
             self.pinger.shard.session_end(EndReason::from(farewell.end));
-            let (this, routes) = (Rc::clone(self), (self.routes)());
+            let (this, setting) = (Rc::clone(self), (self.setting)());
             if farewell.end.signs_apps_out() {
                 tokio::task::spawn_local(async move {
-                    this.sign_out.all(&routes, &farewell, None).await;
+                    this.sign_out.all(&setting, &farewell, None).await;
                 });
             }
         }
     }
 
-    /// When a session ends if nothing more happens, or is to be asked again. A pending one lives as long as its apps' own
-    /// timeouts at the most.
+    /// When a session ends if nothing more happens, or is to be asked again.
     fn ends_at(&self, session: &Session) -> Timestamp {
-        let ends = session.ends_at(self.registry.clocks()).min(self.clock.now().plus(HORIZON / 2));
-        if session.phase() != Phase::Pending {
-            return ends;
-        }
-        let routes = (self.routes)();
-        let rules = session.apps().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
-        let longest = rules.map(|rules| rules.timeout).max();
-        longest.map_or(ends, |longest| ends.min(session.created.plus(longest)))
+        ends_at(&(self.setting)(), &self.registry.clocks(), session, self.clock.now())
     }
 
     /// A heartbeat may be due.
@@ -232,9 +236,9 @@ impl Heartbeat {
 
     /// When the next heartbeat of the session to `app` is due. Where none is, the entry is given up, and said to be.
     fn ask(&self, slot: &Slot, app: AppIx, now: Timestamp) -> Asked {
-        let routes = (self.routes)();
+        let routes = (self.setting)();
         slot.with(|session| {
-            let ended = session.has_ended() || session.expired(self.registry.clocks(), now).is_some();
+            let ended = session.has_ended() || session.expired(&self.registry.clocks(), now).is_some();
             let seed = session.handle.0;
             let Some(app) = session.app_mut(app) else { return Asked::Stop };
             let pace = pace(&routes, app.app, seed).filter(|_| !ended);
@@ -252,6 +256,52 @@ impl Heartbeat {
             asked
         })
     }
+}
+
+/// When a session ends if nothing more happens, or is to be asked again. A pending one lives as long as its apps' own
+/// timeouts at the most.
+fn ends_at(routes: &RouteMap, clocks: &Clocks, session: &Session, now: Timestamp) -> Timestamp {
+    let ends = session.ends_at(clocks).min(now.plus(HORIZON / 2));
+    if session.phase() != Phase::Pending {
+        return ends;
+    }
+    let rules = session.apps().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
+    let longest = rules.map(|rules| rules.timeout).max();
+    longest.map_or(ends, |longest| ends.min(session.created.plus(longest)))
+}
+
+/// What a session of an earlier process is to be watched for, and from when on; it knows that it is. Heartbeats that are due
+/// already are spread over what is left of the time that they have, or over an interval where nothing is left.
+pub fn watches(
+    routes: &RouteMap,
+    clocks: &Clocks,
+    session: &mut Session,
+    now: Timestamp,
+) -> SmallVec<[(Watch, Timestamp); 4]> {
+    session.watched = ends_at(routes, clocks, session, now);
+    let mut watches: SmallVec<[_; 4]> = smallvec![(Watch::End, session.watched)];
+    if session.phase() == Phase::Pending {
+        return watches;
+    }
+    let seed = session.handle.0;
+    for app in session.apps_mut() {
+        let Some(pace) = pace(routes, app.app, seed).filter(|_| answer::should_arm(app)) else { continue };
+        let due = match pace.next(app, now) {
+            Next::Stop => {
+                app.beat.armed = false;
+                continue;
+            }
+            Next::Later(at) => at,
+            Next::Now => {
+                let left = app.renewed.plus(pace.timeout).since(now);
+                let span = if left.is_zero() { pace.interval() } else { left.min(pace.interval()) };
+                // Any bits of the session's name are as good as random.
+                now.plus(span.mul_f64((seed >> 40) as f64 / f64::from(1_u32 << 24)))
+            }
+        };
+        watches.push((Watch::Beat(app.app), due));
+    }
+    watches
 }
 
 /// With the loop, what waits is over: nobody else would begin it, but whoever has an answer would.

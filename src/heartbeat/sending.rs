@@ -113,8 +113,8 @@ impl Heartbeat {
         let (mut next, mut alarm) = (Some(begin), Alarm::new());
         while let Some(Begin { app, ticket, entry, late }) = next.take() {
             self.pinger.shard.heartbeat_lag(late);
-            let routes = (self.routes)();
-            let verdict = self.pinger.ping_with(&routes, app, &entry.slot, &mut alarm).await;
+            let setting = (self.setting)();
+            let verdict = self.pinger.ping_with(&setting, app, &entry.slot, &mut alarm).await;
             let now = self.clock.now();
             let answered = verdict.map(|verdict| verdict != Verdict::Unreachable);
             let turn = self.pressure.done(ticket, answered, now);
@@ -186,9 +186,9 @@ impl Heartbeat {
 
     /// The right to send one to `app`. Where there is none now, its queue is kept, or goes back into the wheel.
     fn ticket(&self, app: AppIx, now: Timestamp) -> Option<Ticket> {
-        let routes = (self.routes)();
-        let Some(rules) = routes.route(app).and_then(|route| route.rules.beat.as_ref()) else {
-            self.drop_queue(app);
+        let setting = (self.setting)();
+        let Some(rules) = setting.route(app).and_then(|route| route.rules.beat.as_ref()) else {
+            self.give_up_queue(app, now);
             return None;
         };
         let wait = match self.pressure.admit(app, rules, now, &self.told) {
@@ -218,6 +218,14 @@ impl Heartbeat {
     pub(super) fn drop_what_waits(&self) {
         let apps = self.queues.borrow().in_turn();
         apps.into_iter().for_each(|app| self.drop_queue(app));
+    }
+
+    /// The app is kept alive no longer. Each session is told, so that whoever comes back when the app is back is seen to anew.
+    fn give_up_queue(&self, app: AppIx, now: Timestamp) {
+        while let Some(waiting) = self.pop(app) {
+            self.ask(&waiting.item.slot, app, now);
+        }
+        self.leave_line(app);
     }
 
     fn drop_queue(&self, app: AppIx) {

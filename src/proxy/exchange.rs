@@ -30,13 +30,14 @@ use crate::net::body::Body;
 use crate::net::client::{Answer, Deadlines};
 use crate::own;
 use crate::registry::Slot;
-use crate::route::{Route, RouteMap};
+use crate::route::Route;
+use crate::setting::Setting;
 use crate::time::Timestamp;
 use crate::wire::request::Head;
 
 /// A request that is to go to an app.
 pub(super) struct Exchange<'a> {
-    pub(super) map: &'a Rc<RouteMap>,
+    pub(super) map: &'a Rc<Setting>,
     pub(super) route: &'a Route,
     pub(super) inbound: &'a Inbound<'a>,
     pub(super) clean: &'a Clean<'a>,
@@ -82,7 +83,7 @@ impl Exchange<'_> {
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let departed = match slot {
             Some(slot) => slot.with(|session| self.depart_as(proxy, slot, session)),
-            None => self.translate(proxy, None, self.may_adopt(proxy, None)),
+            None => self.translate(None, self.may_adopt(proxy, None)),
         }?;
         let mut departed = self.check_shown(proxy, slot, departed)?;
         self.rename(&mut departed, &released);
@@ -131,7 +132,7 @@ impl Exchange<'_> {
             }
         }
         let adopting = self.may_adopt(proxy, session.app(self.app()));
-        let mut departed = self.translate(proxy, session.app(self.app()), adopting)?;
+        let mut departed = self.translate(session.app(self.app()), adopting)?;
         session.passed.browser_sent(self.app(), &departed.seen.passed);
         if let Some(app) = session.app_mut(self.app()) {
             app.upstream = Some(departed.chosen.number());
@@ -148,13 +149,8 @@ impl Exchange<'_> {
         if rules.login.is_empty() { self.form } else { self.asked().signs_in(rules) }
     }
 
-    fn translate(
-        &self,
-        proxy: &Proxy,
-        session: Option<&AppSession>,
-        adopting: bool,
-    ) -> Result<Box<Departed>, Error> {
-        let chosen = proxy.shared.balancer.choose(self.route, session.and_then(|app| app.upstream));
+    fn translate(&self, session: Option<&AppSession>, adopting: bool) -> Result<Box<Departed>, Error> {
+        let chosen = self.map.balancer.choose(self.route, session.and_then(|app| app.upstream));
         let chosen = chosen.ok_or(Error::NoUpstream)?;
         let (inbound, now) = (self.inbound, self.inbound.now);
         let context = ToApp {
@@ -166,7 +162,7 @@ impl Exchange<'_> {
             own: false,
             own_cookies: self.map.own_cookies(),
             adopting,
-            allow_names: if inbound.client.trusted { &proxy.shared.options.allow_headers } else { &[] },
+            allow_names: if inbound.client.trusted { &self.map.options.allow_headers } else { &[] },
             now,
         };
         let (mut head, seen) =
@@ -214,8 +210,8 @@ impl Exchange<'_> {
         }
         proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
         let mut next = match slot {
-            Some(slot) => slot.with(|session| self.translate(proxy, session.app(self.app()), false)),
-            None => self.translate(proxy, None, false),
+            Some(slot) => slot.with(|session| self.translate(session.app(self.app()), false)),
+            None => self.translate(None, false),
         }?;
         next.in_flight = departed.in_flight;
         Ok(next)
@@ -235,14 +231,13 @@ impl Exchange<'_> {
     /// The same request once more, with what the session holds now: its first answer was overtaken, or its token was dead.
     pub(super) fn again(
         &self,
-        proxy: &Proxy,
         visit: &Visit,
         departed: Box<Departed>,
         note: &Note,
     ) -> Result<Box<Departed>, Error> {
         let mut next = match &visit.slot {
-            Some(slot) => slot.with(|session| self.translate(proxy, session.app(self.app()), false)),
-            None => self.translate(proxy, None, false),
+            Some(slot) => slot.with(|session| self.translate(session.app(self.app()), false)),
+            None => self.translate(None, false),
         }?;
         next.head.put(X_REQUEST_ID.as_str(), &note.id);
         (next.in_flight, next.released) = (departed.in_flight, departed.released);
@@ -258,7 +253,7 @@ impl Exchange<'_> {
         if !head.has_valid_target() {
             return Err(Error::UriTooLong);
         }
-        let timeouts = &proxy.shared.options.timeouts;
+        let timeouts = &self.map.options.timeouts;
         let deadlines = Deadlines { connect: timeouts.connect, first_byte: timeouts.first_byte };
         let empty = http_body::Body::is_end_stream(&body);
         match proxy.client.send(&departed.chosen.upstream, head, body, &deadlines).await {

@@ -55,8 +55,8 @@ impl Registry {
         if self.store.is_committed(mark) { Ok(()) } else { self.store.committed(mark).await }
     }
 
-    /// Has the store forget a session that has ended.
-    pub fn forget(&self, slot: &Arc<Slot>) {
+    /// Has the store write a session anew, whatever has changed of it; one that has ended it forgets.
+    pub fn put(&self, slot: &Arc<Slot>) {
         slot.put(&self.store);
     }
 

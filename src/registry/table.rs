@@ -34,6 +34,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// A number by which sessions may be shared out.
+    #[must_use]
+    pub const fn number(self) -> usize {
+        self.place as usize
+    }
+
     const fn cell(self) -> usize {
         (self.place >> BITS) as usize
     }

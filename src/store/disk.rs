@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::queue::Note;
+use super::sum::{Sum, Sums};
+
 /// How this version writes.
 const FORMAT: u8 = 1;
 /// The file that says that a folder is a store, beside the database: it is there as soon as anything else is.
@@ -26,6 +29,9 @@ const FOLDER: &str = "db";
 const MEMTABLE: u64 = 16 << 20;
 /// Everything is read once, at the start: there is nothing to keep at hand.
 const CACHE: u64 = 4 << 20;
+
+/// What the sum of all records is kept under.
+const SUM: &[u8] = b"sum";
 
 /// What is wrong with a store on disk.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +96,14 @@ pub(super) struct Change {
     pub(super) name: [u8; 8],
     /// `None`: it is no more.
     pub(super) record: Option<Vec<u8>>,
+}
+
+/// What is written at once.
+pub(super) struct Commit {
+    pub(super) changes: Vec<Change>,
+    pub(super) notes: Vec<Note>,
+    /// Of all records that are there after it.
+    pub(super) sum: Sum,
 }
 
 impl std::fmt::Debug for Disk {
@@ -173,16 +187,29 @@ impl Disk {
         batch.commit().map_err(|error| self.failed("written", error))
     }
 
-    /// Writes all `changes` or none; on disk when this returns.
-    pub(super) fn commit(&self, changes: &[Change]) -> Result<(), DiskError> {
+    /// Writes all of a commit or nothing; on disk when this returns.
+    pub(super) fn commit(&self, commit: &Commit) -> Result<(), DiskError> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
-        for change in changes {
+        for change in &commit.changes {
             match &change.record {
                 Some(record) => batch.insert(&self.sessions, change.name, record.as_slice()),
                 None => batch.remove(&self.sessions, change.name),
             }
         }
+        for (name, value) in &commit.notes {
+            batch.insert(&self.own, note_name(name), value.as_slice());
+        }
+        batch.insert(&self.own, SUM, commit.sum.as_slice());
         batch.commit().map_err(|error| self.failed("written", error))
+    }
+
+    /// Refuses a store whose records are not those that its last commit left.
+    pub(super) fn check(&self, sums: &Sums) -> Result<(), DiskError> {
+        match self.get(SUM)? {
+            Some(sum) if sum == sums.sum() => Ok(()),
+            None if sums.sum() == Sum::default() => Ok(()),
+            _ => Err(damaged(&self.path, "records are missing, or older than they should be")),
+        }
     }
 
     /// Shows all records whose names begin with a byte of `from..=to`, in no order that matters.
@@ -214,11 +241,16 @@ impl Disk {
     }
 }
 
+/// What a note is kept under: apart from the store's own words.
+pub(super) fn note_name(name: &str) -> Vec<u8> {
+    format!("note {name}").into_bytes()
+}
+
 /// True where the store may not be there yet.
 fn read_mark(path: &Path) -> Result<bool, DiskError> {
     let mark = fs::read_to_string(path.join(MARK));
     let mark = mark.map_err(|source| DiskError::Folder { path: path.to_owned(), source })?;
-    let (format, rest) = mark.trim().split_once(' ').unwrap_or((mark.trim(), ""));
+    let (format, rest) = mark.trim().split_once(' ').unwrap_or_else(|| (mark.trim(), ""));
     match format.parse::<u8>() {
         Ok(FORMAT) => Ok(rest == BEGUN),
         Ok(found) if found > FORMAT => Err(DiskError::Newer { path: path.to_owned(), found }),

@@ -18,6 +18,7 @@ mod disk;
 mod keys;
 mod queue;
 mod seal;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -26,10 +27,11 @@ pub use disk::DiskError;
 pub use keys::KeysError;
 pub use queue::{Mark, Outage, Record};
 
-use disk::{Disk, damaged};
+use disk::{Disk, damaged, note_name};
 use keys::{Keys, Print};
 use queue::Queue;
 use seal::SealError;
+use sum::Sums;
 use writer::{Done, Reopen};
 
 /// Where a store is.
@@ -86,6 +88,7 @@ pub struct Opened {
     disk: Disk,
     keys: Keys,
     secret: [u8; 32],
+    store: Store,
 }
 
 /// What the store has done, for metrics and operators.
@@ -138,7 +141,12 @@ impl Store {
     /// Has `record` written with the next commit, unless it was marked `was` and is to be anyway. What it is marked from
     /// here on.
     pub fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
-        self.0.as_ref().map_or(Mark::default(), |open| open.queue.put(was, record))
+        self.0.as_ref().map_or_else(Mark::default, |open| open.queue.put(was, record))
+    }
+
+    /// Notes something that is no secret under `name`, with the next commit.
+    pub fn note(&self, name: &str, value: Vec<u8>) -> Mark {
+        self.0.as_ref().map_or_else(Mark::default, |open| open.queue.note((name.to_owned(), value)))
     }
 
     /// True where what was put in under `mark` is on disk.
@@ -220,7 +228,9 @@ pub fn open(place: &Place, random: [u8; 64]) -> Result<Opened, StoreError> {
     }
     let keys = Keys::load(&place.keys, new.then_some(key))?;
     let disk = Disk::open(&place.folder)?;
-    let mut opened = Opened { place: place.clone(), disk, keys, secret };
+    let (queue, done) = (Arc::new(Queue::new()), Arc::new(Done::default()));
+    let store = Store(Some(Arc::new(Open { queue, done, place: place.clone(), writer: Mutex::default() })));
+    let mut opened = Opened { place: place.clone(), disk, keys, secret, store };
     let kept = opened.disk.get(SECRET)?.map(|sealed| seal::open(&opened.keys, SECRET, &sealed));
     let seal_anew = match kept.transpose().map_err(|error| opened.refused(error))? {
         Some((kept, old)) => {
@@ -277,7 +287,7 @@ impl Opened {
     /// # Errors
     /// See [`StoreError`].
     pub fn noted(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.disk.get(note_name(name).as_bytes())?)
+        Ok(self.disk.get(&note_name(name))?)
     }
 
     /// Notes something that is no secret under `name`; on disk when this returns.
@@ -285,7 +295,25 @@ impl Opened {
     /// # Errors
     /// See [`StoreError`].
     pub fn note(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
-        Ok(self.disk.put(note_name(name).as_bytes(), value)?)
+        Ok(self.disk.put(&note_name(name), value)?)
+    }
+
+    /// The store, for those who will change sessions; nothing is written before [`Read::start`].
+    #[must_use]
+    pub fn store(&self) -> Store {
+        self.store.clone()
+    }
+
+    /// What to say where something that was noted makes no sense.
+    #[must_use]
+    pub fn damaged(&self, what: &str) -> StoreError {
+        damaged(&self.place.folder, what).into()
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub const fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Shows every record, on as many `threads` at once, in no order that matters: its name, its bytes, and whether it should
@@ -293,17 +321,19 @@ impl Opened {
     ///
     /// # Errors
     /// See [`StoreError`]; one record that does not open is enough.
-    pub fn each(
-        &self,
+    pub fn read(
+        self,
         threads: usize,
         look: impl Fn([u8; 8], &[u8], bool) -> Result<(), String> + Sync,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Read, StoreError> {
+        let all = Mutex::new(Sums::default());
         let share = 256_usize.div_ceil(threads.clamp(1, 256));
         let starts = (0..256_usize).step_by(share);
         let read = |start: usize| {
             let span = (start as u8, (start + share - 1).min(255) as u8);
-            let mut refusal = None;
+            let (mut refusal, mut sums) = (None, Sums::default());
             let read = self.disk.each(span, |name, sealed| {
+                sums.add(name, sealed);
                 let shown = seal::open(&self.keys, &name, sealed).map_err(|error| self.refused(error));
                 let shown = shown.and_then(|(record, old)| {
                     let seen = look(name, &record, old);
@@ -314,6 +344,7 @@ impl Opened {
                     damaged(&self.place.folder, "")
                 })
             });
+            all.lock().unwrap_or_else(PoisonError::into_inner).join(sums);
             match (read, refusal) {
                 (_, Some(refusal)) => Err(refusal),
                 (read, None) => read.map_err(StoreError::from),
@@ -325,24 +356,36 @@ impl Opened {
                 Ok(read) => read,
                 Err(_) => Err(damaged(&self.place.folder, "reading it fails").into()),
             })
-        })
+        })?;
+        let sums = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.disk.check(&sums)?;
+        Ok(Read { opened: self, sums })
     }
+}
 
+/// A store whose records have been read.
+#[derive(Debug)]
+pub struct Read {
+    opened: Opened,
+    sums: Sums,
+}
+
+impl Read {
     /// Begins to write.
     ///
     /// # Errors
     /// Where no thread can be started.
-    pub fn start(self) -> Result<Store, StoreError> {
-        let Self { place, disk, keys, .. } = self;
-        let (queue, done) = (Arc::new(Queue::new()), Arc::new(Done::default()));
-        done.bytes.store(disk.size(), std::sync::atomic::Ordering::Relaxed);
-        let folder = place.folder.clone();
-        let reopen: Reopen = Box::new(move || Disk::open(&folder));
+    pub fn start(self) -> Result<(), StoreError> {
+        let Self { opened: Opened { place, disk, keys, store, .. }, sums } = self;
+        let Some(open) = store.0 else { return Ok(()) };
+        open.done.bytes.store(disk.size(), std::sync::atomic::Ordering::Relaxed);
+        let reopen: Reopen = Box::new(move || Disk::open(&place.folder));
         let thread = std::thread::Builder::new().name("store".to_owned());
-        let (of_writer, done_of_writer) = (Arc::clone(&queue), Arc::clone(&done));
-        let writer = thread.spawn(move || writer::run(&of_writer, disk, &reopen, &keys, &done_of_writer));
-        let writer = Mutex::new(Some(writer.map_err(StoreError::Thread)?));
-        Ok(Store(Some(Arc::new(Open { queue, done, place, writer }))))
+        let (queue, done) = (Arc::clone(&open.queue), Arc::clone(&open.done));
+        let writer = thread.spawn(move || writer::run(&queue, (disk, sums), &reopen, &keys, &done));
+        let writer = writer.map_err(StoreError::Thread)?;
+        *open.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        Ok(())
     }
 }
 
@@ -364,10 +407,6 @@ pub fn open_in_turn(place: &Place, random: [u8; 64], patience: Duration) -> Resu
             opened => return opened,
         }
     }
-}
-
-fn note_name(name: &str) -> String {
-    format!("note {name}")
 }
 
 fn key_name(print: Print) -> Vec<u8> {

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::disk::{Change, Disk, DiskError};
+use super::disk::{Change, Commit, Disk, DiskError};
 use super::keys::Keys;
 use super::queue::{Group, Queue};
 use super::seal;
+use super::sum::Sums;
 
 /// How long it waits before it tries again.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -34,22 +35,24 @@ pub(super) struct Done {
 pub(super) type Reopen = Box<dyn Fn() -> Result<Disk, DiskError> + Send>;
 
 /// Writes what `queue` brings until it is closed, then lets go of the store.
-pub(super) fn run(queue: &Queue, disk: Disk, reopen: &Reopen, keys: &Keys, done: &Done) {
-    let mut disk = Some(disk);
+pub(super) fn run(queue: &Queue, held: (Disk, Sums), reopen: &Reopen, keys: &Keys, done: &Done) {
+    let (mut disk, mut sums) = (Some(held.0), held.1);
     while let Some(group) = queue.take() {
         let began = Instant::now();
         let count = group.records.len();
         let mark = group.mark;
         let changes = changes(&group, keys);
-        drop(group);
-        if !write(queue, &mut disk, reopen, &changes, done) {
+        let sum = sums.after(&changes);
+        let commit = Commit { changes, sum, notes: group.notes };
+        drop(group.records);
+        if !write(queue, &mut disk, reopen, &commit, done) {
             break;
         }
-        queue.settle(mark);
         let groups = done.groups.fetch_add(1, Ordering::Relaxed);
         done.records.fetch_add(count as u64, Ordering::Relaxed);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         done.micros.fetch_add(micros, Ordering::Relaxed);
+        queue.settle(mark);
         if groups.is_multiple_of(1024)
             && let Some(disk) = &disk
         {
@@ -82,11 +85,17 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
 }
 
 /// Brings `changes` to disk, however long it takes. False where the queue was closed before it could be done.
-fn write(queue: &Queue, disk: &mut Option<Disk>, reopen: &Reopen, changes: &[Change], done: &Done) -> bool {
+fn write(
+    queue: &Queue,
+    disk: &mut Option<Disk>,
+    reopen: &Reopen,
+    commit: &Commit,
+    done: &Done,
+) -> bool {
     let mut tries = 0_u32;
     loop {
         let written = match disk.take().map_or_else(reopen, Ok) {
-            Ok(open) => open.commit(changes).map(|()| open),
+            Ok(open) => open.commit(commit).map(|()| open),
             Err(error) => Err(error),
         };
         let error = match written {
@@ -109,7 +118,7 @@ fn write(queue: &Queue, disk: &mut Option<Disk>, reopen: &Reopen, changes: &[Cha
         }
         tries += 1;
         if queue.pause(PATIENCE) {
-            tracing::error!(records = changes.len(), "closed before the last changes could be written");
+            tracing::error!(records = commit.changes.len(), "closed before the last changes could be written");
             return false;
         }
     }

@@ -139,7 +139,7 @@ impl World {
                 }
                 Opened::Nothing | Opened::Overtaken => {
                     let newest = self.ids.get(&handle) == Some(&id);
-                    if newest && self.oracle.lives(handle, self.registry.clocks(), self.now) {
+                    if newest && self.oracle.lives(handle, &self.registry.clocks(), self.now) {
                         return Err(format!(
                             "browser {browser} shows the id of {handle:x}, which opens nothing"
                         ));
@@ -234,7 +234,7 @@ impl World {
             });
             return Ok(());
         }
-        self.oracle.sends((token, shows), (browser, handle), self.registry.clocks(), now)?;
+        self.oracle.sends((token, shows), (browser, handle), &self.registry.clocks(), now)?;
         self.numbers += 1;
         self.flights.push(Flight {
             number: self.numbers,
@@ -282,7 +282,7 @@ impl World {
         let Some(&app) = held.get(pick(which >> 32, held.len())) else { return Ok(()) };
         let map = Arc::clone(&self.map);
         let rules = &map.routes()[app].rules;
-        let clocks = *self.registry.clocks();
+        let clocks = self.registry.clocks();
         let made = slot.with(|session| {
             let bound = session.phase() == sessionbridge::bridge::session::Phase::Bound;
             if !bound || session.has_ended() || session.expired(&clocks, now).is_some() {

@@ -457,7 +457,7 @@ impl World {
         for handle in self.live() {
             let Some(slot) = self.slot(handle) else { continue };
             let clocks = self.registry.clocks();
-            if let Some(end) = slot.with(|session| session.expired(clocks, self.now)) {
+            if let Some(end) = slot.with(|session| session.expired(&clocks, self.now)) {
                 self.tell(format!("session {handle:x} has expired: {}", end.as_str()));
                 self.ends(&slot, end);
             }
