@@ -130,37 +130,43 @@ fn run(given: Option<PathBuf>) -> ExitCode {
         say(&format!("error: {error}\n"));
         return ExitCode::from(EX_CONFIG);
     }
-    let (config, keeping) = match keep(config, &mut origin) {
+    let (config, keeping, first) = match keep(config, &mut origin) {
         Ok(kept) => kept,
         Err(error) => return report(Err(error)),
     };
-    report(serve(config, keeping, origin))
+    report(serve(config, keeping, (origin, first)))
 }
 
-/// Opens the store that `config` names; the config is read once more with the numbers that it has for apps.
-fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping), Box<dyn std::error::Error>> {
+/// Opens the store that `config` names; the config is read once more with the numbers that it has for apps. True where
+/// nothing was kept there before.
+fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping, bool), Box<dyn std::error::Error>> {
     let Some(place) = config.store.place(|name| std::env::var(name).ok()) else {
         tracing::warn!("sessions are kept in memory: a restart ends them all");
-        return Ok((config, Keeping::Memory));
+        return Ok((config, Keeping::Memory, true));
     };
     let opened = store::open_in_turn(&place, sessionbridge::random::bytes(), STORE_PATIENCE)?;
     tracing::info!(folder = %place.folder.display(), keys = %place.keys.display(), "sessions are kept here");
     let keeping = Keeping::Store(Box::new(opened));
     origin.names = keeping.names()?;
+    let first = origin.names.apps().is_empty();
     let (config, _) = config::load(&origin.path, &mut origin.names).map_err(|report| report.render(false))?;
     keeping.keep_names(&origin.names)?;
-    Ok((config, keeping))
+    Ok((config, keeping, first))
 }
 
 /// Serves until a signal stops it.
-fn serve(config: Config, keeping: Keeping, origin: Origin) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(config: Config, keeping: Keeping, (origin, first): (Origin, bool)) -> Result<(), Box<dyn std::error::Error>> {
     let path = origin.path.clone();
+    let newcomers = config::newcomers(&config).filter(|_| first);
     let app = App::bind_keeping(config, keeping)?.with_probes().with_reloads(origin);
     for address in app.addresses() {
         tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     }
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "operators' view");
+    }
+    if let Some(newcomers) = newcomers {
+        tracing::info!("{newcomers}");
     }
     let (drainer, drain) = Drainer::new();
     let access = app.access().clone();

@@ -12,6 +12,7 @@ pub mod engines;
 mod explain;
 mod lines;
 mod mask;
+mod newcomers;
 mod options;
 mod outline;
 mod places;
@@ -34,6 +35,7 @@ use std::time::Duration;
 pub use self::engines::presets;
 pub use self::explain::{ExplainError, explain};
 pub use self::lines::Lines;
+pub use self::newcomers::newcomers;
 pub use self::options::{
     AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, OriginText, StoreKind, StoreOptions,
 };

@@ -21,7 +21,8 @@ use sessionbridge::net::{Dialer, Drainer, MemoryDialer, memory};
 use sessionbridge::store::Record as _;
 use sessionbridge::telemetry::access::AccessLog;
 
-use super::support::{Browser, START, engine, extension, pass, run};
+use super::support::reloading::Reloading;
+use super::support::{Browser, START, engine, extension, pair_apps, pair_config, pass, run};
 
 const TIMEOUT: u64 = 600_000;
 
@@ -297,6 +298,28 @@ fn a_browser_that_was_handed_its_cookies_back_needs_the_proxy_no_more() {
             assert!(!seen[2].contains("anna") && seen[0].contains("anna"), "{seen:?}");
         });
     }
+}
+
+#[test]
+fn a_reload_is_enough() {
+    run(async {
+        let page = "/AppA/index.jsp";
+        let mut reloading = Reloading::new(&pair_config("servlet", ""), pair_apps("servlet"));
+        let mut browser = reloading.world.browser();
+        let started = browser.get(page).await.started();
+        browser.get("/AppB/index.jsp").await;
+        browser.get(page).await;
+        reloading.change(&pair_config("servlet", "[bridge]\nmode = \"release\"")).await;
+        assert_eq!(browser.get(page).await.started(), started);
+        assert_eq!(jar(&browser).len(), 3, "both apps' and the bridge's: {:?}", jar(&browser));
+        assert_eq!(browser.get(page).await.started(), started);
+        assert_eq!(reloading.world.bridges().0, 0, "what came in one answer has arrived together");
+        assert!(browser.cookie("bridge").is_none());
+        // Heartbeats have stopped: from here on the app counts alone.
+        let beats = reloading.world.beats("AppA").len();
+        pass(60.0).await;
+        assert_eq!(reloading.world.beats("AppA").len(), beats);
+    });
 }
 
 #[test]
