@@ -155,7 +155,11 @@ fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping, bool), 
 }
 
 /// Serves until a signal stops it.
-fn serve(config: Config, keeping: Keeping, (origin, first): (Origin, bool)) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(
+    config: Config,
+    keeping: Keeping,
+    (origin, first): (Origin, bool),
+) -> Result<(), Box<dyn std::error::Error>> {
     let path = origin.path.clone();
     let newcomers = config::newcomers(&config).filter(|_| first);
     let app = App::bind_keeping(config, keeping)?.with_probes().with_reloads(origin);

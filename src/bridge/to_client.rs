@@ -57,20 +57,6 @@ pub struct FromApp<'a> {
     pub http_only: Vec<(HttpOnlyCookie, bool)>,
 }
 
-impl FromApp<'_> {
-    /// Leaves out what sets the very tokens that were `shown`: they are another session's by now.
-    pub fn leave_shown(&mut self, shown: &[Shown]) {
-        let is_shown = |edit: &Edit<'_>| {
-            shown
-                .iter()
-                .any(|part| part.role == edit.role && edit.value.is_some_and(|value| *value == *part.value))
-        };
-        let others: SmallVec<[Role; 2]> =
-            self.edits.iter().filter(|edit| !is_shown(edit)).map(|edit| edit.role).collect();
-        self.edits.retain(|edit| !is_shown(edit) || others.iter().any(|other| same_token(*other, edit.role)));
-    }
-}
-
 impl std::fmt::Debug for FromApp<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "FromApp({} edits, {} relayed)", self.edits.len(), self.relayed.len())
@@ -249,7 +235,7 @@ fn edit<'a>(
         path: path.unwrap_or_else(|| {
             if role == Role::Plain { jar::default_path(context.app_path.as_bytes()) } else { b"/" }
         }),
-        host: domain.unwrap_or(if role == Role::Plain { public_host(context) } else { b"" }),
+        host: domain.unwrap_or_else(|| if role == Role::Plain { public_host(context) } else { b"" }),
         subdomains: domain.is_some(),
         expires: if role == Role::Plain { expires } else { 0 },
         role,
@@ -282,7 +268,7 @@ fn fold(edits: &mut SmallVec<[Edit<'_>; 4]>) {
     }
 }
 
-fn same_token(one: Role, other: Role) -> bool {
+pub(super) fn same_token(one: Role, other: Role) -> bool {
     matches!((one, other), (Role::Token { token: a, .. }, Role::Token { token: b, .. }) if a == b)
 }
 

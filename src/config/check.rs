@@ -190,17 +190,21 @@ pub(super) fn released(drafts: &[Draft], bridge: &BridgeRules, findings: &Findin
             let meets =
                 share_host(draft, other) || draft.route.hosts.is_empty() || other.route.hosts.is_empty();
             let strips = draft.route.rules.mount.strips() || other.route.rules.mount.strips();
-            let shares = draft.session.as_ref().zip(other.session.as_ref());
-            let Some(name) = shares.filter(|_| meets && !strips).and_then(|(one, two)| {
-                one.rules.parts().filter_map(|part| part.rule.cookie.as_deref()).find(|name| {
-                    two.rules.cookie(name.as_bytes()).is_some()
-                        && !one.rules.shares.iter().any(|share| share.with == other.route.rules.app)
-                })
-            }) else {
+            let both = draft.route.rules.session.as_ref().zip(other.route.rules.session.as_ref());
+            let names: Vec<&str> =
+                both.filter(|_| meets && !strips).map_or_else(Vec::new, |(own, others)| {
+                    if own.shares.iter().any(|share| share.with == other.route.rules.app) {
+                        return Vec::new();
+                    }
+                    let cookies = own.parts().filter_map(|part| part.rule.cookie.as_deref());
+                    cookies.filter(|name| others.cookie(name.as_bytes()).is_some()).collect()
+                });
+            if names.is_empty() {
                 continue;
-            };
+            }
             let (one, two) = (&other.route.rules.name, &draft.route.rules.name);
-            let title = format!("`{one}` and `{two}` both keep their session in `{name}`");
+            let names = words(names.into_iter());
+            let title = format!("`{one}` and `{two}` both keep their session in {names}");
             let label =
                 "where both set it for the same path, the one that is used last signs the other out again";
             findings.warn(Finding::at(draft.path.as_ref().unwrap_or(&draft.span), title, label));

@@ -32,6 +32,7 @@ pub mod inbound;
 mod join;
 pub mod limits;
 mod note;
+mod owners;
 mod pages;
 mod release;
 pub mod reply;
