@@ -8,15 +8,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use sessionbridge::app::handover::{Handover, Hooks, Program};
 use sessionbridge::app::keeping::Keeping;
 use sessionbridge::app::live::{self, Depth};
 use sessionbridge::app::reload::Origin;
-use sessionbridge::app::{App, ask, signals};
-use sessionbridge::config::{self, Config};
+use sessionbridge::app::signals::{self, Signals};
+use sessionbridge::app::{App, Ports, ask, healthcheck};
+use sessionbridge::config::{self, Config, ListenText};
 use sessionbridge::demo;
 use sessionbridge::findings::Level;
 use sessionbridge::init;
 use sessionbridge::names::Names;
+use sessionbridge::net::inherit::Inherited;
 use sessionbridge::net::{Drain, Drainer};
 use sessionbridge::store;
 
@@ -62,6 +65,8 @@ enum Command {
         #[arg(long, short)]
         config: Option<PathBuf>,
     },
+    /// Ask the running proxy's operators' view whether it is ready; exit code 1 where it is not
+    Healthcheck(RunArgs),
     /// Look at running apps and draft a config for them
     Init(init::InitArgs),
     /// Start two small apps with a bridge before them on this machine, ready for a browser
@@ -111,6 +116,7 @@ impl CheckArgs {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(args.config),
+        Command::Healthcheck(args) => health(args.config),
         Command::Reload(args) => reload(args.config),
         Command::Check(args) if args.live => check_live(&args),
         Command::Check(args) => check(args.file),
@@ -121,7 +127,8 @@ fn main() -> ExitCode {
 }
 
 fn run(given: Option<PathBuf>) -> ExitCode {
-    let (config, mut origin) = match read(given) {
+    let outside = (Inherited::from_env(), Program::of_this_process());
+    let (config, origin) = match read(given) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -130,11 +137,7 @@ fn run(given: Option<PathBuf>) -> ExitCode {
         say(&format!("error: {error}\n"));
         return ExitCode::from(EX_CONFIG);
     }
-    let (config, keeping, first) = match keep(config, &mut origin) {
-        Ok(kept) => kept,
-        Err(error) => return report(Err(error)),
-    };
-    report(serve(config, keeping, (origin, first)))
+    report(serve(config, origin, outside))
 }
 
 /// Opens the store that `config` names; the config is read once more with the numbers that it has for apps. True where
@@ -154,15 +157,21 @@ fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping, bool), 
     Ok((config, keeping, first))
 }
 
-/// Serves until a signal stops it.
+/// Serves until a signal stops it, or another process takes over.
 fn serve(
     config: Config,
-    keeping: Keeping,
-    (origin, first): (Origin, bool),
+    mut origin: Origin,
+    (inherited, program): (Inherited, Program),
 ) -> Result<(), Box<dyn std::error::Error>> {
     let path = origin.path.clone();
+    let mut ports = Ports::take(&config, inherited)?;
+    ports.take_over()?;
+    let (config, keeping, first) = keep(config, &mut origin)?;
     let newcomers = config::newcomers(&config).filter(|_| first);
-    let app = App::bind_keeping(config, keeping)?.with_probes().with_reloads(origin);
+    let mut app = App::at(ports, config, keeping)?.with_probes().with_reloads(origin);
+    let (drainer, drain) = Drainer::new();
+    let handover = Handover::new(program, app.take_sockets(), drainer.clone(), hooks(&app));
+    spawn_signals(&app, (drainer, drain.clone()), handover)?;
     for address in app.addresses() {
         tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     }
@@ -172,53 +181,73 @@ fn serve(
     if let Some(newcomers) = newcomers {
         tracing::info!("{newcomers}");
     }
-    let (drainer, drain) = Drainer::new();
-    let access = app.access().clone();
-    let health = app.core().health().clone();
-    let loads = app.core().loads().clone();
-    spawn_signals(drainer, access, (health, drain.clone()), loads)?;
     app.run(&drain)?;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Listens to signals on a thread of their own, which ends with the process.
+/// How a successor gets the store.
+fn hooks(app: &App) -> Hooks {
+    let store = app.core().registry().store().clone();
+    let again = store.clone();
+    Hooks {
+        release: Box::new(move || {
+            store.close();
+            Ok(())
+        }),
+        retake: Box::new(move || again.retake().map_err(std::io::Error::other)),
+    }
+}
+
+/// Listens to signals from now on, on a thread of their own, which ends with the process.
 fn spawn_signals(
-    drainer: Drainer,
-    access: sessionbridge::telemetry::access::AccessLog,
-    (health, mut drain): (sessionbridge::telemetry::health::Health, Drain),
-    loads: sessionbridge::loads::Loads,
+    app: &App,
+    (drainer, mut drain): (Drainer, Drain),
+    handover: Handover,
 ) -> std::io::Result<()> {
+    let (access, health, loads) =
+        (app.access().clone(), app.core().health().clone(), app.core().loads().clone());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listening = {
+        let _in_it = runtime.enter();
+        Signals::listen()?
+    };
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         runtime.block_on(async {
             let draining = async {
                 drain.requested().await;
                 health.advance(sessionbridge::telemetry::health::Readiness::Draining);
-                std::future::pending::<()>().await;
             };
-            tokio::select! {
-                ended = signals::obey(drainer, access, loads) => {
-                    if let Err(error) = ended {
-                        tracing::error!(%error, "signals cannot be listened to");
-                    }
-                }
-                () = draining => {}
-            }
+            tokio::join!(signals::obey(listening, drainer, (access, loads), Some(handover)), draining)
         });
     })?;
     Ok(())
 }
 
+/// The config, without a word of what is worth a thought.
+fn known(given: Option<PathBuf>) -> Result<Config, ExitCode> {
+    config::load(&find(given)?, &mut Names::default()).map(|(config, _)| config).map_err(|report| {
+        say(&report.render(std::io::stderr().is_terminal()));
+        ExitCode::from(EX_CONFIG)
+    })
+}
+
+/// Asks the proxy that runs with the config whether it is ready.
+fn health(given: Option<PathBuf>) -> ExitCode {
+    match known(given) {
+        Ok(config) => {
+            let listen = config.admin.listen.as_ref().map(ListenText::as_str);
+            report(healthcheck::ask(listen).map_err(Into::into))
+        }
+        Err(code) => code,
+    }
+}
+
 /// Asks the proxy that runs with the config to read it anew. Where that cannot be used, it is not asked.
 fn reload(given: Option<PathBuf>) -> ExitCode {
     // What is worth a thought, the proxy says itself.
-    let config = match find(given).map(|path| config::load(&path, &mut Names::default())) {
-        Ok(Ok((config, _))) => config,
-        Ok(Err(report)) => {
-            say(&report.render(std::io::stderr().is_terminal()));
-            return ExitCode::from(EX_CONFIG);
-        }
+    let config = match known(given) {
+        Ok(config) => config,
         Err(code) => return code,
     };
     let (status, answer) = match ask::ask(&config.admin, "POST", "/api/v1/reload") {

@@ -1,4 +1,4 @@
-//! Every snippet of the README does what it says: configs load, commands run.
+//! Every snippet of the README, and of the pages of `docs` that have commands, does what it says: configs load, commands run.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -8,14 +8,20 @@ use std::process::Command;
 
 use sessionbridge::config;
 
+const PAGES: &[&str] = &["README.md", "docs/running.md"];
+
 /// The fenced blocks of one language.
 fn blocks(language: &str) -> Vec<String> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let opening = format!("```{language}\n");
-    let found: Vec<String> =
-        text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect();
-    assert!(!found.is_empty(), "no {language} in the README");
-    found
+    let mut all = Vec::new();
+    for page in PAGES {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+        let found = text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+        let before = all.len();
+        all.extend(found);
+        assert!(all.len() > before, "no {language} in {page}");
+    }
+    all
 }
 
 #[test]
@@ -36,8 +42,10 @@ fn every_command_of_the_binary_works() {
     for line in blocks("sh").iter().flat_map(|block| block.lines()) {
         let line = line.strip_prefix("target/release/").unwrap_or(line);
         let Some(rest) = line.strip_prefix("sessionbridge ") else { continue };
-        if ["run", "init", "reload"].iter().any(|command| rest.starts_with(command)) {
-            continue; // tests/cli.rs runs the smallest config, drafts one from apps that are there, and changes one.
+        if ["run", "init", "reload", "healthcheck"].iter().any(|command| rest.starts_with(command)) {
+            // tests/cli.rs runs the smallest config, drafts one from apps that are there, and changes one;
+            // tests/handover.rs asks a proxy whether it is ready.
+            continue;
         }
         let arguments = rest.split(' ').map(|word| word.trim_matches('"'));
         let output = Command::new(env!("CARGO_BIN_EXE_sessionbridge"))

@@ -28,19 +28,52 @@ const HEAD_BYTES: usize = 16 * 1024;
 /// How long answers in progress may take after a stop was asked for.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Serves `router` at `listener` until `drain`. The operator's [`Peer`] is an extension of each request.
+/// Serves `router` at `listener` until `drain`. During a hold nothing is accepted. The operator's [`Peer`] is an extension
+/// of each request.
 pub(super) async fn serve(mut listener: Listener, router: Router, mut drain: Drain) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
+        let round = (drain.accepting(), drain.working());
+        accept(&mut listener, &router, (&permits, &mut connections), &mut drain).await;
+        if drain.is_requested() {
+            break;
+        }
+        drop(round.0);
+        let mut resumed = drain.clone();
+        tokio::select! {
+            () = drain.requested() => break,
+            () = resumed.resumed() => {}
+            () = async {
+                while connections.join_next().await.is_some() {}
+                drop(round.1);
+                std::future::pending::<()>().await;
+            } => {}
+        }
+    }
+    let all = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        () = drain.aborted() => {}
+        _ = timeout(FAREWELL, all) => {}
+    }
+}
+
+/// Accepts until a stop or a hold.
+async fn accept(
+    listener: &mut Listener,
+    router: &Router,
+    (permits, connections): (&Arc<Semaphore>, &mut JoinSet<()>),
+    drain: &mut Drain,
+) {
+    loop {
         let accepted = async {
             // The semaphore is never closed.
-            let permit = Arc::clone(&permits).acquire_owned().await.ok();
+            let permit = Arc::clone(permits).acquire_owned().await.ok();
             (listener.accept().await, permit)
         };
         tokio::select! {
             biased;
-            () = drain.requested() => break,
+            () = drain.interrupted() => return,
             Some(_) = connections.join_next() => {}
             ((stream, peer), permit) = accepted => {
                 let connection = converse(stream, peer, router.clone(), drain.clone());
@@ -50,11 +83,6 @@ pub(super) async fn serve(mut listener: Listener, router: Router, mut drain: Dra
                 });
             }
         }
-    }
-    let all = async { while connections.join_next().await.is_some() {} };
-    tokio::select! {
-        () = drain.aborted() => {}
-        _ = timeout(FAREWELL, all) => {}
     }
 }
 
@@ -73,7 +101,7 @@ async fn converse(stream: Stream, peer: Peer, router: Router, mut drain: Drain) 
     // A connection that breaks is the operator's own loss, and nothing to tell.
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = drain.requested() => {
+        () = drain.interrupted() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

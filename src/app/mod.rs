@@ -1,17 +1,23 @@
 //! The process: bind, run, drain.
 //!
 //! [`App::bind`] takes the ports, so that addresses are known and nothing is half started when one is taken; [`App::run`]
-//! serves until it is told to stop. The caller owns the signal.
+//! serves until it is told to stop. The caller owns the signal. Ports may come from outside ([`Ports::take`]), and go to
+//! another process ([`handover`]).
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::runtime;
 use tokio::task::LocalSet;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::net::drain::{Drain, Drainer};
+use crate::net::inherit::Inherited;
 use crate::net::listener::{Bound, ListenAddr, ListenAddrError, Listener};
 use crate::net::upstream::Dialer;
 use crate::store::StoreError;
@@ -22,18 +28,24 @@ use crate::telemetry::log::LogError;
 pub mod ask;
 mod convert;
 pub mod core;
+pub mod handover;
+pub mod healthcheck;
 pub mod keeping;
 pub mod live;
+pub mod notify;
 pub mod probing;
 pub mod reload;
 pub mod signals;
 mod watch;
+mod watchdog;
 pub mod worker;
 mod workers;
 
 use core::Core;
+use handover::Predecessor;
 use keeping::Keeping;
 use reload::{Fixed, Origin, Reloader};
+use watchdog::Watchdog;
 
 /// What keeps a proxy from starting.
 #[derive(Debug, thiserror::Error)]
@@ -59,17 +71,51 @@ pub enum BindError {
     /// The access log.
     #[error("cannot open the access log")]
     Log(#[from] LogError),
+    /// The process that this one takes over from.
+    #[error("the process that hands over does not let go")]
+    Predecessor(#[source] io::Error),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The ports that a config names, taken: of what this process was started with, or bound anew.
+#[derive(Debug)]
+pub struct Ports {
+    browsers: Vec<Bound>,
+    admin: Option<Bound>,
+    predecessor: Option<Predecessor>,
+}
+
+impl Ports {
+    /// Those that `config` names, where `inherited` has them the very ones.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn take(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
+        let mut browsers = ports(config, &mut inherited)?;
+        let admin = if config.admin.listen.is_some() { browsers.pop() } else { None };
+        let predecessor = inherited.take_channel().map(Predecessor::new);
+        for unused in inherited.left() {
+            tracing::warn!("a socket that this process was started with is not used: {unused}");
+        }
+        Ok(Self { browsers, admin, predecessor })
+    }
+
+    /// Returns when the process that hands over, where there is one, has let go of what only one can have.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn take_over(&mut self) -> Result<(), BindError> {
+        self.predecessor.as_mut().map_or(Ok(()), Predecessor::let_go).map_err(BindError::Predecessor)
+    }
 }
 
 /// A proxy whose ports are taken.
 #[derive(Debug)]
 pub struct App {
     core: Core,
-    bound: Vec<Bound>,
-    admin: Option<Bound>,
+    ports: Ports,
     threads: usize,
     access: AccessLog,
     writing: Writing,
@@ -84,28 +130,27 @@ impl App {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        Self::bind_keeping(config, Keeping::Memory)
+        let ports = Ports::take(&config, Inherited::default())?;
+        Self::at(ports, config, Keeping::Memory)
     }
 
-    /// The same, with the sessions that `keeping` has, and will have.
+    /// The same, at `ports`, with the sessions that `keeping` has, and will have.
     ///
     /// # Errors
     /// See [`BindError`].
-    pub fn bind_keeping(config: Config, keeping: Keeping) -> Result<Self, BindError> {
+    pub fn at(mut ports: Ports, config: Config, keeping: Keeping) -> Result<Self, BindError> {
         let threads = threads(&config);
-        let bound = config.listen.iter().map(|own| {
-            let bound = bind(own.as_str(), threads)?;
-            Ok(match config.tls.as_ref().filter(|_| own.speaks_tls()) {
+        let browsers = ports.browsers.into_iter().zip(&config.listen).map(|(bound, own)| {
+            match config.tls.as_ref().filter(|_| own.speaks_tls()) {
                 Some(tls) => bound.under(tls),
                 None => bound,
-            })
+            }
         });
-        let bound = bound.collect::<Result<Vec<_>, BindError>>()?;
-        let admin = config.admin.listen.as_ref().map(|at| bind(at.as_str(), 1)).transpose()?;
+        ports.browsers = browsers.collect();
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
         let fixed = Fixed::of(&config);
         let core = Core::keeping(config, keeping, Clock::system(), access.clone())?;
-        Ok(Self { core, bound, admin, threads, access, writing, probes: false, fixed, origin: None })
+        Ok(Self { core, ports, threads, access, writing, probes: false, fixed, origin: None })
     }
 
     /// The same, and while it runs it finds out about its apps with sessions of its own.
@@ -122,13 +167,13 @@ impl App {
 
     /// Where browsers are served, with the ports that were taken.
     pub fn addresses(&self) -> impl Iterator<Item = &ListenAddr> {
-        self.bound.iter().map(Bound::local_addr)
+        self.ports.browsers.iter().map(Bound::local_addr)
     }
 
     /// Where operators are served.
     #[must_use]
     pub fn admin_address(&self) -> Option<&ListenAddr> {
-        self.admin.as_ref().map(Bound::local_addr)
+        self.ports.admin.as_ref().map(Bound::local_addr)
     }
 
     /// What the threads share.
@@ -143,40 +188,26 @@ impl App {
         &self.access
     }
 
+    /// The listening sockets, for a process that is to have them after this one; until they are dropped their ports stay
+    /// open.
+    pub fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        self.ports.browsers.iter_mut().chain(&mut self.ports.admin).flat_map(Bound::take_sockets).collect()
+    }
+
     /// Serves until `drain` says stop, and returns when the last request is done or the drain's time is over.
     ///
     /// # Errors
     /// Where a thread or a runtime cannot be started.
     pub fn run(self, drain: &Drain) -> io::Result<()> {
-        let mut lanes: Vec<Vec<Listener>> = (0..self.threads).map(|_| Vec::new()).collect();
-        for bound in self.bound {
-            for (lane, listener) in lanes.iter_mut().zip(bound.into_listeners()) {
-                lane.push(listener);
-            }
-        }
-        let mut threads = Vec::new();
-        for (number, listeners) in lanes.into_iter().enumerate() {
-            let (core, drain) = (self.core.clone(), drain.clone());
-            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
-            let probes = self.probes && number == 0;
-            threads.push(thread.spawn(move || -> io::Result<()> {
-                on_this_thread(async move {
-                    if probes {
-                        // It ends with the thread's tasks, when the worker has.
-                        tokio::task::spawn_local(probing::run(core.clone(), Dialer::Sockets));
-                    }
-                    worker::run(core, number, listeners, Dialer::Sockets, drain).await;
-                })
-            })?);
-        }
-        let (stop_admin, admin_drain) = Drainer::new();
-        let admin = self.admin.and_then(|bound| bound.into_listeners().into_iter().next()).map(|listener| {
-            let core = self.core.clone();
-            std::thread::Builder::new()
-                .name("admin".to_owned())
-                .spawn(move || on_this_thread(core.admin().serve(listener, admin_drain)))
-        });
+        let watchdog = Watchdog::from_env(self.threads);
+        let work = Work { core: self.core.clone(), drain: drain.clone(), watchdog: watchdog.clone() };
+        let (threads, ups) = work.begin(self.ports.browsers, (self.threads, self.probes))?;
+        let (stop_admin, admin) = (Drainer::new(), self.ports.admin);
+        let admin = admin.map(|bound| administer(self.core.clone(), bound, (&stop_admin, drain)));
         let admin = admin.transpose()?;
+        if ups.iter().take(self.threads).count() < self.threads {
+            return Err(io::Error::other("a worker thread cannot start"));
+        }
         if let Some(origin) = self.origin {
             let reloader = Reloader::new(self.core.clone(), origin, self.fixed);
             let asks = self.core.loads().open();
@@ -186,11 +217,16 @@ impl App {
                 .spawn(move || on_this_thread(reloader.run(asks)))?;
         }
         self.core.health().advance(Readiness::Ready);
+        if let Some(predecessor) = self.ports.predecessor {
+            predecessor.retire();
+        }
+        notify::ready("serving");
+        watchdog.map_or(Ok(()), |watchdog| watchdog.spawn(drain.clone()))?;
         for thread in threads {
             thread.join().map_err(|_| io::Error::other("a worker thread panicked"))??;
         }
         // The operators' view outlives the workers, so that the drain can be watched.
-        stop_admin.abort();
+        stop_admin.0.abort();
         if let Some(admin) = admin {
             let _ = admin.join();
         }
@@ -198,6 +234,74 @@ impl App {
         self.access.close(&self.writing, Duration::from_secs(2));
         Ok(())
     }
+}
+
+/// What all workers are given.
+#[derive(Clone)]
+struct Work {
+    core: Core,
+    drain: Drain,
+    watchdog: Option<Watchdog>,
+}
+
+/// Threads, to be waited for.
+type Threads = Vec<JoinHandle<io::Result<()>>>;
+
+impl Work {
+    /// Starts so many workers, which share what was bound, and one of which probes where it is asked for. Each tells when it
+    /// is up.
+    fn begin(
+        &self,
+        bound: Vec<Bound>,
+        (many, probes): (usize, bool),
+    ) -> io::Result<(Threads, mpsc::Receiver<()>)> {
+        let mut lanes: Vec<Vec<Listener>> = (0..many).map(|_| Vec::new()).collect();
+        for bound in bound {
+            let mut listeners = bound.into_listeners().into_iter();
+            // More sockets than threads: some threads accept from several.
+            while listeners.len() > 0 {
+                lanes.iter_mut().zip(&mut listeners).for_each(|(lane, listener)| lane.push(listener));
+            }
+        }
+        let (up, ups) = mpsc::channel();
+        let workers = lanes.into_iter().enumerate().map(|(number, listeners)| {
+            let (work, up, probes) = (self.clone(), up.clone(), probes && number == 0);
+            let thread = std::thread::Builder::new().name(format!("worker-{number}"));
+            thread.spawn(move || on_this_thread(work.run(number, listeners, (up, probes))))
+        });
+        Ok((workers.collect::<io::Result<_>>()?, ups))
+    }
+
+    async fn run(self, number: usize, listeners: Vec<Listener>, (up, probes): (mpsc::Sender<()>, bool)) {
+        if probes {
+            // It ends with the thread's tasks, when the worker has.
+            tokio::task::spawn_local(probing::run(self.core.clone(), Dialer::Sockets));
+        }
+        if let Some(watchdog) = self.watchdog {
+            tokio::task::spawn_local(watchdog.beat(number));
+        }
+        // Who does not want to know is gone.
+        let _ = up.send(());
+        drop(up);
+        worker::run(self.core, number, listeners, Dialer::Sockets, self.drain).await;
+    }
+}
+
+/// Serves operators on a thread of its own until it is stopped; it holds when the others do.
+fn administer(
+    core: Core,
+    bound: Bound,
+    ((own, told), drain): (&(Drainer, Drain), &Drain),
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let (own, told, drain) = (own.clone(), told.clone(), drain.clone());
+    let serve = move || {
+        on_this_thread(async move {
+            tokio::task::spawn_local(async move { own.hold_with(drain).await });
+            let listeners = bound.into_listeners().into_iter();
+            join_all(listeners.map(|listener| core.admin().serve(listener, told.clone()))).await;
+        })
+    };
+    std::thread::Builder::new().name("admin".to_owned()).spawn(serve)
 }
 
 /// `[log]` of a config, for the set-up of the log.
@@ -214,9 +318,29 @@ fn threads(config: &Config) -> usize {
     }
 }
 
-fn bind(at: &str, threads: usize) -> Result<Bound, BindError> {
-    let addr: ListenAddr = at.parse().map_err(|source| BindError::Address { at: at.to_owned(), source })?;
-    Bound::bind(&addr, threads).map_err(|source| BindError::Listen { at: at.to_owned(), source })
+/// What `listen` names, and then what `admin.listen` does: of what is inherited, the rest bound.
+fn ports(config: &Config, inherited: &mut Inherited) -> Result<Vec<Bound>, BindError> {
+    let threads = threads(config);
+    let named = config.listen.iter().map(|listen| (listen, threads));
+    let named: Vec<_> = named.chain(config.admin.listen.iter().map(|listen| (listen, 1))).collect();
+    let lines = named.iter().map(|(listen, _)| {
+        let parsed = listen.as_str().parse();
+        parsed.map_err(|source| BindError::Address { at: listen.as_str().to_owned(), source })
+    });
+    let lines: Vec<ListenAddr> = lines.collect::<Result<_, _>>()?;
+    let is_given = !inherited.is_empty();
+    let claimed = inherited.claim(&lines).into_iter().zip(&lines).zip(named);
+    let bound = claimed.map(|((given, line), (_, threads))| {
+        if given.is_none() && is_given {
+            tracing::warn!(address = %line, "this process was started with sockets, but with none for this address");
+        }
+        let bound = match given {
+            Some((addr, sockets)) => Bound::inherit(addr, sockets, threads),
+            None => Bound::bind(line, threads),
+        };
+        bound.map_err(|source| BindError::Listen { at: line.to_string(), source })
+    });
+    bound.collect()
 }
 
 /// Runs `work` on a runtime of this thread's own.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::core::Core;
 use super::keeping;
+use super::notify;
 use super::watch::Watch;
 use crate::config::{self, Config, ListenText, LogOptions, Outline, Sources};
 use crate::loads::{Ask, By, Load, Outcome};
@@ -111,7 +112,9 @@ impl Reloader {
             tokio::select! {
                 ask = asks.recv() => {
                     let Some(ask) = ask else { return };
+                    notify::reloading();
                     let load = self.reload(ask.by).await;
+                    notify::ready(if load.is_used() { "serving" } else { "serving; the config cannot be used" });
                     // Whoever asked may be gone.
                     let _ = ask.told.send(load);
                 }
@@ -165,7 +168,9 @@ impl Reloader {
         let restart = self.fixed.hold(&mut config);
         if names != self.origin.names && keeping::note_names(&self.core.registry, &names).await.is_err() {
             // Sessions would be kept with numbers that nobody could read after a crash.
-            return Outcome::Refused("the store cannot be written: apps and servers cannot change now".to_owned());
+            return Outcome::Refused(
+                "the store cannot be written: apps and servers cannot change now".to_owned(),
+            );
         }
         (self.outline, self.origin.names) = (outline, names);
         self.core.follow(config).await;

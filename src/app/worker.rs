@@ -5,15 +5,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::spawn_local;
+use futures_util::future::join_all;
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, sleep_until};
 
 use super::core::Core;
 use super::workers::Turn;
 use crate::heartbeat::Heartbeat;
+use crate::net::Connections;
 use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
-use crate::net::serve::{Terms, serve};
+use crate::net::serve::serve;
+use crate::net::terms::Terms;
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
 use crate::proxy::{Parts, Proxy};
@@ -32,11 +36,13 @@ const TURNS: usize = 8;
 /// Sessions that are looked at before other tasks of the thread get their turn.
 const WAKEN: usize = 64;
 
-/// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
+/// Runs worker `number` on this thread until `drain` has stopped it. Where another process serves, connections that were
+/// upgraded live on for as long as a drain may take: their clients need not come back all at once. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
     let turn = core.enlist();
     let setting = Rc::clone(&turn.setting);
-    let terms = Terms::new(core.serve_options(&setting));
+    let serving = core.serve_options(&setting);
+    let (connections, terms) = (serving.connections.clone(), Terms::new(serving));
     let body_stall = setting.options.timeouts.body_stall;
     let client = Client::new(dialer, ClientOptions { body_stall, ..ClientOptions::default() });
     let shard = Rc::new(core.metrics.shard());
@@ -65,27 +71,61 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         let proxy = Rc::clone(&proxy);
         Rc::new(move || proxy.setting())
     };
-    let heartbeat =
-        Heartbeat::new(present, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
-    let beating = spawn_local(Rc::new(heartbeat).run(entries, core.watches.take(number)));
-    let flushing = spawn_local(flush(Rc::clone(&proxy)));
-    let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
-    let following = spawn_local(follow(
-        turn,
-        (core, (number == 0).then_some(agenda)),
-        (Rc::clone(&proxy), client, terms.clone()),
-    ));
+    let (pressure, armed) = (Arc::clone(&core.pressure), Arc::clone(&core.armed));
+    let heartbeat = Rc::new(Heartbeat::new(present, pinger, sign_out, pressure, armed));
+    let mut tasks = vec![
+        spawn_local(Rc::clone(&heartbeat).run(entries, core.watches.take(number))),
+        spawn_local(hold_with(heartbeat, drain.clone())),
+        spawn_local(flush(Rc::clone(&proxy))),
+    ];
+    if number == 0 {
+        tasks.push(spawn_local(rest(Arc::clone(&core.registry))));
+    }
+    let following =
+        follow(turn, (core, (number == 0).then_some(agenda)), (Rc::clone(&proxy), client, terms.clone()));
+    tasks.push(spawn_local(following));
     let serving = listeners.into_iter().map(|listener| {
         let proxy = Rc::clone(&proxy);
         let service = move |request, peer| Rc::clone(&proxy).handle(request, peer);
         serve(listener, service, &terms, drain.clone())
     });
-    futures_util::future::join_all(serving).await;
-    beating.abort();
-    following.abort();
-    flushing.abort();
-    resting.inspect(|task| task.abort());
+    until_served(join_all(serving), (&connections, &terms), drain.clone()).await;
+    tasks.iter().for_each(JoinHandle::abort);
     proxy.flush();
+}
+
+/// Returns when `serving` is over and, where the listeners were passed on, those connections that were upgraded.
+async fn until_served<T>(
+    serving: impl Future<Output = T>,
+    (connections, terms): (&Connections, &Terms),
+    mut drain: Drain,
+) {
+    let mut told = drain.clone();
+    let (_, end) = tokio::join!(serving, async {
+        told.requested().await;
+        Instant::now() + terms.drain_timeout()
+    });
+    if drain.is_passed_on() {
+        tokio::select! {
+            () = connections.gone() => {}
+            () = drain.aborted() => {}
+            () = sleep_until(end) => {}
+        }
+    }
+}
+
+/// Begins no heartbeat while nothing is to be begun.
+async fn hold_with(heartbeat: Rc<Heartbeat>, mut drain: Drain) {
+    loop {
+        let working = drain.working();
+        drain.held().await;
+        tokio::select! {
+            () = heartbeat.hold() => drop(working),
+            () = drain.resumed() => {}
+        }
+        drain.resumed().await;
+        heartbeat.resume();
+    }
 }
 
 /// Takes each setting that follows: what begins from then on, begins with it. The thread that has an `agenda` here sees to

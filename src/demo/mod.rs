@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use crate::app::core::Core;
-use crate::app::{App, BindError, signals};
+use crate::app::signals::{self, Signals};
+use crate::app::{App, BindError};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::loads::Loads;
@@ -208,9 +209,12 @@ const fn reachable(ip: IpAddr) -> IpAddr {
 fn spawn_signals(drainer: Drainer, access: AccessLog) -> Result<(), StartError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+    let listening = {
+        let _in_it = runtime.enter();
+        Signals::listen().map_err(StartError::Thread)?
+    };
     let obey = move || {
-        // Where signals cannot be listened to, they end the process as they always do.
-        let _ = runtime.block_on(signals::obey(drainer, access, Loads::default()));
+        runtime.block_on(signals::obey(listening, drainer, (access, Loads::default()), None));
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(obey).map_err(StartError::Thread)?;
     Ok(())

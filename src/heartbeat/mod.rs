@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::yield_now;
 
-use crate::bridge::beat::{Next, Pace};
 use crate::bridge::answer;
+use crate::bridge::beat::{Next, Pace};
 use crate::bridge::rules::{AppIx, Clocks};
 use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;
@@ -31,11 +31,13 @@ use crate::sign_out::SignOut;
 use crate::telemetry::labels::EndReason;
 use crate::time::Timestamp;
 
+mod pause;
 pub mod pressure;
 mod queue;
 mod sending;
 pub mod wheel;
 
+use pause::Pause;
 use pressure::Pressure;
 use queue::{Queued, patience};
 use sending::Queues;
@@ -59,6 +61,7 @@ pub struct Heartbeat {
     sleeps_until: Cell<Timestamp>,
     /// Wakes the loop: an entry may come due before what it sleeps for, or an app has room.
     told: Arc<Notify>,
+    pause: Pause,
 }
 
 impl std::fmt::Debug for Heartbeat {
@@ -90,6 +93,7 @@ impl Heartbeat {
             queues: RefCell::default(),
             sleeps_until: Cell::new(Timestamp::ZERO),
             told: Arc::default(),
+            pause: Pause::default(),
         }
     }
 
@@ -106,6 +110,8 @@ impl Heartbeat {
         }
         let _nothing_waits_after_it = Stops(&self);
         loop {
+            self.pause.is_over().await;
+            let _turn = self.pause.begin();
             let (due, opens) = (self.wheel.borrow().next_wake(), self.opens());
             let wake = due.unwrap_or(Timestamp::FAR).min(opens.unwrap_or(Timestamp::FAR));
             self.sleeps_until.set(wake);
@@ -211,6 +217,7 @@ impl Heartbeat {
             let (this, setting) = (Rc::clone(self), (self.setting)());
             if farewell.end.signs_apps_out() {
                 tokio::task::spawn_local(async move {
+                    let _under_way = this.pause.begin();
                     this.sign_out.all(&setting, &farewell, None).await;
                 });
             }

@@ -111,6 +111,7 @@ impl Heartbeat {
     /// Sends a heartbeat, and then what waits for its place.
     async fn send(self: Rc<Self>, begin: Begin) {
         let (mut next, mut alarm) = (Some(begin), Alarm::new());
+        let _under_way = self.pause.begin();
         while let Some(Begin { app, ticket, entry, late }) = next.take() {
             self.pinger.shard.heartbeat_lag(late);
             let setting = (self.setting)();
@@ -155,6 +156,9 @@ impl Heartbeat {
 
     /// Takes the next heartbeat to `app`, if it may begin now. What is not due any more is put where it belongs.
     fn take(&self, app: AppIx, now: Timestamp) -> Option<Begin> {
+        if self.pause.is_held() {
+            return None;
+        }
         self.queues.borrow_mut().opens(app, now).filter(|opens| *opens <= now)?;
         let ticket = self.ticket(app, now)?;
         let found = self.first_due(app, now);

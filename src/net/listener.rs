@@ -1,10 +1,11 @@
-//! Where connections come in: bound once, accepted on every thread.
+//! Where connections come in: bound once, or taken from whoever started this process, and accepted on every thread.
 //!
 //! Invariant: accepting never gives up and never spins. An error of one connection costs nothing; an error of the
 //! machine (no file descriptors, no memory) is waited out with growing pauses.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -55,6 +56,8 @@ pub enum ListenAddrError {
 pub struct Bound {
     addr: ListenAddr,
     listeners: Vec<Listener>,
+    /// Each socket once, however many threads share it.
+    sockets: Vec<OwnedFd>,
 }
 
 /// One thread's share of what was bound. It becomes part of a runtime at its first [`Listener::accept`].
@@ -118,6 +121,29 @@ impl Bound {
         }
     }
 
+    /// Sockets that listen at `addr` already, for `threads` threads: each socket is accepted from by one thread at least, and
+    /// each thread accepts from one at least, where there is one at all.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub fn inherit(addr: ListenAddr, sockets: Vec<Socket>, threads: usize) -> io::Result<Self> {
+        let mut listeners = Vec::new();
+        for socket in &sockets {
+            // The whole description: whoever else holds it must expect it.
+            socket.set_nonblocking(true)?;
+        }
+        for socket in sockets.iter().cycle().take(threads.max(sockets.len())) {
+            listeners.push(Listener::new(Source::idle(socket.try_clone()?, &addr)));
+        }
+        Ok(Self { addr, listeners, sockets: sockets.into_iter().map(OwnedFd::from).collect() })
+    }
+
+    /// The sockets themselves, for a process that is to have them after this one. While anybody holds one, its port stays
+    /// open and what comes waits to be accepted.
+    pub fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.sockets)
+    }
+
     /// The address as bound: the port is never 0.
     pub fn local_addr(&self) -> &ListenAddr {
         &self.addr
@@ -130,7 +156,7 @@ impl Bound {
         Self { listeners, ..self }
     }
 
-    /// The shares, as many as threads were asked for.
+    /// The shares, as many as threads were asked for, or more where there were more sockets.
     pub fn into_listeners(self) -> Vec<Listener> {
         self.listeners
     }
@@ -138,35 +164,39 @@ impl Bound {
     fn bind_tcp(addr: SocketAddr, threads: usize) -> io::Result<Self> {
         refuse_sharing(addr)?;
         let first = tcp_socket(addr)?;
-        let addr = first.local_addr()?;
-        let mut listeners = vec![Listener::new(Source::IdleTcp(first))];
+        let addr = first.local_addr()?.as_socket().unwrap_or(addr);
+        let mut sockets = vec![first];
         for _ in 1..threads {
-            listeners.push(Listener::new(Source::IdleTcp(tcp_socket(addr)?)));
+            sockets.push(tcp_socket(addr)?);
         }
-        Ok(Self { addr: ListenAddr::Tcp(addr), listeners })
+        Self::inherit(ListenAddr::Tcp(addr), sockets, threads)
     }
 
     fn bind_unix(path: &Path, threads: usize) -> io::Result<Self> {
         remove_stale(path)?;
-        let first = StdUnixListener::bind(path)?;
-        first.set_nonblocking(true)?;
-        let mut listeners = Vec::with_capacity(threads);
-        for _ in 1..threads {
-            listeners.push(Listener::new(Source::IdleUnix(first.try_clone()?)));
-        }
-        listeners.push(Listener::new(Source::IdleUnix(first)));
-        Ok(Self { addr: ListenAddr::Unix(path.to_owned()), listeners })
+        let socket = Socket::from(StdUnixListener::bind(path)?);
+        Self::inherit(ListenAddr::Unix(path.to_owned()), vec![socket], threads)
     }
 }
 
-fn tcp_socket(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+impl Source {
+    fn idle(socket: Socket, addr: &ListenAddr) -> Self {
+        match addr {
+            ListenAddr::Tcp(_) => Self::IdleTcp(socket.into()),
+            ListenAddr::Unix(_) => Self::IdleUnix(socket.into()),
+            ListenAddr::Memory => Self::Gone,
+        }
+    }
+}
+
+fn tcp_socket(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 /// `SO_REUSEPORT` lets a forgotten second process of the same user take half of the connections in silence: an address
@@ -339,6 +369,26 @@ mod tests {
         let client = tokio::net::TcpStream::connect(addr).await.unwrap();
         let (_, peer) = only.accept().await;
         assert_eq!(peer, Peer::at(client.local_addr().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn sockets_of_another_number_of_threads_are_all_accepted_from() {
+        for (sockets, threads) in [(1, 3), (3, 1), (2, 2), (2, 3)] {
+            let mut bound = Bound::bind(&"127.0.0.1:0".parse().unwrap(), sockets).unwrap();
+            let ListenAddr::Tcp(addr) = *bound.local_addr() else { panic!("tcp") };
+            let kept = bound.take_sockets().into_iter().map(Socket::from).collect::<Vec<_>>();
+            assert_eq!(kept.len(), sockets);
+            drop(bound);
+            let bound = Bound::inherit(ListenAddr::Tcp(addr), kept, threads).unwrap();
+            let mut listeners = bound.into_listeners();
+            assert_eq!(listeners.len(), sockets.max(threads));
+            let mut clients = Vec::new();
+            for _ in 0..32 {
+                clients.push(tokio::net::TcpStream::connect(addr).await.unwrap());
+                let accepted = listeners.iter_mut().map(|listener| Box::pin(listener.accept()));
+                futures_util::future::select_all(accepted).await;
+            }
+        }
     }
 
     #[test]

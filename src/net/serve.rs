@@ -1,13 +1,12 @@
 //! Serving clients: accept, shake hands, find out which HTTP it is, hand it to hyper, and park it in between.
 //!
-//! Invariant: no connection is without a deadline (see `phase`, `park` and `guard`) or outside the cap; after a drain no
-//! new request begins on an idle connection, and none that began is cut before the drain time is over.
+//! Invariant: no connection is without a deadline (see `phase`, `park` and `guard`) or outside the cap; after a drain, and
+//! during a hold, no new request begins on an idle connection, and none that began is cut before the drain time is over.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -18,50 +17,31 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::debug;
 
 use super::body::Body;
-use super::connections::{Connections, Permit};
-use super::drain::Drain;
+use super::drain::{Counted, Drain};
 use super::guard::Guarded;
 use super::listener::Listener;
 use super::park::Lot;
 use super::phase::{Phase, PhaseLimits};
 use super::protocol;
-use super::refuse::{LastWord, Refusals};
+use super::refuse::Refusals;
+use super::seat::{self, Seat, Stage};
 use super::served::{InFlight, Served, Streams};
 use super::stream::{Peer, Rewind, Stream};
-pub use super::terms::Terms;
+use super::terms::Terms;
 use super::tls::{self, Greeted, Tls};
 use super::watch::{Lamp, Watched, watch};
 
 /// What the kernel's accept queue can hold at a drain.
 const LAST_ACCEPTS: usize = 4096;
 
-/// How clients are served.
-#[derive(Clone, Debug)]
-pub struct ServeOptions {
-    /// The cap, shared by all threads.
-    pub connections: Connections,
-    /// Bytes of a request line and its headers; over it the answer is 431.
-    pub max_header_bytes: usize,
-    /// From the first byte of a head to its end; a TLS handshake has as long.
-    pub header: Duration,
-    /// Between two requests of a connection.
-    pub idle: Duration,
-    /// Without a byte taken by the client while an answer waits.
-    pub body_stall: Duration,
-    /// What a drain waits for requests in flight.
-    pub drain_timeout: Duration,
-    /// Answers where no service is asked: 400, 414, 431 to a head, 503 over the cap.
-    pub last_word: LastWord,
-}
-
-/// Serves what `listener` accepts until `drain`, and returns when the last connection is gone or was cut. Connections
-/// that were upgraded are not waited for: they belong to whoever upgraded them.
+/// Serves what `listener` accepts until `drain`, and returns when the last connection is gone or was cut. During a hold
+/// nothing is accepted, and connections end with the answer that they wait for. Connections that were upgraded
+/// are not waited for: they belong to whoever upgraded them.
 ///
 /// `service` answers one request; it must not fail and is dropped when the client goes away. Must run in a `LocalSet`.
 pub async fn serve<S, F>(mut listener: Listener, service: S, terms: &Terms, mut drain: Drain)
@@ -69,24 +49,19 @@ where
     S: Fn(Request<Incoming>, Peer) -> F + 'static,
     F: Future<Output = Response<Body>> + 'static,
 {
-    let shop = Rc::new(Shop::new(service, terms, listener.tls().cloned()));
-    let mut tasks = JoinSet::new();
-    let mut attending = pin!(shop.lot.attend());
+    let (service, mut tasks) = (Rc::new(service), JoinSet::new());
     loop {
-        tokio::select! {
-            biased;
-            () = drain.requested() => break,
-            Some(_) = tasks.join_next() => {}
-            () = &mut attending => {}
-            (stream, peer) = listener.accept() => shop.welcome(stream, peer, &mut tasks),
+        let round = (drain.accepting(), drain.working());
+        let shop = Rc::new(Shop::new(Rc::clone(&service), terms, listener.tls().cloned()));
+        shop.open(&mut listener, &mut tasks, &mut drain).await;
+        shop.lamp.light();
+        shop.lot.shut();
+        if drain.is_requested() || !hold(round, &mut tasks, &mut drain).await {
+            if !drain.is_passed_on() {
+                shop.last_accepts(&mut listener, &mut tasks);
+            }
+            break;
         }
-    }
-    shop.lamp.light();
-    shop.lot.shut();
-    // Clients whose connection the kernel has made already would be reset by closing the socket now.
-    for _ in 0..LAST_ACCEPTS {
-        let Some((stream, peer)) = listener.accept().now_or_never() else { break };
-        shop.welcome(stream, peer, &mut tasks);
     }
     drop(listener);
     tokio::select! {
@@ -97,9 +72,26 @@ where
     tasks.shutdown().await;
 }
 
+/// Waits until serving goes on (true) or ends, and tells when nothing is accepted and when nothing is in flight any more.
+async fn hold((accepting, working): (Counted, Counted), tasks: &mut JoinSet<()>, drain: &mut Drain) -> bool {
+    let mut resumed = drain.clone();
+    let at_rest = async {
+        drop(accepting);
+        while tasks.join_next().await.is_some() {}
+        drop(working);
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        () = drain.requested() => false,
+        () = resumed.resumed() => true,
+        never = at_rest => never,
+    }
+}
+
 /// What the connections of one thread share.
 struct Shop<S> {
-    service: S,
+    service: Rc<S>,
     terms: Terms,
     tls: Option<Tls>,
     lot: Lot,
@@ -107,33 +99,12 @@ struct Shop<S> {
     refusals: Refusals,
 }
 
-/// A client's connection between its requests: all that is kept of it then.
-struct Seat {
-    stream: Stream,
-    peer: Peer,
-    permit: Permit,
-    /// Since when it is silent.
-    since: Instant,
-    stage: Stage,
-}
-
-/// What is known of a connection.
-#[derive(Clone, Copy)]
-enum Stage {
-    /// Nothing.
-    New,
-    /// It has shaken hands for HTTP/1.1, and asked for nothing yet.
-    Greeted,
-    /// It speaks HTTP/1, and was answered.
-    Answered,
-}
-
 impl<S, F> Shop<S>
 where
     S: Fn(Request<Incoming>, Peer) -> F + 'static,
     F: Future<Output = Response<Body>> + 'static,
 {
-    fn new(service: S, terms: &Terms, tls: Option<Tls>) -> Self {
+    fn new(service: Rc<S>, terms: &Terms, tls: Option<Tls>) -> Self {
         Self {
             service,
             terms: terms.clone(),
@@ -141,6 +112,28 @@ where
             lot: Lot::default(),
             lamp: Lamp::default(),
             refusals: Refusals::default(),
+        }
+    }
+
+    /// Accepts until a drain or a hold.
+    async fn open(self: &Rc<Self>, listener: &mut Listener, tasks: &mut JoinSet<()>, drain: &mut Drain) {
+        let mut attending = pin!(self.lot.attend());
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.interrupted() => return,
+                Some(_) = tasks.join_next() => {}
+                () = &mut attending => {}
+                (stream, peer) = listener.accept() => self.welcome(stream, peer, tasks),
+            }
+        }
+    }
+
+    /// Clients whose connection the kernel has made already would be reset by closing the socket now.
+    fn last_accepts(self: &Rc<Self>, listener: &mut Listener, tasks: &mut JoinSet<()>) {
+        for _ in 0..LAST_ACCEPTS {
+            let Some((stream, peer)) = listener.accept().now_or_never() else { return };
+            self.welcome(stream, peer, tasks);
         }
     }
 
@@ -175,7 +168,9 @@ where
     )]
     fn host(self: Rc<Self>, mut seat: Seat) -> impl Future<Output = ()> + 'static {
         async move {
-            while self.lot.wait(seat.deadline(&self.terms.now().options), &mut seat.stream).await {
+            while self.lot.wait(seat.deadline(&self.terms.now().options), &mut seat.stream).await
+                || (self.lamp.shines() && Box::pin(self.listens_a_while_longer(&mut seat)).await)
+            {
                 match Box::pin(self.attend_to(seat)).await {
                     Some(parked) => seat = parked,
                     None => return,
@@ -183,6 +178,22 @@ where
             }
             seat.leave();
         }
+    }
+
+    /// Whether a client that has just come says something after all. What nobody asked for anything yet, no client asks
+    /// for again: it is not closed in the moment between its handshake and its first bytes.
+    async fn listens_a_while_longer(&self, seat: &mut Seat) -> bool {
+        let left = seat.fresh_until().map(|end| end.saturating_duration_since(Instant::now()));
+        match left.filter(|left| !left.is_zero()) {
+            Some(left) => timeout(left, seat.stream.spoken()).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Resolves when a connection that has not asked for anything yet is to be closed for a drain.
+    async fn is_over(&self) {
+        self.lamp.is_lit().await;
+        sleep(seat::FRESH).await;
     }
 
     /// Serves a client that has said something; `None` when its connection is over.
@@ -207,7 +218,7 @@ where
         let greeted = tokio::select! {
             biased;
             greeted = tls.greet(stream) => greeted,
-            () = self.lamp.is_lit() => return None,
+            () = self.is_over() => return None,
             () = sleep_until(since + self.terms.now().options.header) => Err(std::io::ErrorKind::TimedOut.into()),
         };
         let Greeted { stream, greeting, http2 } =
@@ -225,7 +236,7 @@ where
         let sniffed = tokio::select! {
             biased;
             sniffed = protocol::sniff(&mut seat.stream) => sniffed,
-            () = self.lamp.is_lit() => return None,
+            () = self.is_over() => return None,
             () = sleep_until(seat.since + self.terms.now().options.header) => return None,
         };
         match sniffed {
@@ -325,24 +336,6 @@ where
     fn phase_limits(&self) -> PhaseLimits {
         let terms = self.terms.now();
         PhaseLimits { header: terms.options.header, idle: terms.options.idle }
-    }
-}
-
-impl Seat {
-    /// Until when it may be silent.
-    fn deadline(&self, options: &ServeOptions) -> Instant {
-        self.since
-            + match self.stage {
-                Stage::New | Stage::Greeted => options.header,
-                Stage::Answered => options.idle,
-            }
-    }
-
-    /// Closes it; under TLS that is said (RFC 8446, 6.1), if the client takes it at once.
-    fn leave(mut self) {
-        if self.peer.is_tls() {
-            let _ = self.stream.shutdown().now_or_never();
-        }
     }
 }
 

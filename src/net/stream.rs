@@ -4,6 +4,7 @@
 //! byte loses none and holds no buffer.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -103,6 +104,11 @@ impl Stream {
                 if session.wants_read() { io.get_mut().poll_spoken(cx) } else { Poll::Ready(()) }
             }
         }
+    }
+
+    /// Resolves when bytes, the end or an error wait to be read.
+    pub(super) async fn spoken(&mut self) {
+        poll_fn(|cx| self.poll_spoken(cx)).await;
     }
 
     /// The first byte that waits to be read, if that can be known without reading it.

@@ -36,6 +36,10 @@ impl Lamp {
         self.notify.notify_waiters();
     }
 
+    pub(super) const fn shines(&self) -> bool {
+        self.lit.get()
+    }
+
     pub(super) async fn is_lit(&self) {
         if !self.lit.get() {
             self.notify.notified().await;

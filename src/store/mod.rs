@@ -32,7 +32,7 @@ use keys::{Keys, Print};
 use queue::Queue;
 use seal::SealError;
 use sum::Sums;
-use writer::{Done, Reopen};
+use writer::{Done, Held, Reopen};
 
 /// Where a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,19 @@ struct Open {
     queue: Arc<Queue>,
     done: Arc<Done>,
     place: Place,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Writer>,
+}
+
+/// Who writes.
+#[derive(Default)]
+enum Writer {
+    /// Nobody yet.
+    #[default]
+    None,
+    /// A thread.
+    Runs(JoinHandle<Held>),
+    /// Nobody any more.
+    Rests(Held),
 }
 
 /// A store that has been opened, before anything is written to it.
@@ -204,10 +216,52 @@ impl Store {
     pub fn close(&self) {
         let Some(open) = &self.0 else { return };
         open.queue.close();
-        let writer = open.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if writer.is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!("the store's writer has panicked");
-        }
+        let mut writer = open.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        *writer = match std::mem::take(&mut *writer) {
+            Writer::Runs(thread) => thread.join().map_or_else(
+                |_| {
+                    tracing::error!("the store's writer has panicked");
+                    Writer::None
+                },
+                Writer::Rests,
+            ),
+            other => other,
+        };
+        // Whoever comes now waits for nobody.
+        open.queue.fail();
+    }
+
+    /// Takes a store again that was let go of, and writes what has come meanwhile.
+    ///
+    /// # Errors
+    /// Where it cannot be had, or somebody else has written to it: what this process knows is not what is there.
+    pub fn retake(&self) -> Result<(), StoreError> {
+        let Some(open) = &self.0 else { return Ok(()) };
+        let mut writer = open.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writer::Rests(held) = std::mem::take(&mut *writer) else { return Ok(()) };
+        let disk = Disk::open(&open.place.folder).and_then(|disk| disk.check(&held.sums).map(|()| disk));
+        *writer = match disk {
+            Ok(disk) => Writer::Runs(open.write(disk, held)?),
+            Err(error) => {
+                *writer = Writer::Rests(held);
+                return Err(error.into());
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Open {
+    /// Begins to write.
+    fn write(&self, disk: Disk, held: Held) -> Result<JoinHandle<Held>, StoreError> {
+        self.done.bytes.store(disk.size(), std::sync::atomic::Ordering::Relaxed);
+        self.queue.reopen();
+        let folder = self.place.folder.clone();
+        let reopen: Reopen = Box::new(move || Disk::open(&folder));
+        let thread = std::thread::Builder::new().name("store".to_owned());
+        let (queue, done) = (Arc::clone(&self.queue), Arc::clone(&self.done));
+        let writer = thread.spawn(move || writer::run(&queue, disk, held, &reopen, &done));
+        writer.map_err(StoreError::Thread)
     }
 }
 
@@ -376,15 +430,10 @@ impl Read {
     /// # Errors
     /// Where no thread can be started.
     pub fn start(self) -> Result<(), StoreError> {
-        let Self { opened: Opened { place, disk, keys, store, .. }, sums } = self;
+        let Self { opened: Opened { disk, keys, store, .. }, sums } = self;
         let Some(open) = store.0 else { return Ok(()) };
-        open.done.bytes.store(disk.size(), std::sync::atomic::Ordering::Relaxed);
-        let reopen: Reopen = Box::new(move || Disk::open(&place.folder));
-        let thread = std::thread::Builder::new().name("store".to_owned());
-        let (queue, done) = (Arc::clone(&open.queue), Arc::clone(&open.done));
-        let writer = thread.spawn(move || writer::run(&queue, (disk, sums), &reopen, &keys, &done));
-        let writer = writer.map_err(StoreError::Thread)?;
-        *open.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+        let runs = open.write(disk, Held { keys, sums })?;
+        *open.writer.lock().unwrap_or_else(PoisonError::into_inner) = Writer::Runs(runs);
         Ok(())
     }
 }

@@ -68,7 +68,12 @@ impl Gathering {
 impl Queue {
     pub(super) fn new() -> Self {
         Self {
-            gathering: Mutex::new(Gathering { mark: 1, records: Vec::new(), notes: Vec::new(), closed: false }),
+            gathering: Mutex::new(Gathering {
+                mark: 1,
+                records: Vec::new(),
+                notes: Vec::new(),
+                closed: false,
+            }),
             something: Condvar::new(),
             committed: AtomicU64::new(0),
             fails: AtomicBool::new(false),
@@ -139,6 +144,12 @@ impl Queue {
     pub(super) fn close(&self) {
         self.gathering().closed = true;
         self.something.notify_one();
+    }
+
+    /// There is a writer again.
+    pub(super) fn reopen(&self) {
+        self.gathering().closed = false;
+        self.fails.store(false, Ordering::Release);
     }
 
     /// The next group; the calling thread sleeps until there is one. `None`: it is closed, and all has been taken.

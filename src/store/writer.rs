@@ -34,15 +34,23 @@ pub(super) struct Done {
 /// How the store is opened anew after a failure.
 pub(super) type Reopen = Box<dyn Fn() -> Result<Disk, DiskError> + Send>;
 
+/// What the writer knows, also while it has no store.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) keys: Keys,
+    /// Of what it wrote last.
+    pub(super) sums: Sums,
+}
+
 /// Writes what `queue` brings until it is closed, then lets go of the store.
-pub(super) fn run(queue: &Queue, held: (Disk, Sums), reopen: &Reopen, keys: &Keys, done: &Done) {
-    let (mut disk, mut sums) = (Some(held.0), held.1);
+pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, reopen: &Reopen, done: &Done) -> Held {
+    let mut disk = Some(disk);
     while let Some(group) = queue.take() {
         let began = Instant::now();
         let count = group.records.len();
         let mark = group.mark;
-        let changes = changes(&group, keys);
-        let sum = sums.after(&changes);
+        let changes = changes(&group, &held.keys);
+        let sum = held.sums.after(&changes);
         let commit = Commit { changes, sum, notes: group.notes };
         drop(group.records);
         if !write(queue, &mut disk, reopen, &commit, done) {
@@ -59,6 +67,7 @@ pub(super) fn run(queue: &Queue, held: (Disk, Sums), reopen: &Reopen, keys: &Key
             done.bytes.store(disk.size(), Ordering::Relaxed);
         }
     }
+    held
 }
 
 /// What a group changes: of a record that is in it twice, only once. What cannot be sealed is left as it was.
@@ -85,13 +94,7 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
 }
 
 /// Brings `changes` to disk, however long it takes. False where the queue was closed before it could be done.
-fn write(
-    queue: &Queue,
-    disk: &mut Option<Disk>,
-    reopen: &Reopen,
-    commit: &Commit,
-    done: &Done,
-) -> bool {
+fn write(queue: &Queue, disk: &mut Option<Disk>, reopen: &Reopen, commit: &Commit, done: &Done) -> bool {
     let mut tries = 0_u32;
     loop {
         let written = match disk.take().map_or_else(reopen, Ok) {
@@ -118,7 +121,10 @@ fn write(
         }
         tries += 1;
         if queue.pause(PATIENCE) {
-            tracing::error!(records = commit.changes.len(), "closed before the last changes could be written");
+            tracing::error!(
+                records = commit.changes.len(),
+                "closed before the last changes could be written"
+            );
             return false;
         }
     }

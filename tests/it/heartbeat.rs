@@ -2,6 +2,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::Method;
 use http::request::Parts;
 use sessionbridge::demo::sim::Fault;
@@ -64,6 +65,39 @@ fn h7_a_heartbeat_looks_like_the_person_and_says_that_it_is_none() {
         assert_eq!(beat.header("x-forwarded-for"), "203.0.113.9");
         assert_eq!(beat.header("x-session-heartbeat"), "1");
         assert_eq!(beat.path, "/app/ping");
+    });
+}
+
+#[test]
+fn during_a_hold_no_heartbeat_goes_out_and_no_session_is_ended_and_then_they_go_on() {
+    run(async {
+        let script = Script::new(|parts: &Parts| {
+            let says = simple(parts);
+            if is_ping(parts) { says.after(0.5) } else { says }
+        });
+        let config = script_config("", "[bridge]\nidle_timeout = \"60s\"");
+        let world = World::scripted(&config, [("app", script.clone())], []);
+        let mut browser = world.browser();
+        browser.get("/app/").await;
+        browser.get("/app/").await;
+        while script.beats().is_empty() {
+            pass(0.1).await;
+        }
+        // One is on its way: a hold waits for its answer.
+        world.drainer.hold();
+        world.drainer.closed().await;
+        assert!(world.drainer.quiet().now_or_never().is_none());
+        world.drainer.quiet().await;
+        pass(100.0).await;
+        assert_eq!((script.beats().len(), world.bridges()), (1, (1, 0)), "nothing is sent, nothing is ended");
+        world.drainer.resume();
+        pass(1.0).await;
+        assert_eq!((script.beats().len(), world.bridges()), (1, (0, 0)), "its time was over long ago");
+        let mut browser = world.browser();
+        browser.get("/app/").await;
+        browser.get("/app/").await;
+        pass(20.0).await;
+        assert!(script.beats().len() > 1, "they go on");
     });
 }
 

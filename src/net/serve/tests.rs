@@ -5,13 +5,18 @@ use std::future::pending;
 
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt as _;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::{JoinHandle, spawn_local};
 
+use std::time::Duration;
+
 use super::*;
+use crate::net::connections::Connections;
 use crate::net::drain::Drainer;
 use crate::net::listener::{Bound, ListenAddr, MemoryDialer, memory};
 use crate::net::protocol::LocalExec;
+use crate::net::refuse::LastWord;
+use crate::net::terms::ServeOptions;
 use crate::net::testing::{
     Ends, certificate, connector, data, greet, local, read_head, read_rest, read_until, script, secs,
 };
@@ -412,6 +417,89 @@ async fn an_idle_connection_is_closed_by_a_drain() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_just_come_is_heard_for_a_moment_also_in_a_drain() {
+    local(async {
+        let running = start(options(), path);
+        let mut asks = running.dialer.connect().unwrap();
+        let mut silent = running.dialer.connect().unwrap();
+        tokio::task::yield_now().await;
+        running.drainer.drain();
+        let begun = Instant::now();
+        sleep(Duration::from_millis(400)).await;
+        say(&mut asks, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(read_rest(&mut asks).await.ends_with("\r\n\r\n/a"));
+        assert_eq!(read_rest(&mut silent).await, "");
+        running.task.await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_millis(500));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_ends_what_is_in_flight_accepts_nothing_and_can_be_taken_back() {
+    local(async {
+        let running = start(options(), |request, peer| async move {
+            if request.uri().path() == "/slow" {
+                sleep(secs(20)).await;
+            }
+            path(request, peer).await
+        });
+        let (mut idle, mut busy) = (running.dialer.connect().unwrap(), running.dialer.connect().unwrap());
+        get(&mut idle, "/a").await;
+        say(&mut busy, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        sleep(secs(1)).await;
+        let begun = Instant::now();
+        running.drainer.hold();
+        running.drainer.closed().await;
+        assert_eq!(begun.elapsed(), secs(0));
+        assert_eq!(read_rest(&mut idle).await, "");
+        let mut queued = running.dialer.connect().unwrap();
+        say(&mut queued, "GET /b HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(timeout(secs(5), queued.read_u8()).await.is_err(), "nobody answers now");
+        let seen = read_rest(&mut busy).await;
+        assert!(seen.ends_with("\r\n\r\n/slow") && seen.contains("connection: close"), "{seen}");
+        running.drainer.quiet().await;
+        assert_eq!(begun.elapsed(), secs(19));
+        running.drainer.resume();
+        assert!(read_head(&mut queued).await.starts_with("HTTP/1.1 200 "));
+        get(&mut running.dialer.connect().unwrap(), "/c").await;
+        running.drainer.drain();
+        running.task.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_waits_at_a_socket_that_was_passed_on_is_left_to_its_next_owner() {
+    local(async {
+        let mut bound = Bound::bind(&"127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let at = bound.local_addr().clone();
+        let ListenAddr::Tcp(addr) = at else { panic!("tcp") };
+        let sockets = bound.take_sockets().into_iter().map(Into::into).collect();
+        let serve_on = |bound: Bound, drain| async {
+            serve(bound.into_listeners().remove(0), path, &Terms::new(options()), drain).await;
+        };
+        let (drainer, drain) = Drainer::new();
+        let first = spawn_local(serve_on(bound, drain));
+        let mut io = tokio::net::TcpStream::connect(addr).await.unwrap();
+        get(&mut io, "/a").await;
+        drainer.hold();
+        drainer.quiet().await;
+        let mut queued = tokio::net::TcpStream::connect(addr).await.unwrap();
+        say(&mut queued, "GET /b HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        drainer.pass_on();
+        first.await.unwrap();
+        let bound = Bound::inherit(at, sockets, 1).unwrap();
+        let (drainer, drain) = Drainer::new();
+        let second = spawn_local(serve_on(bound, drain));
+        assert!(read_head(&mut queued).await.starts_with("HTTP/1.1 200 "));
+        drop((drainer, queued));
+        second.await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_ends_by_its_time_or_by_a_second_signal() {
     local(async {
         for (abort, took) in [(false, secs(30)), (true, secs(5))] {
@@ -769,7 +857,7 @@ where
     S: Fn(Request<Incoming>, Peer) -> F + 'static,
     F: Future<Output = Response<Body>> + 'static,
 {
-    let shop = Rc::new(Shop::new(service, &Terms::new(options()), None));
+    let shop = Rc::new(Shop::new(Rc::new(service), &Terms::new(options()), None));
     let (near, far) = tokio::io::duplex(64 * 1024);
     let permit = shop.terms.now().options.connections.acquire().unwrap();
     let (stream, since) = (Stream::from(near), Instant::now());

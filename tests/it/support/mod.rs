@@ -61,7 +61,7 @@ pub(crate) struct World {
     front: MemoryDialer,
     dialer: Dialer,
     /// Dropping it stops the proxy.
-    _drainer: Drainer,
+    pub(crate) drainer: Drainer,
 }
 
 impl World {
@@ -81,7 +81,7 @@ impl World {
         let (drainer, drain) = Drainer::new();
         let dialer = dialer(&apps);
         tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer.clone(), drain));
-        Self { core, apps, front, dialer, _drainer: drainer }
+        Self { core, apps, front, dialer, drainer }
     }
 
     /// Two apps, AppA (its sessions die after 10 s) and AppB (5 min), of one profile on one host; the config of the

@@ -53,7 +53,7 @@ impl Reloading {
             tokio::task::spawn_local(worker);
         }
         let reloader = Reloader::new(core.clone(), Origin { path, names, sources }, fixed);
-        let world = World { core, apps, front, dialer, _drainer: drainer };
+        let world = World { core, apps, front, dialer, drainer };
         Self { world, directory, reloader: Some(reloader) }
     }
 

@@ -235,7 +235,7 @@ impl World {
             Ok(near)
         }));
         tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer.clone(), drain));
-        Self { core, apps, front, dialer, _drainer: drainer }
+        Self { core, apps, front, dialer, drainer }
     }
 
     /// The number of a metric: `name` with all its labels, as it is scraped.

@@ -159,7 +159,7 @@ impl World {
         let scripts: Vec<Script> = scripts.iter().map(|script| (*script).clone()).collect();
         let dialer = dialer(&apps, scripts);
         tokio::task::spawn_local(worker::run(core.clone(), 0, vec![listener], dialer.clone(), drain));
-        Self { core, apps, front, dialer, _drainer: drainer }
+        Self { core, apps, front, dialer, drainer }
     }
 
     /// A world of scripted apps alone.
