@@ -25,7 +25,7 @@ use sessionbridge::bridge::app_session::{Edit, Public};
 use sessionbridge::bridge::id::BridgeId;
 use sessionbridge::bridge::rules::{AppIx, Clocks};
 use sessionbridge::bridge::traits::ClientTraits;
-use sessionbridge::bridge::vault::{Carrier, Role};
+use sessionbridge::bridge::vault::{Carrier, Reach, Role};
 use sessionbridge::heartbeat::wheel::Wheel;
 use sessionbridge::registry::agenda::{Entry, Waiting, Watch};
 use sessionbridge::registry::options::Options;
@@ -105,6 +105,7 @@ fn edit<'a>(name: &'a str, value: &'a str, path: &'a str, part: u8, parts: u8) -
         rolling: false,
         carrier: Carrier::Cookie,
         secure: false,
+        reach: Reach::default(),
     }
 }
 

@@ -140,19 +140,21 @@ fn run(given: Option<PathBuf>) -> ExitCode {
     report(serve(config, origin, outside))
 }
 
-/// Opens the store that `config` names; the config is read once more with the numbers that it has for apps.
-fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping), Box<dyn std::error::Error>> {
+/// Opens the store that `config` names; the config is read once more with the numbers that it has for apps. True where
+/// nothing was kept there before.
+fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping, bool), Box<dyn std::error::Error>> {
     let Some(place) = config.store.place(|name| std::env::var(name).ok()) else {
         tracing::warn!("sessions are kept in memory: a restart ends them all");
-        return Ok((config, Keeping::Memory));
+        return Ok((config, Keeping::Memory, true));
     };
     let opened = store::open_in_turn(&place, sessionbridge::random::bytes(), STORE_PATIENCE)?;
     tracing::info!(folder = %place.folder.display(), keys = %place.keys.display(), "sessions are kept here");
     let keeping = Keeping::Store(Box::new(opened));
     origin.names = keeping.names()?;
+    let first = origin.names.apps().is_empty();
     let (config, _) = config::load(&origin.path, &mut origin.names).map_err(|report| report.render(false))?;
     keeping.keep_names(&origin.names)?;
-    Ok((config, keeping))
+    Ok((config, keeping, first))
 }
 
 /// Serves until a signal stops it, or another process takes over.
@@ -164,7 +166,8 @@ fn serve(
     let path = origin.path.clone();
     let mut ports = Ports::take(&config, inherited)?;
     ports.take_over()?;
-    let (config, keeping) = keep(config, &mut origin)?;
+    let (config, keeping, first) = keep(config, &mut origin)?;
+    let newcomers = config::newcomers(&config).filter(|_| first);
     let mut app = App::at(ports, config, keeping)?.with_probes().with_reloads(origin);
     let (drainer, drain) = Drainer::new();
     let handover = Handover::new(program, app.take_sockets(), drainer.clone(), hooks(&app));
@@ -174,6 +177,9 @@ fn serve(
     }
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "operators' view");
+    }
+    if let Some(newcomers) = newcomers {
+        tracing::info!("{newcomers}");
     }
     app.run(&drain)?;
     tracing::info!("stopped");

@@ -3,7 +3,7 @@
 //!
 //! Total: [`RouteMap::find`] answers every host and path, and never looks at anything else of a request.
 
-use crate::bridge::rules::{Adopt, AppIx, AppRules, BridgeRules, RequestRule};
+use crate::bridge::rules::{Adopt, AppIx, AppRules, BridgeRules, Mode, RequestRule};
 
 /// One upstream server, by the number that its origin has for ever; see [`crate::names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,7 +67,7 @@ pub struct RouteMap {
 impl RouteMap {
     /// Of `routes`, each with a number of its own.
     #[must_use]
-    pub fn new(routes: Vec<Route>, rules: Vec<RequestRule>, bridge: BridgeRules) -> Self {
+    pub fn new(mut routes: Vec<Route>, rules: Vec<RequestRule>, bridge: BridgeRules) -> Self {
         let mut order: Vec<usize> = (0..routes.len()).collect();
         order.sort_by_key(|&at| {
             let route = routes.get(at);
@@ -85,6 +85,9 @@ impl RouteMap {
                     *flag = true;
                 }
             }
+        }
+        for route in &mut routes {
+            route.rules.releases = bridge.mode == Mode::Release;
         }
         let own_cookies = own_cookies(&routes, &bridge);
         Self { routes, places, taken_over, own_cookies, order, rules, bridge }

@@ -8,9 +8,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
+use smallvec::SmallVec;
 
+use super::app_session::Edit;
 use super::rules::Adopt;
-use super::to_app::Seen;
+use super::to_app::{Seen, Shown};
+use super::to_client::{FromApp, same_token};
 use super::vault::Role;
 use crate::time::Timestamp;
 use crate::wire::fetch::{Dest, Fetch, Mode, Site};
@@ -74,6 +77,20 @@ impl Seen {
         parts.sort_unstable();
         let tokens = parts.chunk_by(|one, next| one.0 == next.0);
         tokens.map(|token| token.iter().map(|(_, _, value)| *value).collect()).collect()
+    }
+}
+
+impl FromApp<'_> {
+    /// Leaves out what sets the very tokens that were `shown`: they are another session's by now.
+    pub fn leave_shown(&mut self, shown: &[Shown]) {
+        let is_shown = |edit: &Edit<'_>| {
+            shown
+                .iter()
+                .any(|part| part.role == edit.role && edit.value.is_some_and(|value| *value == *part.value))
+        };
+        let others: SmallVec<[Role; 2]> =
+            self.edits.iter().filter(|edit| !is_shown(edit)).map(|edit| edit.role).collect();
+        self.edits.retain(|edit| !is_shown(edit) || others.iter().any(|other| same_token(*other, edit.role)));
     }
 }
 

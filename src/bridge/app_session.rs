@@ -15,7 +15,7 @@ use super::beat::BeatState;
 use super::lineage::Lineage;
 use super::rules::AppIx;
 use super::session::mix;
-use super::vault::{Carrier, Cookie, Role, Vault};
+use super::vault::{Carrier, Cookie, Reach, Role, Vault};
 use crate::time::Timestamp;
 
 mod learning;
@@ -62,6 +62,8 @@ pub struct Edit<'a> {
     pub carrier: Carrier,
     /// Only for TLS.
     pub secure: bool,
+    /// Who in a browser may use it.
+    pub reach: Reach,
 }
 
 /// What an answer's cookies did to an app session.

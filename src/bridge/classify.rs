@@ -106,6 +106,17 @@ impl AppRules {
         }
     }
 
+    /// The app's own name of the cookie that the browser knows as `as_sent`, where it was the proxy that renamed it.
+    #[must_use]
+    pub fn own_name<'a>(&self, as_sent: &'a [u8]) -> Option<&'a [u8]> {
+        let (name, session) = (self.unprefixed(as_sent)?, self.session.as_ref()?);
+        let disposition = match session.cookie(name) {
+            Some(_) => session.token_disposition(name),
+            None => session.exception(name).unwrap_or(Disposition::Pass),
+        };
+        (!name.is_empty() && self.renames(disposition)).then_some(name)
+    }
+
     /// The app's own name of a cookie that the browser knows as `name`, if it was renamed for this app.
     #[must_use]
     pub fn unprefixed<'a>(&self, name: &'a [u8]) -> Option<&'a [u8]> {

@@ -18,6 +18,7 @@ pub mod mount;
 pub mod own;
 pub mod packing;
 pub mod passed;
+pub mod release;
 pub mod rules;
 pub mod session;
 pub mod share;

@@ -13,6 +13,10 @@ use super::mount::Mount;
 use super::share::Share;
 use crate::wire::pattern::{Glob, Pattern};
 
+mod bridge;
+
+pub use bridge::{BridgeRules, Clocks, Mode};
+
 /// An app's number, which is its own for ever (see [`crate::names`]): the key of its part of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppIx(pub u16);
@@ -40,6 +44,8 @@ pub struct AppRules {
     pub beat: Option<BeatRules>,
     /// How its sign-out is seen and asked for.
     pub sign_out: SignOutRules,
+    /// True in the mode `release`: browsers hold its cookies themselves, or are being handed them.
+    pub releases: bool,
 }
 
 /// How an app keeps its sessions.
@@ -213,6 +219,14 @@ impl SameSite {
             Self::None => "None",
         }
     }
+
+    /// As browsers read it: in any case; another word says nothing (RFC 6265bis 5.6.7).
+    #[must_use]
+    pub fn parse(word: &[u8]) -> Option<Self> {
+        [Self::Strict, Self::Lax, Self::None]
+            .into_iter()
+            .find(|own| word.eq_ignore_ascii_case(own.as_str().as_bytes()))
+    }
 }
 
 /// One parameter that carries a token part of some app in URLs arriving at this one.
@@ -340,47 +354,6 @@ pub enum Recipe {
         /// Where the link leads.
         href: Pattern,
     },
-}
-
-/// The `[bridge]` table: what lives and dies together.
-#[derive(Clone, Debug)]
-pub struct BridgeRules {
-    /// The proxy's cookie on TLS; on plain HTTP its name without `__Host-` or `__Secure-`.
-    pub cookie: Box<str>,
-    /// Its `SameSite`.
-    pub same_site: SameSite,
-    /// Where the proxy's own pages are: `/.bridge`, without a slash at the end.
-    pub prefix: Box<str>,
-    /// The three clocks.
-    pub clocks: Clocks,
-    /// For how long after an app is first served here the cookies that browsers have already are taken over; `None`: never.
-    pub adopt_cookies: Option<Duration>,
-}
-
-impl BridgeRules {
-    /// The name of the proxy's cookie on a connection that is (or is not) TLS for the browser: only TLS allows the prefixes
-    /// `__Host-` and `__Secure-` (RFC 6265bis 4.1.3).
-    #[must_use]
-    pub fn cookie_name(&self, https: bool) -> &str {
-        if https {
-            return &self.cookie;
-        }
-        let name = self.cookie.strip_prefix("__Host-").or_else(|| self.cookie.strip_prefix("__Secure-"));
-        name.filter(|name| !name.is_empty()).unwrap_or(&self.cookie)
-    }
-}
-
-/// The three clocks of a bridge session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clocks {
-    /// No activity in any app for this long ends it.
-    pub idle_timeout: Duration,
-    /// While a page is provably open, this in place of `idle_timeout`; `None`: presence counts for nothing.
-    pub presence_limit: Option<Duration>,
-    /// How long one sign of presence counts.
-    pub presence_ttl: Duration,
-    /// The hard end after creation.
-    pub max_lifetime: Duration,
 }
 
 /// One `[[rules]]` entry.

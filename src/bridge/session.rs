@@ -10,6 +10,7 @@ use super::activity::Cadence;
 use super::app_session::AppSession;
 use super::id::Handle;
 use super::passed::Passed;
+use super::release::Handing;
 use super::rules::{AppIx, Clocks};
 use super::timeline::{Timeline, What};
 use super::traits::ClientTraits;
@@ -109,6 +110,8 @@ pub struct Session {
     pub timeline: Timeline,
     /// What is known of cookies that the browser holds.
     pub passed: Passed,
+    /// In the mode `release`: what the browser has been handed back.
+    pub handing: Handing,
     phase: Phase,
     apps: Vec<AppSession>,
 }
@@ -155,6 +158,7 @@ impl Session {
             watched: Timestamp::FAR,
             timeline,
             passed: Passed::default(),
+            handing: Handing::default(),
             phase: Phase::Pending,
             apps: Vec::new(),
         }

@@ -15,7 +15,7 @@ use super::rules::{
 use super::to_app::{self, Seen, ToApp};
 use super::to_client::{self, ToClient};
 use super::url::{Clean, Found, TooManyParams, clean};
-use super::vault::{Carrier, Role};
+use super::vault::{Carrier, Reach, Role};
 use crate::time::Timestamp;
 use crate::wire::fields::Fields;
 use crate::wire::forwarded::Client;
@@ -113,6 +113,7 @@ pub(crate) fn app(engine: Engine, name: &str, path: &str) -> AppRules {
             recipe: None,
             login: Vec::new(),
         },
+        releases: false,
     }
 }
 
@@ -171,6 +172,7 @@ pub(crate) fn token<'a>(token: u8, part: u8, parts: u8, value: Option<&'a str>) 
         rolling: false,
         carrier: Carrier::Cookie,
         secure: false,
+        reach: Reach::default(),
     }
 }
 
@@ -193,6 +195,7 @@ pub(crate) fn plain<'a>(name: &'a str, value: Option<&'a str>) -> Edit<'a> {
         rolling: true,
         carrier: Carrier::Cookie,
         secure: false,
+        reach: Reach::default(),
     }
 }
 

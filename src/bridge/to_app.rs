@@ -15,6 +15,8 @@ use crate::wire::fields::{Field, Fields};
 use crate::wire::request::Head;
 use crate::wire::{cookie, forwarded, hop, jar, path, target};
 
+mod browser;
+
 /// What the translation is told besides the request.
 #[derive(Clone, Copy, Debug)]
 pub struct ToApp<'a> {
@@ -50,6 +52,23 @@ pub struct Seen {
     pub stray: SmallVec<[Box<[u8]>; 2]>,
     /// Token parts that the browser itself holds and that went to the app.
     pub shown: Vec<Shown>,
+    /// In the mode `release`: cookies that the browser knows under a name of the proxy's making.
+    pub renamed: Vec<Renamed>,
+}
+
+/// A cookie that the browser showed as `appA.NAME`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Renamed {
+    /// The app's own name for it.
+    pub name: Box<[u8]>,
+    /// Its value.
+    pub value: Box<[u8]>,
+}
+
+impl std::fmt::Debug for Renamed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Renamed({})", String::from_utf8_lossy(&self.name))
+    }
 }
 
 /// A token part that came from the browser's own cookie.
@@ -63,6 +82,20 @@ pub struct Shown {
     pub name: Box<[u8]>,
     /// Its value.
     pub value: Box<[u8]>,
+}
+
+impl Shown {
+    /// True where it is a cookie of the time before the proxy: its place is the vault, or another name.
+    #[must_use]
+    pub fn is_to_move(&self, rules: &AppRules) -> bool {
+        let renamed = rules.unprefixed(&self.name);
+        rules.session.as_ref().is_some_and(|session| {
+            match session.token_disposition(renamed.unwrap_or(&self.name)) {
+                Disposition::Vault => true,
+                disposition => renamed.is_none() && rules.renames(disposition),
+            }
+        })
+    }
 }
 
 impl std::fmt::Debug for Shown {
@@ -170,12 +203,18 @@ fn cookies(context: &ToApp<'_>, fields: &Fields<'_>, head: &mut Head) -> Seen {
     if line.is_none() && context.rules.session.is_none() {
         return seen;
     }
+    if context.rules.releases && context.session.is_none() && !context.own {
+        if let Some(line) = &line {
+            browser::as_they_come(context, line.as_bytes(), head, &mut seen);
+        }
+        return seen;
+    }
     let mut out = Vec::with_capacity(128 + line.as_ref().map_or(0, |line| line.len()));
     if let Some(session) = context.session {
         from_vault(context, session, head.path(), &mut out);
     }
     if let Some(line) = &line {
-        from_browser(context, line.as_bytes(), &mut out, &mut seen);
+        browser::from_browser(context, line.as_bytes(), &mut out, &mut seen);
     }
     if out.is_empty() && context.rules.session.as_ref().is_some_and(|session| session.engine.wants_a_cookie())
     {
@@ -223,141 +262,10 @@ fn from_vault(context: &ToApp<'_>, session: &AppSession, path: &str, out: &mut V
     }
 }
 
-fn from_browser(context: &ToApp<'_>, line: &[u8], out: &mut Vec<u8>, seen: &mut Seen) {
-    let Some(rules) = &context.rules.session else {
-        for pair in
-            cookie::pairs(line).filter(|pair| !is_ours(context, pair.name) && !hides(context, None, *pair))
-        {
-            push(out, pair.name, pair.value);
-        }
-        return;
-    };
-    seen.passed.reserve(line.len());
-    let mut doubled: SmallVec<[Role; 2]> = SmallVec::new();
-    for pair in cookie::pairs(line) {
-        if is_ours(context, pair.name)
-            || cookie::is_legacy_attribute(pair.name)
-            || hides(context, Some(rules), pair)
-        {
-            continue;
-        }
-        let unprefixed = context.rules.unprefixed(pair.name);
-        let name = unprefixed.unwrap_or(pair.name);
-        match rules.cookie(name) {
-            Some(part) => {
-                token_cookie(context, rules, &part, (pair.name, name, pair.value), (seen, &mut doubled))
-            }
-            None => plain_cookie(context, rules, (pair.name, name, pair.value), out, seen),
-        }
-    }
-    // Two cookies of one managed name: one of them was planted. Neither is believed.
-    for shown in seen.shown.iter().filter(|shown| doubled.contains(&shown.role)) {
-        stray(&mut seen.stray, &shown.name);
-    }
-    seen.shown.retain(|shown| !doubled.contains(&shown.role));
-    let whole: SmallVec<[Role; 4]> =
-        seen.shown.iter().filter(|one| is_whole(&seen.shown, one)).map(|one| one.role).collect();
-    seen.shown.retain(|shown| whole.contains(&shown.role));
-    for shown in &seen.shown {
-        push(out, rules.app_spelling(&shown.name, context.rules), &shown.value);
-    }
-}
-
-/// A cookie of the browser that has a managed name.
-fn token_cookie(
-    context: &ToApp<'_>,
-    rules: &SessionRules,
-    part: &super::classify::Managed<'_>,
-    (as_sent, name, value): (&[u8], &[u8], &[u8]),
-    (seen, doubled): (&mut Seen, &mut SmallVec<[Role; 2]>),
-) {
-    let renamed = as_sent.len() != name.len();
-    let disposition = rules.token_disposition(name);
-    let goes = match disposition {
-        Disposition::Prefix | Disposition::Pass | Disposition::AsIs => {
-            renamed == context.rules.renames(disposition)
-        }
-        // What the vault holds, the browser cannot replace.
-        Disposition::Vault => {
-            let held = context.session.is_some_and(AppSession::has_token);
-            context.adopting && !held && !renamed && part.rule.shape.fits(value)
-        }
-        Disposition::Drop => false,
-    };
-    if !goes || !is_token_value(value) {
-        stray(&mut seen.stray, as_sent);
-        return;
-    }
-    if seen.shown.iter().any(|shown| shown.role == part.role) {
-        doubled.push(part.role);
-    }
-    seen.shown.push(Shown { role: part.role, parts: part.parts, name: as_sent.into(), value: value.into() });
-}
-
-/// A cookie of the browser that is no token.
-fn plain_cookie(
-    context: &ToApp<'_>,
-    rules: &SessionRules,
-    (as_sent, name, value): (&[u8], &[u8], &[u8]),
-    out: &mut Vec<u8>,
-    seen: &mut Seen,
-) {
-    let vaulted = || {
-        context
-            .session
-            .is_some_and(|session| session.vault().iter().any(|held| cookie::folds_to(name, held.name)))
-    };
-    let exception = rules.exception(name);
-    let renamed = as_sent.len() != name.len();
-    if renamed && !context.rules.renames(exception.unwrap_or(Disposition::Pass)) {
-        // The app itself chose a name that looks like one of ours.
-        plain_cookie(context, rules, (as_sent, as_sent, value), out, seen);
-        return;
-    }
-    let goes = match exception {
-        Some(Disposition::Vault | Disposition::Drop) => false,
-        Some(Disposition::Prefix) => renamed,
-        Some(Disposition::AsIs | Disposition::Pass) | None => !vaulted(),
-    };
-    if goes {
-        push(out, name, value);
-        push(&mut seen.passed, as_sent, value);
-    }
-}
-
-/// True where a server that splits cookies in other places than the standard does would find a name in `pair` that is not
-/// the browser's to set: behind a leading `=`, or behind a comma (Rack before 2, RFC 2109).
-fn hides(context: &ToApp<'_>, rules: Option<&SessionRules>, pair: cookie::Pair<'_>) -> bool {
-    let managed = |piece: &[u8]| {
-        let name = piece.split(|&octet| octet == b'=').next().unwrap_or_default();
-        is_ours(context, name) || rules.is_some_and(|rules| rules.cookie(name).is_some())
-    };
-    if pair.name.is_empty() && (pair.value.contains(&b'=') || managed(pair.value)) {
-        return true;
-    }
-    // `a,CFID=1`, `a=1,CFID=2`.
-    let behind_comma = |text: &[u8]| {
-        memchr::memchr(b',', text).is_some() && text.split(|&octet| octet == b',').skip(1).any(managed)
-    };
-    behind_comma(pair.name) || behind_comma(pair.value)
-}
-
-fn stray(strays: &mut SmallVec<[Box<[u8]>; 2]>, name: &[u8]) {
-    if !strays.iter().any(|stray| **stray == *name) {
-        strays.push(name.into());
-    }
-}
-
 /// Cookie octets, with or without a pair of quotes around them (RFC 6265 4.1.1).
 pub(super) fn is_token_value(value: &[u8]) -> bool {
     let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
     cookie::valid_value(bare.unwrap_or(value))
-}
-
-/// True where all parts of the token that `one` belongs to were shown.
-fn is_whole(shown: &[Shown], one: &Shown) -> bool {
-    let of = |role: Role| if let Role::Token { token, .. } = role { Some(token) } else { None };
-    shown.iter().filter(|other| of(other.role) == of(one.role)).count() == usize::from(one.parts)
 }
 
 fn is_ours(context: &ToApp<'_>, name: &[u8]) -> bool {

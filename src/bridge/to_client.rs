@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 use super::app_session::Edit;
 use super::classify::Managed;
 use super::passed::HttpOnlyCookie;
-use super::rules::{AppRules, Disposition, SessionRules};
+use super::rules::{AppRules, Disposition, SameSite, SessionRules};
 use super::to_app::{Shown, inner_mount, is_token_value};
-use super::vault::{Carrier, Role, Vault};
+use super::vault::{Carrier, Reach, Role, Vault};
 use crate::time::Timestamp;
 use crate::wire::jar;
 use crate::wire::set_cookie::{self, Lifetime, SetCookie};
@@ -235,15 +235,15 @@ fn edit<'a>(
         path: path.unwrap_or_else(|| {
             if role == Role::Plain { jar::default_path(context.app_path.as_bytes()) } else { b"/" }
         }),
-        // A token is for the app, wherever it is served.
-        host: if role == Role::Plain { domain.unwrap_or_else(|| public_host(context)) } else { b"" },
-        subdomains: role == Role::Plain && domain.is_some(),
+        host: domain.unwrap_or_else(|| if role == Role::Plain { public_host(context) } else { b"" }),
+        subdomains: domain.is_some(),
         expires: if role == Role::Plain { expires } else { 0 },
         role,
         parts,
         rolling,
         carrier: Carrier::Cookie,
         secure: set.secure(),
+        reach: Reach { http_only: set.http_only(), same_site: set.same_site().and_then(SameSite::parse) },
     }
 }
 
@@ -268,7 +268,7 @@ fn fold(edits: &mut SmallVec<[Edit<'_>; 4]>) {
     }
 }
 
-fn same_token(one: Role, other: Role) -> bool {
+pub(super) fn same_token(one: Role, other: Role) -> bool {
     matches!((one, other), (Role::Token { token: a, .. }, Role::Token { token: b, .. }) if a == b)
 }
 
@@ -286,6 +286,7 @@ fn accepted<'a>(rules: &SessionRules, context: &ToClient<'a>, part: &'a Shown) -
         rolling: rules.parts().any(|own| own.role == part.role && own.rolling),
         carrier: Carrier::Cookie,
         secure: false,
+        reach: Reach::default(),
     }
 }
 
@@ -297,6 +298,9 @@ fn relay(
     (disposition, lifetime, keep_expiry): (Disposition, Lifetime, bool),
     from_app: &mut FromApp<'_>,
 ) {
+    if context.rules.releases {
+        return super::release::as_said(context, field, &mut from_app.relayed);
+    }
     let mount = &context.rules.mount;
     let named = set.path();
     let renamed = context.rules.renames(disposition);
@@ -357,7 +361,8 @@ fn relay(
 }
 
 /// The public path of a cookie for which the app said `path`: inside the app's own mount, whatever it said.
-fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn public_path(context: &ToClient<'_>, path: &[u8]) -> Vec<u8> {
     let mount = &context.rules.mount;
     if mount.is_case_insensitive() {
         // Browsers compare paths with case: only the root covers every spelling of the mount.

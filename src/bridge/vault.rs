@@ -12,6 +12,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::packing::{Packer, Unpacker};
+use super::rules::SameSite;
 use crate::time::Timestamp;
 
 /// What a cookie in the vault is to its app.
@@ -48,7 +49,7 @@ pub struct Cookie<'a> {
     pub value: &'a [u8],
     /// The path, in the app's own URL space.
     pub path: &'a [u8],
-    /// The public host that it is for; empty: wherever the app is served.
+    /// The public host that it is for; empty: wherever the app is served. Of a token only the domain that the app named.
     pub host: &'a [u8],
     /// Also for the names below that host: the app said `Domain`.
     pub subdomains: bool,
@@ -62,6 +63,17 @@ pub struct Cookie<'a> {
     pub carrier: Carrier,
     /// Only for requests that reached the proxy by TLS.
     pub secure: bool,
+    /// Who in a browser may use it, as the app said.
+    pub reach: Reach,
+}
+
+/// What an app said of a cookie that binds only browsers. Kept for the day when the cookie is handed back to one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// `HttpOnly`.
+    pub http_only: bool,
+    /// `SameSite`, where it is a known word.
+    pub same_site: Option<SameSite>,
 }
 
 impl fmt::Debug for Cookie<'_> {
@@ -84,7 +96,9 @@ impl Cookie<'_> {
     /// True where it goes to the public `host` (without port).
     #[must_use]
     pub fn is_for(&self, host: &[u8]) -> bool {
+        // A token is for the app, wherever it is served.
         self.host.is_empty()
+            || matches!(self.role, Role::Token { .. })
             || self.host.eq_ignore_ascii_case(host)
             || self.subdomains && crate::wire::jar::domain_match(self.host, host)
     }
@@ -113,6 +127,9 @@ const PLAIN: u8 = 2;
 const WRAPPED: u8 = 4;
 const BARE: u8 = 8;
 const SUBDOMAINS: u8 = 16;
+const HTTP_ONLY: u8 = 32;
+/// The two highest bits say `SameSite`.
+const SAME_SITE: u32 = 6;
 
 impl Vault {
     /// True where it holds nothing.
@@ -261,7 +278,30 @@ impl<'a> Iterator for Iter<'a> {
                 _ => Carrier::Cookie,
             },
             secure: flags & SECURE != 0,
+            reach: Reach::of(flags),
         })
+    }
+}
+
+impl Reach {
+    const fn flags(self) -> u8 {
+        let same_site = match self.same_site {
+            None => 0,
+            Some(SameSite::Strict) => 1,
+            Some(SameSite::Lax) => 2,
+            Some(SameSite::None) => 3,
+        };
+        same_site << SAME_SITE | if self.http_only { HTTP_ONLY } else { 0 }
+    }
+
+    const fn of(flags: u8) -> Self {
+        let same_site = match flags >> SAME_SITE {
+            1 => Some(SameSite::Strict),
+            2 => Some(SameSite::Lax),
+            3 => Some(SameSite::None),
+            _ => None,
+        };
+        Self { http_only: flags & HTTP_ONLY != 0, same_site }
     }
 }
 
@@ -278,7 +318,8 @@ fn write(out: &mut Vec<u8>, cookie: &Cookie<'_>) {
     };
     let secure = if cookie.secure { SECURE } else { 0 };
     let subdomains = if cookie.subdomains { SUBDOMAINS } else { 0 };
-    out.extend_from_slice(&[plain | carrier | secure | subdomains, token, part]);
+    let flags = plain | carrier | secure | subdomains | cookie.reach.flags();
+    out.extend_from_slice(&[flags, token, part]);
     for run in [cookie.name, cookie.value, cookie.path] {
         out.extend_from_slice(&u16::try_from(run.len()).unwrap_or(u16::MAX).to_le_bytes());
     }
@@ -310,6 +351,7 @@ mod tests {
             role: Role::Plain,
             carrier: Carrier::Cookie,
             secure: false,
+            reach: Reach::default(),
         }
     }
 
@@ -367,11 +409,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_goes_in_comes_out(entries in proptest::collection::vec(
-            ("[a-z]{1,3}", "[ -~]{0,40}", "/[a-z]{0,6}", 0u64..1 << 40, any::<u64>(), any::<bool>(), 0u8..4, 0u8..2), 0..12)) {
+            ("[a-z]{1,3}", "[ -~]{0,40}", "/[a-z]{0,6}", 0u64..1 << 40, any::<u64>(), any::<(bool, u8)>(), 0u8..4, 0u8..2), 0..12)) {
             let mut vault = Vault::default();
             let mut model: Vec<(String, String, String)> = Vec::new();
-            for (name, value, path, expires, started, secure, token, part) in &entries {
-                let cookie = Cookie { expires: *expires, started: *started, secure: *secure,
+            for (name, value, path, expires, started, (secure, reach), token, part) in &entries {
+                let cookie = Cookie { expires: *expires, started: *started, secure: *secure, reach: Reach::of(*reach),
                     role: Role::Token { token: *token, part: *part }, ..cookie(name, value, path) };
                 vault.put(&cookie);
                 model.retain(|(n, _, p)| (n, p) != (name, path));

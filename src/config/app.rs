@@ -147,6 +147,8 @@ fn read(table: Table<'_>, key: &Key, shared: &mut Shared<'_>) -> Draft {
         session: session.as_ref().map(|draft| draft.rules.clone()),
         beat,
         sign_out,
+        // The mode is the same for all apps: the route map sets it.
+        releases: false,
     };
     table.finish();
     Draft {

@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use super::options::Mode;
 use super::report::Finding;
 use super::server::set;
 use super::table::{OrOff, Table, is_text};
 use super::tree::Value;
 use super::units;
-use crate::bridge::rules::{BridgeRules, Clocks, SameSite, Scope};
+use crate::bridge::rules::{BridgeRules, Clocks, Mode, SameSite, Scope};
 
 /// The words of `same_site`.
 pub(super) const SAME_SITE: [(&str, SameSite); 3] =
@@ -19,9 +18,11 @@ pub(super) const SAME_SITE: [(&str, SameSite); 3] =
 /// The words of `sign_out`.
 pub(super) const SCOPES: [(&str, Scope); 2] = [("together", Scope::Together), ("alone", Scope::Alone)];
 
+/// The words of `mode`.
+const MODES: [(&str, Mode); 2] = [("bridge", Mode::Bridge), ("release", Mode::Release)];
+
 /// All of `[bridge]`.
 pub(super) struct Bridge {
-    pub(super) mode: Mode,
     /// The default of `sign_out.mode`.
     pub(super) sign_out: Scope,
     pub(super) rules: BridgeRules,
@@ -32,7 +33,7 @@ pub(super) fn read(top: &Table<'_>) -> Bridge {
     let mut bridge = defaults();
     let Some(table) = top.table("bridge", "`[bridge]`") else { return bridge };
     let rules = &mut bridge.rules;
-    set(&mut bridge.mode, mode(&table));
+    set(&mut rules.mode, table.choice("mode", &MODES));
     set(&mut rules.cookie, cookie_name(&table));
     set(&mut rules.same_site, table.choice("same_site", &SAME_SITE));
     set(&mut rules.prefix, prefix(&table));
@@ -49,22 +50,12 @@ pub(super) fn read(top: &Table<'_>) -> Bridge {
     bridge
 }
 
-/// `release` would serve as `bridge` does and hand nothing back: it is refused until it is built.
-fn mode(table: &Table<'_>) -> Option<Mode> {
-    let mode = table.choice("mode", &[("bridge", Mode::Bridge), ("release", Mode::Release)])?;
-    if let (Mode::Release, Some(node)) = (mode, table.node("mode")) {
-        let title = "the mode `release` is not built yet in this version";
-        table.findings.error(Finding::at(&node.span, title, "`bridge` is"));
-    }
-    Some(mode)
-}
-
 /// What holds where `[bridge]` says nothing.
 fn defaults() -> Bridge {
     Bridge {
-        mode: Mode::Bridge,
         sign_out: Scope::Together,
         rules: BridgeRules {
+            mode: Mode::Bridge,
             cookie: "__Host-bridge".into(),
             same_site: SameSite::Lax,
             prefix: "/.bridge".into(),
@@ -130,6 +121,13 @@ fn weigh(table: &Table<'_>, rules: &BridgeRules) {
             }
             key => warn_longer(table, key, "presence_limit"),
         }
+    }
+    if let Some(node) = table.node("mode").filter(|_| rules.mode == Mode::Release) {
+        let title = "in the mode `release` no new session is bridged";
+        let label = "each browser is handed its app cookies back with its next answers";
+        let finding = Finding::at(&node.span, title, label);
+        table.findings.warn(finding.help("take the proxy out when the metric `sessionbridge_bridges` is 0"));
+        return;
     }
     if let Some((span, node)) = rules.adopt_cookies.zip(table.node("adopt_cookies")) {
         let title = format!("for {} browsers may bring app cookies of their own", units::shown(span));

@@ -10,7 +10,7 @@ use super::report::Finding;
 use super::table::{Text, closest, words};
 use super::tree::{Findings, Key};
 use super::units;
-use crate::bridge::rules::{Adopt, BridgeRules, Recipe, SameSite, UrlToken};
+use crate::bridge::rules::{Adopt, BridgeRules, Mode, Recipe, SameSite, UrlToken};
 use crate::setting::options::{Options, PublicScheme};
 use crate::wire::path;
 
@@ -176,6 +176,39 @@ pub(super) fn heartbeats(drafts: &[Draft], findings: &Findings) {
             _ => {}
         }
         stolen(drafts, draft, findings);
+    }
+}
+
+/// Warns of apps on one host whose browsers can hold only one of their tokens: without the proxy, and as soon as they are
+/// handed back.
+pub(super) fn released(drafts: &[Draft], bridge: &BridgeRules, findings: &Findings) {
+    if bridge.mode != Mode::Release {
+        return;
+    }
+    for (at, draft) in drafts.iter().enumerate() {
+        for other in drafts.iter().take(at) {
+            let meets =
+                share_host(draft, other) || draft.route.hosts.is_empty() || other.route.hosts.is_empty();
+            let strips = draft.route.rules.mount.strips() || other.route.rules.mount.strips();
+            let both = draft.route.rules.session.as_ref().zip(other.route.rules.session.as_ref());
+            let names: Vec<&str> =
+                both.filter(|_| meets && !strips).map_or_else(Vec::new, |(own, others)| {
+                    if own.shares.iter().any(|share| share.with == other.route.rules.app) {
+                        return Vec::new();
+                    }
+                    let cookies = own.parts().filter_map(|part| part.rule.cookie.as_deref());
+                    cookies.filter(|name| others.cookie(name.as_bytes()).is_some()).collect()
+                });
+            if names.is_empty() {
+                continue;
+            }
+            let (one, two) = (&other.route.rules.name, &draft.route.rules.name);
+            let names = words(names.into_iter());
+            let title = format!("`{one}` and `{two}` both keep their session in {names}");
+            let label =
+                "where both set it for the same path, the one that is used last signs the other out again";
+            findings.warn(Finding::at(draft.path.as_ref().unwrap_or(&draft.span), title, label));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod engines;
 mod explain;
 mod lines;
 mod mask;
+mod newcomers;
 mod options;
 mod outline;
 mod places;
@@ -34,9 +35,9 @@ use std::time::Duration;
 pub use self::engines::presets;
 pub use self::explain::{ExplainError, explain};
 pub use self::lines::Lines;
+pub use self::newcomers::newcomers;
 pub use self::options::{
-    AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, Mode, OriginText, StoreKind,
-    StoreOptions,
+    AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, OriginText, StoreKind, StoreOptions,
 };
 pub use self::outline::{Change, How, Outline};
 use self::reading::Recorder;
@@ -67,8 +68,6 @@ pub struct Config {
     pub max_header_bytes: usize,
     /// How long a drain waits for requests in flight.
     pub drain_timeout: Duration,
-    /// Whether sessions are bridged or handed back.
-    pub mode: Mode,
     /// Apps, rules for requests, and what lives and dies together.
     pub routes: RouteMap,
     /// The patterns of `routes.rules` as written, in the same order.
@@ -183,6 +182,7 @@ fn read_all(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut
     check::url_tokens(&mut drafts, findings);
     share::resolve(&mut drafts, findings);
     check::heartbeats(&drafts, findings);
+    check::released(&drafts, &bridge.rules, findings);
     let plain: Vec<&ListenText> = listen.iter().filter(|own| tls.is_none() || !own.speaks_tls()).collect();
     let entrance = check::Entrance { plain: &plain, server: &server.options, bridge: &bridge.rules };
     check::exposure(&drafts, &entrance, findings);
@@ -205,7 +205,6 @@ fn read_all(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut
         max_connections: server.max_connections,
         max_header_bytes: server.max_header_bytes,
         drain_timeout: server.drain_timeout,
-        mode: bridge.mode,
         routes,
         rule_texts,
         origins,

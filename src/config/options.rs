@@ -69,15 +69,6 @@ impl fmt::Display for OriginText {
     }
 }
 
-/// `bridge.mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Sessions are bridged.
-    Bridge,
-    /// Every browser is handed its app cookies back, before the proxy is taken out.
-    Release,
-}
-
 /// `[store]` but for the table of live sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreOptions {

@@ -8,7 +8,7 @@ use http::Method;
 
 use super::*;
 use crate::bridge::rules::{
-    Adopt, Alive, Canary, CookieMode, Disposition, Engine, Recipe, SameSite, Scope, SessionRules,
+    Adopt, Alive, Canary, CookieMode, Disposition, Engine, Mode, Recipe, SameSite, Scope, SessionRules,
     SetCookiePolicy,
 };
 use crate::route::{Balance, HostHeader, UpstreamIx};
@@ -187,7 +187,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!((bridge.clocks.idle_timeout, bridge.clocks.max_lifetime), (secs(1800), secs(43_200)));
     assert_eq!((bridge.clocks.presence_limit, bridge.clocks.presence_ttl), (Some(secs(14_400)), secs(90)));
     assert_eq!(
-        (config.mode, bridge.adopt_cookies, config.registry.max_sessions),
+        (bridge.mode, bridge.adopt_cookies, config.registry.max_sessions),
         (Mode::Bridge, None, 1_000_000)
     );
     assert_eq!(config.admin.listen.as_ref().map(ListenText::as_str), Some("127.0.0.1:9190"));

@@ -17,7 +17,7 @@ use crate::bridge::answer::{self, Answer as Said, Effect};
 use crate::bridge::app_session::{AppSession, Sent};
 use crate::bridge::bridge_cookie;
 use crate::bridge::janitor;
-use crate::bridge::rules::{AppIx, Disposition};
+use crate::bridge::rules::Disposition;
 use crate::bridge::timeline::What;
 use crate::bridge::to_app::Shown;
 use crate::bridge::to_client::{self, FromApp, PathToken, SetCookies, There, ToClient};
@@ -70,13 +70,18 @@ impl Exchange<'_> {
         };
         let riding = if there.urls { to_client::map_urls(&context, &mut answer.headers) } else { None };
         let status = answer.status.as_u16();
-        let said = Heard { taken: &taken, riding: riding.as_ref(), context: &context, status };
+        // Of several requests that showed one token at once, the first that is answered has adopted it.
+        let overtaken = self.is_taken(proxy, visit.slot.as_ref(), departed);
+        let said = Heard { taken: &taken, riding: riding.as_ref(), context: &context, status, overtaken };
         let slot = visit.slot.clone().filter(|_| !self.standing.skip_session);
         let mut returned = match slot {
             Some(slot) => self.learn(proxy, &slot, departed, &said),
             None => self.learn_first(proxy, visit, departed, &said)?,
         };
         self.follow(proxy, visit, departed, &mut returned)?;
+        if self.releases() {
+            self.hand_back(proxy, visit, departed, &mut returned);
+        }
         Ok(returned)
     }
 
@@ -84,6 +89,9 @@ impl Exchange<'_> {
     fn learn(&self, proxy: &Proxy, slot: &Slot, departed: &Departed, heard: &Heard<'_>) -> Returned {
         let now = heard.context.now;
         slot.with(|session| {
+            if self.is_out(session, departed, heard) {
+                return self.pass_on(departed, heard, !session.has_ended());
+            }
             let begun = session.app(self.app()).map(|app| app.created);
             if departed.begun.is_some() && departed.begun != begun {
                 // The app session that it was sent for was signed out meanwhile: nothing brings that back.
@@ -109,15 +117,22 @@ impl Exchange<'_> {
                 // A sign-out has overtaken this answer: what it sets is lost, in the browser too.
                 return Returned { effect, ..Returned::default() };
             }
+            if effect.signed_out.is_some() && self.releases() {
+                // Whatever comes after it, the browser holds itself.
+                return Returned { effect, ..self.pass_on(departed, heard, false) };
+            }
             let fresh = effect.signed_out.and_then(|_| self.fresh(&from_app, vault.as_ref(), departed, now));
-            let mut fields: Vec<HeaderValue> = from_app.relayed.into_iter().collect();
+            let mut fields = self.older(departed, heard);
+            fields.extend(from_app.relayed);
             for (cookie, deleted) in from_app.http_only {
                 session.passed.http_only(cookie, deleted);
             }
             let waiting = session.passed.take_waiting(self.app());
             let ours = !waiting.is_empty();
             fields.extend(waiting);
-            Returned { effect, fields, fresh, ours }
+            let mut returned = Returned { effect, fields, fresh, ours };
+            self.put_renamed(departed, heard, &mut returned);
+            returned
         })
     }
 
@@ -129,6 +144,9 @@ impl Exchange<'_> {
         departed: &Departed,
         heard: &Heard<'_>,
     ) -> Result<Returned, Error> {
+        if self.releases() && heard.riding.is_none() {
+            return Ok(self.pass_on(departed, heard, false));
+        }
         let from_app = heard.read(None, departed);
         let brings = from_app.edits.iter().any(|edit| edit.value.is_some()) && heard.status < 500;
         if !brings || visit.kept_away || self.standing.skip_session || visit.slot.is_some() {
@@ -192,6 +210,9 @@ impl Exchange<'_> {
     ) -> Result<(), Error> {
         let effect = &returned.effect;
         let Some(slot) = visit.slot.clone() else {
+            if self.releases() {
+                return Ok(());
+            }
             let janitor = self.janitor(proxy, departed, false);
             returned.ours |= !janitor.is_empty();
             returned.fields.extend(janitor);
@@ -209,6 +230,7 @@ impl Exchange<'_> {
             slot.with(|session| {
                 session.timeline.note(self.inbound.now, Some(self.app()), What::AdoptedCookie)
             });
+            returned.fields.extend(self.rename_adopted(departed));
         } else if tried {
             // The app gave another token for the one that was shown: a guess, for all anybody knows.
             proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
@@ -218,17 +240,20 @@ impl Exchange<'_> {
         if (effect.renew || adopted || once_more) && visit.gives.is_none() {
             proxy.renew(&slot, visit, self.inbound);
         }
-        returned.fields.extend(self.janitor(proxy, departed, tried));
+        if !self.releases() {
+            returned.fields.extend(self.janitor(proxy, departed, tried));
+        }
         Ok(())
     }
 
     /// Expires token cookies that the browser should not have, but for those that another app keeps there under that name.
-    fn janitor(&self, proxy: &Proxy, departed: &Departed, adopted: bool) -> Vec<HeaderValue> {
+    pub(super) fn janitor(&self, proxy: &Proxy, departed: &Departed, adopted: bool) -> Vec<HeaderValue> {
         let seen = &departed.seen;
         if seen.stray.is_empty() && !adopted {
             return Vec::new();
         }
-        let shown = seen.shown.iter().filter(|_| adopted).map(|part| &part.name);
+        let rules = &self.route.rules;
+        let shown = seen.shown.iter().filter(|part| adopted && part.is_to_move(rules)).map(|part| &part.name);
         let names =
             seen.stray.iter().chain(shown).map(|name| &**name).filter(|name| !self.held_elsewhere(name));
         let fields =
@@ -237,7 +262,7 @@ impl Exchange<'_> {
         fields
     }
 
-    fn held_elsewhere(&self, name: &[u8]) -> bool {
+    pub(super) fn held_elsewhere(&self, name: &[u8]) -> bool {
         let others = self.map.routes().iter().filter(|other| other.rules.app != self.app());
         let mut rules = others.filter_map(|other| other.rules.session.as_ref());
         rules.any(|rules| {
@@ -286,11 +311,13 @@ fn keep_private(headers: &mut HeaderMap) {
 }
 
 /// The head of an answer, as far as the session goes.
-struct Heard<'a> {
-    taken: &'a SetCookies,
-    riding: Option<&'a PathToken>,
-    context: &'a ToClient<'a>,
-    status: u16,
+pub(super) struct Heard<'a> {
+    pub(super) taken: &'a SetCookies,
+    pub(super) riding: Option<&'a PathToken>,
+    pub(super) context: &'a ToClient<'a>,
+    pub(super) status: u16,
+    /// What the browser showed has been adopted elsewhere meanwhile.
+    pub(super) overtaken: bool,
 }
 
 impl<'a> Heard<'a> {
@@ -304,8 +331,11 @@ impl<'a> Heard<'a> {
         'a: 'v,
     {
         let context = ToClient { vault, ..*self.context };
-        let shown = if self.status < 500 { &departed.seen.shown[..] } else { &[] };
+        let shown = if self.status < 500 && !self.overtaken { &departed.seen.shown[..] } else { &[] };
         let mut from_app = to_client::read(&context, self.taken, shown);
+        if self.overtaken {
+            from_app.leave_shown(&departed.seen.shown);
+        }
         if let Some(edit) = self.riding.and_then(|token| to_client::path_edit(&context, token)) {
             from_app.edits.push(edit);
         }
@@ -321,37 +351,4 @@ fn holds(app: Option<&AppSession>, shown: &[Shown]) -> bool {
         })
     };
     shown.iter().all(held)
-}
-
-impl Proxy {
-    /// Remembers whose the tokens of the session are: those of `app` and of the apps that share them, as far as tokens of
-    /// those may be taken over.
-    pub(super) fn own_tokens(&self, map: &RouteMap, app: AppIx, slot: &Arc<Slot>) {
-        let rules = map.route(app).and_then(|route| route.rules.session.as_ref());
-        let shares = rules.iter().flat_map(|rules| &rules.shares).map(|share| share.with);
-        for app in std::iter::once(app).chain(shares) {
-            self.own_tokens_of(map, app, slot);
-        }
-    }
-
-    fn own_tokens_of(&self, map: &RouteMap, app: AppIx, slot: &Arc<Slot>) {
-        if !map.takes_over(app) {
-            return;
-        }
-        let count = map
-            .route(app)
-            .and_then(|route| route.rules.session.as_ref())
-            .map_or(0, |rules| rules.tokens.len());
-        let tokens: Vec<Vec<Box<[u8]>>> = slot.with(|session| {
-            let Some(app) = session.app(app) else { return Vec::new() };
-            let of = |token: u8| {
-                let part = |part: u8| app.vault().part(token, part).map(|cookie| Box::from(cookie.value));
-                (0..u8::MAX).map_while(part).collect()
-            };
-            (0..u8::try_from(count).unwrap_or(u8::MAX)).map(of).collect()
-        });
-        for parts in tokens.iter().filter(|parts| !parts.is_empty()) {
-            self.shared.registry.own_token(app, parts.iter().map(|part| &**part), slot);
-        }
-    }
 }

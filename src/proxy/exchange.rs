@@ -12,11 +12,13 @@ use super::error::Error;
 use super::handler::X_REQUEST_ID;
 use super::inbound::Inbound;
 use super::note::{Note, TokenCame};
+use super::release::Released;
 use super::stream::InFlight;
 use super::visit::Visit;
 use crate::balance::Chosen;
 use crate::bridge::activity::Standing;
 use crate::bridge::app_session::{AppSession, Sent};
+use crate::bridge::release::HandedBack;
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::Session;
 use crate::bridge::share;
@@ -56,6 +58,9 @@ pub(super) struct Departed {
     pub(super) chosen: Chosen,
     pub(super) in_flight: Option<InFlight>,
     pub(super) adopting: bool,
+    /// In the mode `release`: what was let go with it, and what gets its own name back.
+    pub(super) released: Released,
+    pub(super) renamed: Vec<HandedBack>,
 }
 
 impl Exchange<'_> {
@@ -71,15 +76,18 @@ impl Exchange<'_> {
     pub(super) fn depart(
         &self,
         proxy: &Proxy,
-        visit: &Visit,
+        visit: &mut Visit,
         note: &mut Note,
     ) -> Result<Box<Departed>, Error> {
+        let released = self.let_go(proxy, visit);
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let departed = match slot {
             Some(slot) => slot.with(|session| self.depart_as(proxy, slot, session)),
             None => self.translate(None, self.may_adopt(proxy, None)),
         }?;
         let mut departed = self.check_shown(proxy, slot, departed)?;
+        self.rename(&mut departed, &released);
+        departed.released = released;
         departed.head.put(X_REQUEST_ID.as_str(), &note.id);
         note.upstream = Some(usize::from(departed.chosen.place));
         note.activity = self.standing.activity && slot.is_some();
@@ -167,33 +175,37 @@ impl Exchange<'_> {
         let nothing = Sent { generation: 0, revision: 0, started: now, unsafe_method };
         let sent = session.map_or(nothing, |session| session.sent(now, unsafe_method));
         let begun = session.map(|session| session.created);
-        Ok(Box::new(Departed { head, seen, sent, begun, chosen, in_flight: None, adopting }))
+        let (released, renamed) = (Released::default(), Vec::new());
+        Ok(Box::new(Departed {
+            head,
+            seen,
+            sent,
+            begun,
+            chosen,
+            in_flight: None,
+            adopting,
+            released,
+            renamed,
+        }))
     }
 
     /// True within the window of `adopt_cookies`, for a browser that has no session with the app here.
     fn may_adopt(&self, proxy: &Proxy, session: Option<&AppSession>) -> bool {
-        self.map.bridge.adopt_cookies.is_some_and(|window| {
-            self.inbound.now.since(proxy.shared.since) < window
+        self.map.bridge.adopt_cookies.filter(|_| !self.releases()).is_some_and(|window| {
+            self.inbound.now.since(proxy.shared.served.since(self.app(), self.inbound.now)) < window
                 && !session.is_some_and(AppSession::has_token)
                 && proxy.shared.adoptions.allows(self.inbound.address(), self.inbound.now)
         })
     }
 
-    /// A token that the browser shows and that is bound to another bridge session goes nowhere.
+    /// A token that the browser shows and that is bound to another bridge session, or was to one that has ended, goes nowhere.
     fn check_shown(
         &self,
         proxy: &Proxy,
         slot: Option<&Arc<Slot>>,
         departed: Box<Departed>,
     ) -> Result<Box<Departed>, Error> {
-        if !departed.adopting || departed.seen.shown.is_empty() {
-            return Ok(departed);
-        }
-        let bound = departed.seen.tokens_shown().iter().any(|parts| {
-            let owner = proxy.shared.registry.owner(self.app(), parts.iter().copied());
-            owner.is_some_and(|owner| !slot.is_some_and(|slot| Arc::ptr_eq(slot, &owner)))
-        });
-        if !bound {
+        if !self.is_taken(proxy, slot, &departed) {
             return Ok(departed);
         }
         proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
@@ -203,6 +215,17 @@ impl Exchange<'_> {
         }?;
         next.in_flight = departed.in_flight;
         Ok(next)
+    }
+
+    /// True where a token that the browser shows, to be adopted, belongs to another bridge session, or did until it ended.
+    pub(super) fn is_taken(&self, proxy: &Proxy, slot: Option<&Arc<Slot>>, departed: &Departed) -> bool {
+        let registry = &proxy.shared.registry;
+        let elsewhere = |parts: &Vec<&[u8]>| {
+            let owner = registry.owner(self.app(), parts.iter().copied());
+            owner.is_some_and(|owner| !slot.is_some_and(|slot| Arc::ptr_eq(slot, &owner)))
+                || registry.is_entombed(self.app(), parts.iter().copied())
+        };
+        departed.adopting && departed.seen.tokens_shown().iter().any(elsewhere)
     }
 
     /// The same request once more, with what the session holds now: its first answer was overtaken, or its token was dead.
@@ -217,7 +240,8 @@ impl Exchange<'_> {
             None => self.translate(None, false),
         }?;
         next.head.put(X_REQUEST_ID.as_str(), &note.id);
-        next.in_flight = departed.in_flight;
+        (next.in_flight, next.released) = (departed.in_flight, departed.released);
+        next.renamed = departed.renamed;
         Ok(next)
     }
 

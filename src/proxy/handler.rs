@@ -153,8 +153,8 @@ impl Proxy {
             give(&map, &inbound, &visit, redirect.headers_mut());
             return Ok(redirect);
         }
-        if route.rules.session.is_some() && visit.slot.is_none() && !visit.kept_away && !standing.skip_session
-        {
+        let (has_session, releases) = (route.rules.session.is_some(), route.rules.releases);
+        if has_session && !releases && visit.slot.is_none() && !visit.kept_away && !standing.skip_session {
             self.may_make_one(&inbound)?;
         }
 
@@ -166,7 +166,7 @@ impl Proxy {
         let exchange =
             Exchange { map: &map, route, inbound: &inbound, clean: &clean, standing, form, upgrade };
         let first = self.take_turn(&visit, route, standing).await;
-        let departed = exchange.depart(self, &visit, note)?;
+        let departed = exchange.depart(self, &mut visit, note)?;
         let answered = self.exchange(&exchange, &mut visit, departed, body, note).await;
         visit.tell(note);
         drop(first);
@@ -200,7 +200,8 @@ impl Proxy {
     /// Waits until the first request of this session to the app has its answer, where this is not the first; what is
     /// returned lets the others go on when it is dropped.
     async fn take_turn(&self, visit: &Visit, route: &Route, standing: Standing) -> Option<First> {
-        let slot = visit.slot.as_ref().filter(|_| route.rules.session.is_some() && !standing.skip_session)?;
+        let takes_turns = route.rules.session.is_some() && !route.rules.releases && !standing.skip_session;
+        let slot = visit.slot.as_ref().filter(|_| takes_turns)?;
         let (app, group) = (route.rules.app, share::group(&route.rules));
         let until = tokio::time::Instant::now() + FLIGHT;
         loop {

@@ -21,6 +21,7 @@ use crate::telemetry::access::AccessSink;
 use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
 
+mod adopt;
 mod arrival;
 mod back;
 pub mod error;
@@ -31,14 +32,18 @@ pub mod inbound;
 mod join;
 pub mod limits;
 mod note;
+mod owners;
 mod pages;
+mod release;
 pub mod reply;
 mod roundtrip;
+pub mod served;
 mod stream;
 mod visit;
 
 use join::Joins;
 use limits::Buckets;
+use served::Served;
 
 /// What all threads share. Written rarely, and never for a request that changes nothing.
 #[derive(Debug)]
@@ -49,7 +54,7 @@ pub struct Shared {
     new_sessions: Buckets,
     adoptions: Buckets,
     /// When the apps were first served here: the window of `adopt_cookies` begins then.
-    since: Timestamp,
+    served: Served,
 }
 
 impl Shared {
@@ -63,8 +68,14 @@ impl Shared {
             joins: Joins::default(),
             new_sessions: Buckets::new(rate.per_second, rate.burst),
             adoptions: limits::tries(adoption::TRIES_A_MINUTE, std::time::Duration::from_secs(60)),
-            since: clock.now(),
+            served: Served::default(),
         }
+    }
+
+    /// When each app was first served here. What an earlier process knew of it is put in here.
+    #[must_use]
+    pub const fn served(&self) -> &Served {
+        &self.served
     }
 
     /// From now on clients are bounded by `options`.

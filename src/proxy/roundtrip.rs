@@ -127,6 +127,9 @@ impl Proxy {
                 share::follow(session, &exchange.route.rules, now);
                 left
             });
+            if let Some(left) = &left {
+                self.entomb(exchange.map, left, &slot);
+            }
             self.own_tokens(exchange.map, app, &slot);
             self.arm(&slot, exchange.map);
             if let Some(left) = left {

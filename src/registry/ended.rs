@@ -35,6 +35,10 @@ pub struct Ended {
 /// Those of the last day.
 #[derive(Debug, Default)]
 pub(super) struct Graveyard {
+    /// Hashes of tokens whose sessions have ended, each until it is forgotten.
+    tokens: HashMap<u64, Timestamp, foldhash::fast::RandomState>,
+    /// The same in the order in which they came.
+    order: VecDeque<(u64, Timestamp)>,
     all: VecDeque<Ended>,
     /// How many have been taken off the front.
     gone: usize,
@@ -61,6 +65,28 @@ impl Graveyard {
             hits: session.hits,
             timeline: session.timeline.clone(),
         });
+    }
+
+    /// The token with this hash is dead: a browser that still shows it brings nothing back.
+    pub(super) fn entomb(&mut self, hash: u64, now: Timestamp) {
+        let too_old = |at: Timestamp| now.since(at) > KEPT;
+        while self.order.len() >= MOST || self.order.front().is_some_and(|(_, at)| too_old(*at)) {
+            let Some((oldest, at)) = self.order.pop_front() else { break };
+            if self.tokens.get(&oldest) == Some(&at) {
+                self.tokens.remove(&oldest);
+            }
+        }
+        self.tokens.insert(hash, now);
+        self.order.push_back((hash, now));
+    }
+
+    /// The token with this hash is a live session's again.
+    pub(super) fn exhume(&mut self, hash: u64) {
+        self.tokens.remove(&hash);
+    }
+
+    pub(super) fn is_entombed(&self, hash: u64) -> bool {
+        self.tokens.contains_key(&hash)
     }
 
     /// Something came after the end of a session: an app's word on its sign-out.

@@ -24,7 +24,8 @@ impl From<End> for labels::EndReason {
             End::Operator => Self::Operator,
             End::Idle => Self::Idle,
             End::MaxLifetime => Self::MaxLifetime,
-            End::Evicted | End::Joined | End::Released => Self::Evicted,
+            End::Evicted | End::Joined => Self::Evicted,
+            End::Released => Self::Released,
         }
     }
 }

@@ -221,6 +221,10 @@ impl Registry {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn graveyard(&self) -> MutexGuard<'_, Graveyard> {
+        self.graveyard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_pending(&self, ticket: Ticket) -> bool {
         self.table.phase(ticket) == Some(Phase::Pending)
     }
@@ -308,12 +312,15 @@ impl Registry {
             let farewell = kept.session.end(end, now)?;
             let keys: Vec<Key> = kept.ids.drain(..).map(|held| held.key).collect();
             if was == Phase::Bound {
-                self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).bury(&kept.session, end, now);
+                self.graveyard().bury(&kept.session, end, now);
             }
             Some((farewell, keys, std::mem::take(&mut kept.owned), was))
         })?;
         self.strike(&keys, slot);
         for hash in owned {
+            if end.signs_apps_out() {
+                self.graveyard().entomb(hash, now);
+            }
             self.table.strike(By::Token, hash, slot.ticket);
         }
         self.table.vacate(slot.ticket);
@@ -350,6 +357,7 @@ impl Registry {
                 self.table.strike(By::Token, kept.owned.remove(0), slot.ticket);
             }
             kept.owned.push(hash);
+            self.graveyard().exhume(hash);
             self.table.enter(By::Token, hash, slot.ticket);
         });
     }
@@ -362,6 +370,20 @@ impl Registry {
                 self.table.strike(By::Token, hash, slot.ticket);
             }
         });
+    }
+
+    /// The session of `app` that the token with these parts pointed to has been signed out of: it is nobody's any more.
+    pub fn entomb<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>, slot: &Slot, now: Timestamp) {
+        let hash = self.token_hash(app, parts);
+        self.graveyard().entomb(hash, now);
+        self.disown(slot, hash);
+    }
+
+    /// True for a token whose session has ended here, within the last day: whoever still shows it brings nothing back.
+    #[must_use]
+    pub fn is_entombed<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>) -> bool {
+        let hash = self.token_hash(app, parts);
+        self.graveyard().is_entombed(hash)
     }
 
     /// The live session that was given the token of `app` with these parts, the last one if several were.
@@ -470,18 +492,18 @@ impl Registry {
     /// The story of an ended session.
     #[must_use]
     pub fn ended(&self, handle: Handle) -> Option<Ended> {
-        self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).find(handle)
+        self.graveyard().find(handle)
     }
 
     /// Adds to the story of a session that has ended; nothing where it is not kept.
     pub fn note_ended(&self, handle: Handle, event: Event) {
-        self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).note(handle, event);
+        self.graveyard().note(handle, event);
     }
 
     /// The stories of the sessions that ended last, latest first.
     #[must_use]
     pub fn latest_ended(&self, most: usize) -> Vec<Ended> {
-        self.graveyard.lock().unwrap_or_else(PoisonError::into_inner).latest(most)
+        self.graveyard().latest(most)
     }
 }
 

@@ -100,6 +100,8 @@ words! {
         StoreLost = "store_lost",
         /// The table was full.
         Evicted = "evicted",
+        /// Its cookies were handed back to the browser.
+        Released = "released",
     }
 }
 

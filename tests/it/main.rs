@@ -46,6 +46,8 @@ mod streams;
 /// Cookies: the vault and the other modes, what browsers bring, what apps must not reach.
 mod cookies;
 
+/// Before apps whose people are signed in, and away again.
+mod in_and_out;
 /// Sessions of the proxy's own, by which it finds out whether an app is as the config says.
 mod probes;
 /// Tokens that change while requests are on their way; jars that others have filled.

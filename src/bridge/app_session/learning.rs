@@ -169,9 +169,7 @@ impl AppSession {
         let Some(value) = edit.value else { return };
         if let Role::Token { .. } = edit.role {
             // A token part has one place: the same part under another path or spelling is replaced, not shadowed.
-            self.vault.retain(|cookie| {
-                cookie.role != edit.role || cookie.name == edit.name && cookie.path == edit.path
-            });
+            self.vault.retain(|cookie| cookie.role != edit.role || edit.is_same(cookie));
         }
         self.vault.put(&Cookie { value, started: started.micros(), ..edit.cookie() });
         self.bound();
@@ -212,6 +210,7 @@ impl<'a> Edit<'a> {
             role: self.role,
             carrier: self.carrier,
             secure: self.secure,
+            reach: self.reach,
         }
     }
 

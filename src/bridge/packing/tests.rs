@@ -10,11 +10,11 @@ use crate::bridge::app_session::{AppSession, Edit};
 use crate::bridge::beat::Verdict;
 use crate::bridge::id::Handle;
 use crate::bridge::passed::HttpOnlyCookie;
-use crate::bridge::rules::AppIx;
+use crate::bridge::rules::{AppIx, SameSite};
 use crate::bridge::session::{End, Phase, Session};
 use crate::bridge::testing::at;
 use crate::bridge::timeline::What;
-use crate::bridge::vault::{Carrier, Role, Vault};
+use crate::bridge::vault::{Carrier, Reach, Role, Vault};
 
 /// Something that happens to a session.
 #[derive(Clone, Debug)]
@@ -75,6 +75,7 @@ fn learn(
         rolling: token.is_none_or(|token| token == 2),
         carrier: [Carrier::Cookie, Carrier::Bare, Carrier::Wrapped][path],
         secure: post,
+        reach: Reach { http_only: path == 0, same_site: (path == 1).then_some(SameSite::Strict) },
     };
     held.learn(sent, &[edit], now);
 }

@@ -10,6 +10,7 @@ use crate::bridge::app_session::AppSession;
 use crate::bridge::id::Handle;
 use crate::bridge::packing::{Packer, Unpacker};
 use crate::bridge::passed::Passed;
+use crate::bridge::release::Handing;
 use crate::bridge::timeline::Timeline;
 
 impl Session {
@@ -70,6 +71,7 @@ impl Session {
             watched,
             timeline,
             passed,
+            handing: Handing::default(),
             phase,
             apps,
         }

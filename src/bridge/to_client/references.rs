@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::ToClient;
 use crate::bridge::app_session::Edit;
 use crate::bridge::url;
-use crate::bridge::vault::Carrier;
+use crate::bridge::vault::{Carrier, Reach};
 use crate::wire::location;
 use crate::wire::path::SegmentStyle;
 
@@ -112,6 +112,7 @@ pub fn path_edit<'a>(context: &ToClient<'_>, token: &'a PathToken) -> Option<Edi
         rolling: part.rolling,
         carrier: token.carrier,
         secure: false,
+        reach: Reach::default(),
     })
 }
 

@@ -173,7 +173,7 @@ pub(crate) fn extension(profile: &str) -> String {
 }
 
 /// The engine that a profile stands for, and what of the config it needs besides.
-fn engine(profile: &str) -> (&'static str, &'static str) {
+pub(crate) fn engine(profile: &str) -> (&'static str, &'static str) {
     match profile {
         "acf-legacy" | "acf-strict" => ("coldfusion", ""),
         "acf-j2ee" => ("coldfusion", "session.type = \"j2ee\""),
