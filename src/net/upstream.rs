@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -12,8 +13,9 @@ use std::time::Duration;
 
 use tokio::io::DuplexStream;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::resolve::Resolver;
 use super::stream::Stream;
 
 /// The place of an app.
@@ -107,6 +109,37 @@ pub enum Dialer {
     Sockets,
     /// In this process, whatever the origin is: the function is given its text.
     Memory(DialMemory),
+    /// Names by a resolver that remembers them, and then so.
+    Resolving(Resolver, Reach),
+}
+
+/// How an address is reached once it is known.
+#[derive(Clone)]
+pub enum Reach {
+    /// By the system's sockets.
+    Sockets,
+    /// In this process: the function is given the text of the origin with the address for its name.
+    Memory(DialMemory),
+}
+
+/// Which of a name's addresses a connection was made to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resolved {
+    address: IpAddr,
+    /// [`Resolver::changes`] when it was last known to be one of them.
+    changes: u64,
+}
+
+impl Resolved {
+    /// True where the host of `origin` still has the address.
+    pub(super) fn is_current(&mut self, resolver: &Resolver, origin: &Origin) -> bool {
+        let changes = resolver.changes();
+        if self.changes == changes {
+            return true;
+        }
+        self.changes = changes;
+        matches!(origin, Origin::Tcp { host, .. } if resolver.has(host, self.address))
+    }
 }
 
 impl FromStr for Origin {
@@ -161,27 +194,68 @@ impl fmt::Debug for Dialer {
         f.write_str(match self {
             Self::Sockets => "Sockets",
             Self::Memory(_) => "Memory",
+            Self::Resolving(..) => "Resolving",
         })
     }
 }
 
 impl Dialer {
-    /// A new connection to `origin`, within `limit`.
+    /// By the system's sockets; names are remembered by `resolver`.
+    #[must_use]
+    pub const fn sockets(resolver: Resolver) -> Self {
+        Self::Resolving(resolver, Reach::Sockets)
+    }
+
+    /// A new connection to `origin`, within `limit`. Of a name's addresses each is tried in turn, and none takes the time of
+    /// those behind it.
     ///
     /// # Errors
     /// See [`ConnectError`].
     pub async fn dial(&self, origin: &Origin, limit: Duration) -> Result<Stream, ConnectError> {
-        in_time(limit, self.dial_patiently(origin)).await
+        Ok(self.dial_resolved(origin, limit).await?.0)
     }
 
-    async fn dial_patiently(&self, origin: &Origin) -> Result<Stream, ConnectError> {
+    /// As [`Dialer::dial`], and which address of a name it is to.
+    pub(super) async fn dial_resolved(
+        &self,
+        origin: &Origin,
+        limit: Duration,
+    ) -> Result<(Stream, Option<Resolved>), ConnectError> {
+        in_time(limit, self.dial_patiently(origin, Instant::now() + limit)).await
+    }
+
+    /// What remembers names, where anything does.
+    pub(super) const fn resolver(&self) -> Option<&Resolver> {
+        match self {
+            Self::Resolving(resolver, _) => Some(resolver),
+            Self::Sockets | Self::Memory(_) => None,
+        }
+    }
+
+    async fn dial_patiently(
+        &self,
+        origin: &Origin,
+        due: Instant,
+    ) -> Result<(Stream, Option<Resolved>), ConnectError> {
+        let reach = match self {
+            Self::Memory(dial) => return dial_memory(dial, origin).map(|stream| (stream, None)),
+            Self::Resolving(resolver, reach) => match origin {
+                Origin::Tcp { host, port } if host.parse::<IpAddr>().is_err() => {
+                    let (stream, resolved) = dial_name(resolver, reach, (host, *port), due).await?;
+                    return Ok((stream, Some(resolved)));
+                }
+                _ => reach.clone(),
+            },
+            Self::Sockets => Reach::Sockets,
+        };
+        Ok((reach.connect(origin).await?, None))
+    }
+}
+
+impl Reach {
+    async fn connect(&self, origin: &Origin) -> Result<Stream, ConnectError> {
         match (self, origin) {
-            (Self::Memory(dial), Origin::Memory(name)) => {
-                dial(name).map(Stream::from).map_err(ConnectError::Refused)
-            }
-            (Self::Memory(dial), other) => {
-                dial(&other.to_string()).map(Stream::from).map_err(ConnectError::Refused)
-            }
+            (Self::Memory(dial), origin) => dial_memory(dial, origin),
             (Self::Sockets, Origin::Tcp { host, port }) => dial_tcp(host, *port).await,
             (Self::Sockets, Origin::Unix(path)) => {
                 UnixStream::connect(path).await.map(Stream::Unix).map_err(ConnectError::Refused)
@@ -193,11 +267,61 @@ impl Dialer {
     }
 }
 
-async fn in_time(
+async fn in_time<T>(
     limit: Duration,
-    dialing: impl Future<Output = Result<Stream, ConnectError>>,
-) -> Result<Stream, ConnectError> {
+    dialing: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
     timeout(limit, dialing).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
+fn dial_memory(dial: &DialMemory, origin: &Origin) -> Result<Stream, ConnectError> {
+    let dialed = match origin {
+        Origin::Memory(name) => dial(name),
+        other => dial(&other.to_string()),
+    };
+    dialed.map(Stream::from).map_err(ConnectError::Refused)
+}
+
+/// Tries the addresses of a name in turn, and once more those that it has now where none takes the connection.
+async fn dial_name(
+    resolver: &Resolver,
+    reach: &Reach,
+    (host, port): (&str, u16),
+    due: Instant,
+) -> Result<(Stream, Resolved), ConnectError> {
+    let changes = resolver.changes();
+    let addresses = resolver.addresses(host).await.map_err(ConnectError::Dns)?;
+    let error = match dial_each(reach, &addresses, port, due).await {
+        Ok((stream, address)) => {
+            resolver.prefer(host, address);
+            return Ok((stream, Resolved { address, changes }));
+        }
+        Err(error) => error,
+    };
+    let Some(others) = resolver.others(host, &addresses).await else { return Err(error) };
+    let changes = resolver.changes();
+    let (stream, address) = dial_each(reach, &others, port, due).await?;
+    resolver.prefer(host, address);
+    Ok((stream, Resolved { address, changes }))
+}
+
+async fn dial_each(
+    reach: &Reach,
+    addresses: &[IpAddr],
+    port: u16,
+    due: Instant,
+) -> Result<(Stream, IpAddr), ConnectError> {
+    let mut last = ConnectError::Dns(io::ErrorKind::NotFound.into());
+    for (at, &address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let share = due.saturating_duration_since(Instant::now()) / left;
+        let origin = Origin::Tcp { host: address.to_string(), port };
+        match in_time(share, reach.connect(&origin)).await {
+            Ok(stream) => return Ok((stream, address)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 async fn dial_tcp(host: &str, port: u16) -> Result<Stream, ConnectError> {
