@@ -79,7 +79,7 @@ pub fn prepare(
     ask: &Ask<'_>,
     now: Timestamp,
 ) -> Option<Prepared> {
-    let chosen = balancer.choose(route, person.app.upstream)?;
+    let chosen = balancer.stay(route, person.app.upstream)?;
     let public = person.app.public.as_deref();
     let authority = match (public, route.hosts.first()) {
         (Some(public), _) => public.authority.to_string(),
@@ -159,7 +159,14 @@ async fn hand_over(
         return Err(OwnError::Target);
     }
     let deadlines = Deadlines { connect: deadline, first_byte: deadline };
-    Ok(client.send(&prepared.chosen.upstream, &prepared.head, body, &deadlines).await?)
+    let sent = client.send(&prepared.chosen.upstream, &prepared.head, body, &deadlines).await;
+    match &sent {
+        Ok(_) => prepared.chosen.answered(),
+        // That an answer took longer than we wait says nothing: people wait longer.
+        Err(SendError::FirstByteTimeout) => {}
+        Err(error) => prepared.chosen.failed(error),
+    }
+    Ok(sent?)
 }
 
 /// The `Host` that the app of `route` sees when browsers ask for `authority`.

@@ -7,7 +7,7 @@ use crate::bridge::rules::{Adopt, AppIx, AppRules, BridgeRules, RequestRule};
 
 /// One upstream server, by its place in the list of all origins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UpstreamIx(pub usize);
+pub struct UpstreamIx(pub u16);
 
 /// How a request chooses among an app's upstreams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,5 +36,5 @@ pub(super) fn upstreams(origins: &[OriginText]) -> Vec<Upstream> {
     let origin = |text: &OriginText| {
         text.as_str().parse().unwrap_or_else(|_| Origin::Memory(text.as_str().to_owned()))
     };
-    origins.iter().enumerate().map(|(at, text)| Upstream::new(UpstreamIx(at), origin(text))).collect()
+    (0..=u16::MAX).zip(origins).map(|(at, text)| Upstream::new(UpstreamIx(at), origin(text))).collect()
 }

@@ -52,7 +52,7 @@ impl Core {
         let routes = Arc::new(config.routes);
         let findings = Findings::new(config.lines.places());
         let registry = Arc::new(Registry::new(config.registry, routes.bridge.clocks, &random::bytes()));
-        let balancer = Arc::new(Balancer::new(super::convert::upstreams(&config.origins)));
+        let balancer = Arc::new(Balancer::new(&routes, &super::convert::upstreams(&config.origins), clock));
         let names = routes.routes().iter().map(|route| Arc::clone(&route.rules.name)).collect();
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
         let metrics = Metrics::new(build(), names, listeners);

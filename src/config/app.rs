@@ -191,7 +191,7 @@ fn index(origins: &mut Vec<OriginText>, origin: &OriginText) -> UpstreamIx {
         origins.push(origin.clone());
         origins.len() - 1
     });
-    UpstreamIx(at)
+    UpstreamIx(u16::try_from(at).unwrap_or(u16::MAX))
 }
 
 fn host_header(table: &Table<'_>) -> HostHeader {

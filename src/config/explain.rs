@@ -160,7 +160,7 @@ fn place(out: &mut String, config: &Config, route: &Route, asked: &Asked<'_>) {
     let origins: Vec<&str> = route
         .upstreams
         .iter()
-        .filter_map(|ix| config.origins.get(ix.0))
+        .filter_map(|ix| config.origins.get(usize::from(ix.0)))
         .map(|origin| origin.as_str())
         .collect();
     let balance = match (origins.len(), route.balance) {

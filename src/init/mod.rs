@@ -133,7 +133,7 @@ async fn draft_all(
         }
     }
     let mut found = Vec::new();
-    for (ix, (url, place)) in places.iter().enumerate() {
+    for (ix, (url, place)) in (0..=u16::MAX).zip(&places) {
         say(&format!("{url}: looking at it\n"));
         let inside = |other: &&(String, Place)| {
             other.1.upstream == place.upstream

@@ -46,7 +46,7 @@ impl Pool {
     /// An idle connection to `upstream` that is still good, the one used last first.
     pub(super) fn take(&self, upstream: &Upstream) -> Option<Rc<RefCell<Conn>>> {
         let mut stacks = self.stacks.borrow_mut();
-        let stack = stacks.get_mut(upstream.ix.0)?;
+        let stack = stacks.get_mut(usize::from(upstream.ix.0))?;
         if !stack.origin.as_ref().is_some_and(|origin| same(origin, &upstream.origin)) {
             stack.origin = Some(Arc::clone(&upstream.origin));
             stack.idle.clear();
@@ -71,7 +71,7 @@ impl Pool {
             if !self.leads_there(&mut conn) {
                 return;
             }
-            (conn.upstream.ix.0, Arc::clone(&conn.upstream.origin))
+            (usize::from(conn.upstream.ix.0), Arc::clone(&conn.upstream.origin))
         };
         let mut stacks = self.stacks.borrow_mut();
         if stacks.len() <= ix {
@@ -91,14 +91,14 @@ impl Pool {
 
     /// Closes all idle connections of an upstream.
     pub(super) fn forget(&self, ix: UpstreamIx) {
-        if let Some(stack) = self.stacks.borrow_mut().get_mut(ix.0) {
+        if let Some(stack) = self.stacks.borrow_mut().get_mut(usize::from(ix.0)) {
             stack.idle.clear();
         }
     }
 
     /// How many connections of an upstream are idle.
     pub(super) fn idle(&self, ix: UpstreamIx) -> usize {
-        self.stacks.borrow().get(ix.0).map_or(0, |stack| stack.idle.len())
+        self.stacks.borrow().get(usize::from(ix.0)).map_or(0, |stack| stack.idle.len())
     }
 
     /// Sees to it that connections nobody asks for are closed in time. Must run in a `LocalSet`.

@@ -36,7 +36,7 @@ pub enum Origin {
 
 /// Which of a caller's upstreams; small numbers, since pools are kept in a list by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UpstreamIx(pub usize);
+pub struct UpstreamIx(pub u16);
 
 /// One upstream: its number and its place. A number may come to mean another place; its idle connections are then
 /// dropped.

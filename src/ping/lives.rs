@@ -147,7 +147,7 @@ impl Life {
         let interval = Pace { rules, timeout: session.timeout, seed: 0 }.interval();
         let terms = Terms { timeout: session.timeout, interval, jitter_percent: rules.jitter_percent };
         let several = sticks(route) && route.upstreams.len() > 1;
-        let servers = if several { balancer.origins(route) } else { Vec::new() };
+        let servers = if several { balancer.servers(route).iter().map(|s| s.upstream.origin.to_string()).collect() } else { Vec::new() };
         Some(Self {
             app: route.rules.app,
             name: Arc::clone(&route.rules.name),

@@ -54,6 +54,15 @@ pub struct Pinger {
     pub lives: Arc<Lives>,
 }
 
+/// What became of a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinged {
+    /// What it proved.
+    pub verdict: Verdict,
+    /// False where it was not sent, because the server that the session is on is down: that says nothing about the app.
+    pub sent: bool,
+}
+
 /// A heartbeat on its way.
 struct Sending {
     prepared: Prepared,
@@ -81,7 +90,7 @@ impl Pinger {
     /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
     /// where there is nothing to keep alive, or one is on its way already.
     pub async fn ping(&self, routes: &RouteMap, app: AppIx, slot: &Slot) -> Option<Verdict> {
-        self.ping_with(routes, app, slot, &mut Alarm::new()).await
+        Some(self.ping_with(routes, app, slot, &mut Alarm::new()).await?.verdict)
     }
 
     /// As [`Pinger::ping`], for a caller that sends one after the other, with an `alarm` that it keeps.
@@ -91,12 +100,19 @@ impl Pinger {
         app: AppIx,
         slot: &Slot,
         alarm: &mut Alarm,
-    ) -> Option<Verdict> {
+    ) -> Option<Pinged> {
         let route = routes.route(app)?;
         let rules = route.rules.beat.as_ref()?;
         let sending = slot.with(|session| self.prepare(route, rules, session))?;
         let mut landing = Landing { slot, route, landed: false };
-        let answer = alarm.within(rules.timeout, self.exchange(rules, &sending.prepared)).await.flatten();
+        // Of several servers one that is down is not asked, and must not keep the others from being asked; the only one is tried
+        // ever less anyway.
+        let down = route.upstreams.len() > 1 && !sending.prepared.chosen.admits();
+        let answer = if down {
+            None
+        } else {
+            alarm.within(rules.timeout, self.exchange(rules, &sending.prepared)).await.flatten()
+        };
         let now = self.clock.now();
         let (verdict, outcome) = match answer {
             Some(heard) => self.judge((routes, route), slot, (&sending, &heard), now),
@@ -108,7 +124,7 @@ impl Pinger {
         }
         let label = crate::telemetry::labels::Verdict::from(verdict);
         self.shard.heartbeat(route.rules.app.index(), label, now.since(sending.heard.at));
-        Some(verdict)
+        Some(Pinged { verdict, sent: !down })
     }
 
     /// Makes the request, under the session's lock: what it is sent with is what it will be compared with.
@@ -123,7 +139,7 @@ impl Pinger {
         let person = Person { traits, address: session.address, passed, app };
         let ask = Ask { method: &rules.method, target: &rules.path, heartbeat: true };
         let prepared = own::prepare(route, &self.balancer, &person, &ask, now)?;
-        let server = if lives::sticks(route) { prepared.chosen.place } else { 0 };
+        let server = if lives::sticks(route) { prepared.chosen.number() } else { 0 };
         let heard = heard(app, session.handle, server, now);
         let app = session.app_mut(at)?;
         app.beat.in_flight = true;

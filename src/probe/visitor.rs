@@ -124,7 +124,7 @@ impl<'a> Visitor<'a> {
         let now = prober.clock.now();
         let mut session = AppSession::new(route.rules.app, now);
         let upstream =
-            || prober.balancer.choose(route, None).map(|chosen| chosen.upstream.authority.to_string());
+            || prober.balancer.stay(route, None).map(|chosen| chosen.upstream.authority.to_string());
         let host = route.hosts.first().map(ToString::to_string);
         if let Some(authority) = host.or_else(upstream).filter(|_| prober.https || !route.hosts.is_empty()) {
             session.public = Some(Arc::new(Public { authority: authority.into(), https: prober.https }));
@@ -202,7 +202,7 @@ impl<'a> Visitor<'a> {
         let text =
             tokio::time::timeout(patience, reading).await.map_or_else(|_| Vec::new(), |read| read.text);
         let after = self.prober.clock.now();
-        self.session.upstream = Some(prepared.chosen.place);
+        self.session.upstream = Some(prepared.chosen.number());
         self.used = (before, after);
         Ok(self.learn(ask, &prepared, (parts.status.as_u16(), parts.headers), &text))
     }

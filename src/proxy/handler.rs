@@ -142,8 +142,10 @@ impl Proxy {
         let exchange =
             Exchange { map: &map, route, inbound: &inbound, clean: &clean, standing, form, upgrade };
         let first = self.take_turn(&visit, route, standing).await;
-        let departed = exchange.depart(self, &visit, note)?;
-        let answered = self.exchange(&exchange, &mut visit, departed, body, note).await;
+        let answered = match exchange.depart(self, &visit, note) {
+            Ok(departed) => self.exchange(&exchange, &mut visit, departed, body, note).await,
+            Err(error) => Err(error),
+        };
         // The answer may have made one: the log names it from its first line on.
         note.bridge = visit.slot.as_ref().map(|slot| slot.handle).or(note.bridge);
         drop(first);
