@@ -40,7 +40,9 @@ fn now() -> Timestamp {
 
 /// The route map, and who asks.
 fn world() -> (RouteMap, Client) {
-    let (config, _) = sessionbridge::config::load_str("bench", CONFIG).unwrap();
+    let (config, _) =
+        sessionbridge::config::load_str("bench", CONFIG, &mut sessionbridge::names::Names::default())
+            .unwrap();
     let client = forwarded::resolve(Some([192, 0, 2, 7].into()), &[], &HeaderMap::new(), false);
     (config.routes, client)
 }

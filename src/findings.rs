@@ -113,7 +113,7 @@ pub struct Found {
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
     all: Arc<Mutex<Vec<Entry>>>,
-    places: Arc<Places>,
+    places: Arc<Mutex<Places>>,
 }
 
 /// A finding, and who found it.
@@ -131,13 +131,23 @@ impl Findings {
     /// None yet; what is found has its place in the config in `places`.
     #[must_use]
     pub fn new(places: Places) -> Self {
-        Self { all: Arc::default(), places: Arc::new(places) }
+        Self { all: Arc::default(), places: Arc::new(Mutex::new(places)) }
+    }
+
+    /// After a reload: the settings have other places, and what was found out about an app without any is forgotten.
+    pub fn set_places(&self, places: Places) {
+        self.entries().retain(|Entry { found, .. }| places.contains_key(&(found.app, found.kind)));
+        *self.places() = places;
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the config says what a finding of `kind` in `app` is about: `config.toml:12`.
     #[must_use]
-    pub fn place(&self, app: AppIx, kind: Kind) -> Option<&str> {
-        self.places.get(&(app, kind)).map(String::as_str)
+    pub fn place(&self, app: AppIx, kind: Kind) -> Option<String> {
+        self.places().get(&(app, kind)).cloned()
     }
 
     /// Takes `found` in the place of what was known of the same kind and app. True where it says something new.

@@ -13,6 +13,7 @@ use sessionbridge::config::{self, Config};
 use sessionbridge::demo;
 use sessionbridge::findings::Level;
 use sessionbridge::init;
+use sessionbridge::names::Names;
 use sessionbridge::net::{Drain, Drainer};
 
 /// A request makes some thirty small allocations; measured, they cost a third of what they cost with the system's allocator.
@@ -178,14 +179,15 @@ fn check(given: Option<PathBuf>) -> ExitCode {
 /// Checks the config, and the running apps by it. Warnings alone do no harm here either.
 fn check_live(args: &CheckArgs) -> ExitCode {
     let colour = std::io::stderr().is_terminal();
-    let (config, warnings) = match find(args.file.clone()).map(|path| config::load(&path)) {
-        Ok(Ok(loaded)) => loaded,
-        Ok(Err(report)) => {
-            say(&report.render(colour));
-            return ExitCode::from(EX_CONFIG);
-        }
-        Err(code) => return code,
-    };
+    let (config, warnings) =
+        match find(args.file.clone()).map(|path| config::load(&path, &mut Names::default())) {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(report)) => {
+                say(&report.render(colour));
+                return ExitCode::from(EX_CONFIG);
+            }
+            Err(code) => return code,
+        };
     for warning in &warnings {
         say(&format!("{}\n", warning.render(colour)));
     }
@@ -225,7 +227,7 @@ fn explain(url: &str, given: Option<PathBuf>) -> ExitCode {
 fn load(given: Option<PathBuf>) -> Result<(Config, PathBuf), ExitCode> {
     let path = find(given)?;
     let colour = std::io::stderr().is_terminal();
-    match config::load(&path) {
+    match config::load(&path, &mut Names::default()) {
         Ok((config, warnings)) => {
             for warning in warnings {
                 say(&format!("{}\n", warning.render(colour)));

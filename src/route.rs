@@ -5,8 +5,8 @@
 
 use crate::bridge::rules::{Adopt, AppIx, AppRules, BridgeRules, RequestRule};
 
-/// One upstream server, by its place in the list of all origins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// One upstream server, by the number that its origin has for ever; see [`crate::names`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UpstreamIx(pub u16);
 
 /// How a request chooses among an app's upstreams.
@@ -50,6 +50,8 @@ pub struct Route {
 #[derive(Clone, Debug)]
 pub struct RouteMap {
     routes: Vec<Route>,
+    /// By the number of an app: its place in `routes`, [`NOWHERE`] for one that is not here.
+    places: Vec<u16>,
     /// Apps whose tokens may be taken over from a URL or a browser's own cookie.
     taken_over: Vec<bool>,
     /// Names of the proxy's own cookies, and the apps' names with a dot, under which renamed cookies are kept.
@@ -63,7 +65,7 @@ pub struct RouteMap {
 }
 
 impl RouteMap {
-    /// Of `routes`, whose place in the list must be their [`AppIx`].
+    /// Of `routes`, each with a number of its own.
     #[must_use]
     pub fn new(routes: Vec<Route>, rules: Vec<RequestRule>, bridge: BridgeRules) -> Self {
         let mut order: Vec<usize> = (0..routes.len()).collect();
@@ -74,16 +76,18 @@ impl RouteMap {
                 route.is_some_and(|route| route.hosts.is_empty()),
             )
         });
+        let places = places(&routes);
         let mut taken_over = vec![bridge.adopt_cookies.is_some(); routes.len()];
         for session in routes.iter().filter_map(|route| route.rules.session.as_ref()) {
             for url_token in session.url_tokens.iter().filter(|_| session.adopt != Adopt::Never) {
-                if let Some(flag) = taken_over.get_mut(url_token.app.index()) {
+                let place = place(&places, url_token.app);
+                if let Some(flag) = place.and_then(|place| taken_over.get_mut(place)) {
                     *flag = true;
                 }
             }
         }
         let own_cookies = own_cookies(&routes, &bridge);
-        Self { routes, taken_over, own_cookies, order, rules, bridge }
+        Self { routes, places, taken_over, own_cookies, order, rules, bridge }
     }
 
     /// The app for `host` (lower case, without port) and the normalised public `path`.
@@ -98,7 +102,13 @@ impl RouteMap {
     /// The app with the key `app`.
     #[must_use]
     pub fn route(&self, app: AppIx) -> Option<&Route> {
-        self.routes.get(app.index())
+        self.routes.get(self.place(app)?)
+    }
+
+    /// Where the app with the key `app` stands among [`RouteMap::routes`].
+    #[must_use]
+    pub fn place(&self, app: AppIx) -> Option<usize> {
+        place(&self.places, app)
     }
 
     /// The app with the name `name`.
@@ -116,7 +126,7 @@ impl RouteMap {
     /// True where tokens of `app` may be taken over, so that it must be known whose they are.
     #[must_use]
     pub fn takes_over(&self, app: AppIx) -> bool {
-        self.taken_over.get(app.index()).copied().unwrap_or(false)
+        self.place(app).and_then(|place| self.taken_over.get(place)).copied().unwrap_or(false)
     }
 
     /// The public paths of all heartbeats, queries included.
@@ -124,11 +134,29 @@ impl RouteMap {
         self.routes.iter().filter_map(|route| route.rules.beat.as_ref()).map(|beat| &*beat.path)
     }
 
-    /// All apps, in the order of their keys.
+    /// All apps, in the order of the config.
     #[must_use]
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }
+}
+
+/// Stands for an app that is not in the map.
+const NOWHERE: u16 = u16::MAX;
+
+fn places(routes: &[Route]) -> Vec<u16> {
+    let most = routes.iter().map(|route| route.rules.app.index() + 1).max().unwrap_or(0);
+    let mut places = vec![NOWHERE; most];
+    for (number, route) in (0..NOWHERE).zip(routes) {
+        if let Some(place) = places.get_mut(route.rules.app.index()) {
+            *place = number;
+        }
+    }
+    places
+}
+
+fn place(places: &[u16], app: AppIx) -> Option<usize> {
+    places.get(app.index()).filter(|place| **place != NOWHERE).map(|place| usize::from(*place))
 }
 
 /// The nonce cookie of a round trip between hosts, beside the bridge cookie `name`.

@@ -14,6 +14,8 @@ const RANKS: &[(&str, u32)] = &[
     ("digits", 0),
     ("time", 0),
     ("random", 0),
+    ("names", 0),
+    ("numbered", 0),
     ("telemetry", 1),
     ("wire", 1),
     ("clock", 1),
@@ -37,7 +39,7 @@ const RANKS: &[(&str, u32)] = &[
 ];
 
 /// Modules without effects: what they need of the world is an argument.
-const PURE: &[&str] = &["secret", "digits", "time", "wire", "bridge", "route"];
+const PURE: &[&str] = &["secret", "digits", "time", "names", "wire", "bridge", "route"];
 /// What a pure module may not name.
 const IMPURE: &[&str] = &[
     "tokio",

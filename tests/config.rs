@@ -36,7 +36,7 @@ fn compare(fixture: &Path, report: &str) {
 }
 
 fn loaded(text: &str) -> Config {
-    match config::load_str("config.toml", text) {
+    match config::load_str("config.toml", text, &mut sessionbridge::names::Names::default()) {
         Ok((config, _)) => config,
         Err(report) => panic!("{report}"),
     }
@@ -45,7 +45,9 @@ fn loaded(text: &str) -> Config {
 #[test]
 fn every_mistake_is_reported_as_written_beside_it() {
     for fixture in fixtures("tests/config/bad") {
-        let Err(report) = config::load(&fixture) else { panic!("{} loads", fixture.display()) };
+        let Err(report) = config::load(&fixture, &mut sessionbridge::names::Names::default()) else {
+            panic!("{} loads", fixture.display())
+        };
         assert!(report.errors() > 0);
         compare(&fixture, &report.to_string());
     }
@@ -144,7 +146,9 @@ const SETTINGS: &str = "
 
 #[test]
 fn a_file_that_is_not_there_is_an_error_that_keeps_its_cause() {
-    let report = config::load(Path::new("tests/config/none.toml")).unwrap_err();
+    let report =
+        config::load(Path::new("tests/config/none.toml"), &mut sessionbridge::names::Names::default())
+            .unwrap_err();
     assert!(report.to_string().contains("there is no such file"));
     assert!(std::error::Error::source(&report).unwrap().downcast_ref::<config::Unreadable>().is_some());
 }
@@ -155,7 +159,7 @@ proptest::proptest! {
         text in "([a-z]{1,4} = (\"[a-z${}:/.*-]{0,8}\"|[0-9]{1,5}|true|\\[\\]|\\{\\})\n\
                  |\\[(server|apps\\.a|bridge|x)\\]\n){0,8}.{0,6}"
     ) {
-        if let Err(report) = config::load_str("any.toml", &text) {
+        if let Err(report) = config::load_str("any.toml", &text, &mut sessionbridge::names::Names::default()) {
             proptest::prop_assert!(report.to_string().contains("error"));
         }
     }
@@ -166,7 +170,7 @@ proptest::proptest! {
                 |admin\\.token|log\\.level|apps\\.a\\.(path|upstreams|hosts|session|heartbeat|sign_out))",
         value in "(\"[ -!#-\\[\\]-~]{0,12}\"|-?[0-9]{1,21}|1\\.5|true|\\[\\[\\]\\]|\\{ a = 1 \\}|1979-05-27)",
     ) {
-        if let Err(report) = config::load_str("any.toml", &format!("{key} = {value}\n")) {
+        if let Err(report) = config::load_str("any.toml", &format!("{key} = {value}\n"), &mut sessionbridge::names::Names::default()) {
             proptest::prop_assert!(report.to_string().contains("error"));
         }
     }

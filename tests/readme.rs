@@ -21,7 +21,8 @@ fn blocks(language: &str) -> Vec<String> {
 #[test]
 fn every_config_loads() {
     for text in blocks("toml") {
-        if let Err(report) = config::load_str("README.md", &text) {
+        if let Err(report) = config::load_str("README.md", &text, &mut sessionbridge::names::Names::default())
+        {
             panic!("{report}");
         }
     }

@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use sessionbridge::config;
 
 fuzz_target!(|text: &str| {
-    match config::load_str("fuzz.toml", text) {
+    match config::load_str("fuzz.toml", text, &mut sessionbridge::names::Names::default()) {
         Ok((config, _)) => {
             let _ = config::explain(&config, "http://apps.example.org/AppA/x?CFID=1");
         }

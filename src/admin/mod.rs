@@ -93,10 +93,10 @@ impl Admin {
     }
 }
 
-/// How many app sessions of each app are in each state: (app's index, state, count).
+/// How many app sessions of each app are in each state: (app's number, state, count).
 #[must_use]
 pub fn app_states(registry: &Registry, routes: &RouteMap, now: Timestamp) -> Vec<(usize, AppState, u64)> {
     let counts = scan::census(registry, routes, now);
-    let apps = counts.into_iter().enumerate();
+    let apps = routes.routes().iter().map(|route| route.rules.app.index()).zip(counts);
     apps.flat_map(|(app, states)| states.into_iter().map(move |(state, count)| (app, state, count))).collect()
 }

@@ -130,7 +130,7 @@ fn findings(apps: &[AppView<'_>]) -> String {
             found.at,
             escape(found.level),
             escape(found.says),
-            escape(found.place.unwrap_or(found.key)),
+            escape(found.place.as_deref().unwrap_or(found.key)),
         );
         rows
     });
@@ -211,7 +211,7 @@ mod tests {
                 level: "warning",
                 at: At(Timestamp::from_secs(1)),
                 key: "session.timeout",
-                place: Some("config.toml:7"),
+                place: Some("config.toml:7".to_owned()),
                 says: "<i>restarted</i>",
             }],
         };

@@ -18,13 +18,14 @@ use super::view;
 /// How many sessions of one app are in each state.
 pub(super) type States = BTreeMap<AppState, u64>;
 
-/// For each app, by its index, how many sessions of it are in each state at `now`.
+/// For each app, in the order of [`RouteMap::routes`], how many sessions of it are in each state at `now`.
 pub(super) fn census(registry: &Registry, routes: &RouteMap, now: Timestamp) -> Vec<States> {
     let mut counts = vec![States::new(); routes.routes().len()];
     registry.each(|session, _| {
         for app in session.apps() {
             let state = routes.route(app.app).and_then(|route| view::state(app, route, now));
-            if let (Some(state), Some(states)) = (state, counts.get_mut(app.app.index())) {
+            let states = routes.place(app.app).and_then(|place| counts.get_mut(place));
+            if let (Some(state), Some(states)) = (state, states) {
                 *states.entry(state).or_default() += 1;
             }
         }

@@ -145,7 +145,7 @@ pub(super) struct FindingView<'a> {
     /// The key below `apps.NAME` that it is about.
     pub(super) key: &'static str,
     /// File and line of it, or of what stands nearest.
-    pub(super) place: Option<&'a str>,
+    pub(super) place: Option<String>,
     /// One sentence.
     pub(super) says: &'a str,
 }

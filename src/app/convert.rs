@@ -2,6 +2,7 @@
 
 use crate::config::{self, AccessLog, LogFormat, LogLevel, OriginText};
 use crate::net::upstream::{Origin, Upstream, UpstreamIx};
+use crate::route;
 use crate::telemetry::log::{Access, Format, LogOptions};
 
 /// `[log]` for the telemetry.
@@ -30,11 +31,11 @@ pub(super) fn log(options: &config::LogOptions) -> LogOptions {
     }
 }
 
-/// The origins of all apps as upstreams, by their place in the list.
+/// The origins of all apps as upstreams.
 #[must_use]
-pub(super) fn upstreams(origins: &[OriginText]) -> Vec<Upstream> {
+pub(super) fn upstreams(origins: &[(route::UpstreamIx, OriginText)]) -> Vec<Upstream> {
     let origin = |text: &OriginText| {
         text.as_str().parse().unwrap_or_else(|_| Origin::Memory(text.as_str().to_owned()))
     };
-    (0..=u16::MAX).zip(origins).map(|(at, text)| Upstream::new(UpstreamIx(at), origin(text))).collect()
+    origins.iter().map(|(ix, text)| Upstream::new(UpstreamIx(ix.0), origin(text))).collect()
 }

@@ -20,7 +20,7 @@ use crate::route::RouteMap;
 use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::{Build, Metrics};
+use crate::telemetry::metrics::{AppNames, Build, Metrics};
 
 /// What all threads share.
 #[derive(Clone, Debug)]
@@ -53,12 +53,12 @@ impl Core {
         let findings = Findings::new(config.lines.places());
         let registry = Arc::new(Registry::new(config.registry, routes.bridge.clocks, &random::bytes()));
         let balancer = Arc::new(Balancer::new(&routes, &super::convert::upstreams(&config.origins), clock));
-        let names = routes.routes().iter().map(|route| Arc::clone(&route.rules.name)).collect();
+        let names = app_names(&routes);
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
         let metrics = Metrics::new(build(), names, listeners);
         let armed = Arc::new(AtomicUsize::new(0));
         tell_findings(&metrics, &findings);
-        let pressure = Arc::new(Pressure::new(routes.routes().len()));
+        let pressure = Arc::new(Pressure::default());
         observe(&metrics, (&registry, &routes), (&armed, &pressure), &access, clock);
         let request_prefix = u64::from_le_bytes(random::bytes());
         let serve = ServeOptions {
@@ -143,6 +143,11 @@ impl Core {
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
     }
+}
+
+/// The names of the apps of `routes`, by number.
+fn app_names(routes: &RouteMap) -> AppNames {
+    routes.routes().iter().map(|route| (route.rules.app.index(), Arc::clone(&route.rules.name))).collect()
 }
 
 fn is_https(config: &Config) -> bool {

@@ -96,7 +96,7 @@ pub struct Public {
 pub struct AppSession {
     /// Whose.
     pub app: AppIx,
-    /// The server that it sticks to, as an index into the app's upstreams.
+    /// The server that it sticks to, by the number of its origin.
     pub upstream: Option<u16>,
     /// The public origin under which the person last asked for it.
     pub public: Option<Arc<Public>>,

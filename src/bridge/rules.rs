@@ -13,12 +13,12 @@ use super::mount::Mount;
 use super::share::Share;
 use crate::wire::pattern::{Glob, Pattern};
 
-/// An app's place in the route map: the key of its part of a session.
+/// An app's number, which is its own for ever (see [`crate::names`]): the key of its part of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AppIx(pub u16);
 
 impl AppIx {
-    /// As an index into a list that has one entry an app.
+    /// As an index into a list by number, which may have holes.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::address;
 use super::beat::{self, Pace};
+use super::engines;
 use super::options::OriginText;
 use super::report::{Finding, Span};
 use super::session;
@@ -15,6 +16,7 @@ use super::table::{Table, Text};
 use super::tree::{Findings, Key, Node, Value};
 use crate::bridge::mount::Mount;
 use crate::bridge::rules::{AppIx, AppRules, RequestRule, Scope};
+use crate::names::{App, Names};
 use crate::route::{Balance, HostHeader, Route, UpstreamIx};
 use crate::wire::pattern::Pattern;
 
@@ -48,7 +50,9 @@ pub(super) struct Shared<'a> {
     /// `bridge.sign_out`.
     pub(super) sign_out: Scope,
     /// All upstream servers so far, each once.
-    pub(super) origins: Vec<OriginText>,
+    pub(super) origins: Vec<(UpstreamIx, OriginText)>,
+    /// Their numbers.
+    pub(super) names: &'a mut Names,
 }
 
 /// Reads all of `[apps]`.
@@ -57,17 +61,32 @@ pub(super) fn read_all(top: &Table<'_>, shared: &mut Shared<'_>) -> Vec<Draft> {
     let Some(apps) = top.table("apps", "`[apps]`") else { return drafts };
     for (key, node) in apps.entries() {
         check_name(key, &drafts, shared.findings);
-        let Ok(ix) = u16::try_from(drafts.len()) else {
-            shared.findings.error(Finding::at(&key.span, "more than 65,536 apps", ""));
-            break;
-        };
         let place = format!("app `{}`", key.name);
         let Some(mut table) = Table::new(node, &place, shared.findings) else { continue };
         // A table's own place may be anything between its first dotted key and all of an inline table.
         table.span = key.span.clone();
-        drafts.push(read(table, AppIx(ix), key, shared));
+        drafts.push(read(table, key, shared));
     }
     drafts
+}
+
+/// Gives the apps their numbers.
+pub(super) fn number(drafts: &mut [Draft], names: &mut Names, findings: &Findings) {
+    let places: Vec<String> = drafts.iter().map(|draft| place(&draft.route)).collect();
+    let apps = drafts.iter().zip(&places).map(|(draft, place)| App { name: &draft.route.rules.name, place });
+    let numbers = names.take_apps(&apps.collect::<Vec<_>>());
+    for (draft, number) in drafts.iter_mut().zip(numbers) {
+        match number {
+            Some(number) => draft.route.rules.app = AppIx(number),
+            None => findings.error(Finding::at(&draft.span, "there were more than 65,535 names of apps", "")),
+        }
+    }
+}
+
+/// What makes it the same app under another name.
+fn place(route: &Route) -> String {
+    let engine = route.rules.session.as_ref().map_or("none", |session| engines::name(session.engine));
+    format!("{} {} {engine}", route.hosts.join(","), route.rules.mount.prefix())
 }
 
 /// An app's name is part of cookie names, of metrics and of `app.PART`.
@@ -84,7 +103,7 @@ fn check_name(key: &Key, drafts: &[Draft], findings: &Findings) {
     }
 }
 
-fn read(table: Table<'_>, app: AppIx, key: &Key, shared: &mut Shared<'_>) -> Draft {
+fn read(table: Table<'_>, key: &Key, shared: &mut Shared<'_>) -> Draft {
     let hosts = hosts(&table);
     let case_insensitive = table.flag("case_insensitive").unwrap_or(false);
     let strip = table.flag("strip_path").unwrap_or(false);
@@ -95,7 +114,7 @@ fn read(table: Table<'_>, app: AppIx, key: &Key, shared: &mut Shared<'_>) -> Dra
     });
     let mount = Mount::new(good_path.map_or("/", |path| &path.text), strip, case_insensitive);
     let upstreams = upstreams(&table);
-    let indices = upstreams.iter().map(|(origin, _)| index(&mut shared.origins, origin)).collect();
+    let numbers = upstreams.iter().filter_map(|(origin, span)| origin_number(shared, origin, span)).collect();
     let words = [
         ("sticky", Balance::Sticky),
         ("round-robin", Balance::RoundRobin),
@@ -121,7 +140,8 @@ fn read(table: Table<'_>, app: AppIx, key: &Key, shared: &mut Shared<'_>) -> Dra
     let sign_out_at = sub("sign_out", "request").or_else(|| sub("sign_out", "page"));
     let (has_bad_path, has_beat) = (table.has("path") && good_path.is_none(), table.has("heartbeat"));
     let rules = AppRules {
-        app,
+        // Its number it is given once all are read.
+        app: AppIx(u16::MAX),
         name: Arc::from(key.name.as_str()),
         mount,
         session: session.as_ref().map(|draft| draft.rules.clone()),
@@ -130,7 +150,7 @@ fn read(table: Table<'_>, app: AppIx, key: &Key, shared: &mut Shared<'_>) -> Dra
     };
     table.finish();
     Draft {
-        route: Route { rules, hosts, upstreams: indices, balance, host_header },
+        route: Route { rules, hosts, upstreams: numbers, balance, host_header },
         span: key.span.clone(),
         path: good_path.map(|path| path.span.clone()),
         has_bad_path,
@@ -185,13 +205,16 @@ fn upstreams(table: &Table<'_>) -> Vec<(OriginText, Span)> {
     list
 }
 
-/// The place of `origin` in the list of all, where it is put if it is new.
-fn index(origins: &mut Vec<OriginText>, origin: &OriginText) -> UpstreamIx {
-    let at = origins.iter().position(|own| own == origin).unwrap_or_else(|| {
-        origins.push(origin.clone());
-        origins.len() - 1
-    });
-    UpstreamIx(u16::try_from(at).unwrap_or(u16::MAX))
+/// The number of `origin`, which is put into the list of all if it is new.
+fn origin_number(shared: &mut Shared<'_>, origin: &OriginText, span: &Span) -> Option<UpstreamIx> {
+    let Some(number) = shared.names.origin(origin.as_str()).map(UpstreamIx) else {
+        shared.findings.error(Finding::at(span, "there were more than 65,535 upstream servers", ""));
+        return None;
+    };
+    if shared.origins.iter().all(|(other, _)| *other != number) {
+        shared.origins.push((number, origin.clone()));
+    }
+    Some(number)
 }
 
 fn host_header(table: &Table<'_>) -> HostHeader {

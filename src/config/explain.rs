@@ -160,8 +160,8 @@ fn place(out: &mut String, config: &Config, route: &Route, asked: &Asked<'_>) {
     let origins: Vec<&str> = route
         .upstreams
         .iter()
-        .filter_map(|ix| config.origins.get(usize::from(ix.0)))
-        .map(|origin| origin.as_str())
+        .filter_map(|ix| config.origins.iter().find(|(number, _)| number == ix))
+        .map(|(_, origin)| origin.as_str())
         .collect();
     let balance = match (origins.len(), route.balance) {
         (..2, _) => "",

@@ -11,6 +11,7 @@ use super::report::{Finding, Span};
 use super::tree::{Node, Value};
 use crate::bridge::rules::AppIx;
 use crate::findings::{self, Found, Kind, Places};
+use crate::route::RouteMap;
 
 /// The places of the settings below `[apps]`.
 #[derive(Clone, Default)]
@@ -29,6 +30,8 @@ impl fmt::Debug for Lines {
 #[derive(Clone)]
 struct Own {
     name: String,
+    /// `None` where its table is none.
+    app: Option<AppIx>,
     /// Where its name stands.
     at: Span,
     /// By key below the app: `heartbeat.path`.
@@ -36,13 +39,14 @@ struct Own {
 }
 
 impl Lines {
-    /// Of the whole tree `top`.
-    pub(super) fn of(top: &Node) -> Self {
+    /// Of the whole tree `top`, whose apps are `routes`.
+    pub(super) fn of(top: &Node, routes: &RouteMap) -> Self {
         let apps = entries(top).find(|(key, _)| key.name == "apps");
         let own = apps.into_iter().flat_map(|(_, apps)| entries(apps)).map(|(key, node)| {
             let mut keys = BTreeMap::new();
             gather(node, "", &mut keys);
-            Own { name: key.name.clone(), at: key.span.clone(), keys }
+            let app = routes.named(&key.name).map(|route| route.rules.app);
+            Own { name: key.name.clone(), app, at: key.span.clone(), keys }
         });
         Self { apps: own.collect() }
     }
@@ -50,7 +54,7 @@ impl Lines {
     /// The place of what each kind of finding is about, for each app.
     #[must_use]
     pub fn places(&self) -> Places {
-        let apps = (0..).map(AppIx).zip(&self.apps);
+        let apps = self.apps.iter().filter_map(|own| Some((own.app?, own)));
         let of =
             |(app, own): (AppIx, &Own)| Kind::ALL.map(|kind| ((app, kind), own.nearest(kind.key()).line()));
         apps.flat_map(of).collect()
@@ -59,7 +63,7 @@ impl Lines {
     /// What was found, as people read it, at the line that it is about; no newline at its end.
     #[must_use]
     pub fn render(&self, found: &Found, colour: bool) -> String {
-        let own = self.apps.get(found.app.index());
+        let own = self.apps.iter().find(|own| own.app == Some(found.app));
         let name = own.map_or("?", |own| &own.name);
         let title = format!("{name}: {}", found.says);
         if found.level == findings::Level::Good {
@@ -107,6 +111,7 @@ fn gather(node: &Node, path: &str, into: &mut BTreeMap<String, Span>) {
 mod tests {
     use super::super::load_str;
     use super::*;
+    use crate::names::Names;
     use crate::time::Timestamp;
 
     const CONFIG: &str = "listen = \"127.0.0.1:0\"
@@ -122,7 +127,7 @@ upstreams = [\"http://127.0.0.1:2\"]
 
     #[test]
     fn a_key_has_its_line_and_one_that_is_not_there_that_of_its_app() {
-        let places = load_str("my.toml", CONFIG).unwrap().0.lines.places();
+        let places = load_str("my.toml", CONFIG, &mut Names::default()).unwrap().0.lines.places();
         let line = |app, kind| places[&(AppIx(app), kind)].as_str();
         assert_eq!(line(0, Kind::Token), "my.toml:5");
         assert_eq!(line(0, Kind::HeartbeatPage), "my.toml:6");
@@ -134,7 +139,7 @@ upstreams = [\"http://127.0.0.1:2\"]
 
     #[test]
     fn what_was_found_is_shown_with_a_caret() {
-        let lines = load_str("my.toml", CONFIG).unwrap().0.lines;
+        let lines = load_str("my.toml", CONFIG, &mut Names::default()).unwrap().0.lines;
         let found = |level| Found {
             at: Timestamp::ZERO,
             app: AppIx(0),

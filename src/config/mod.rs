@@ -40,7 +40,8 @@ use self::table::Table;
 use self::tree::{Findings, Node, Value};
 use self::vars::{Outside, Process};
 use crate::bridge::rules::RequestRule;
-use crate::route::{Route, RouteMap};
+use crate::names::Names;
+use crate::route::{Route, RouteMap, UpstreamIx};
 use crate::{net, proxy, registry};
 
 /// All of the config.
@@ -66,8 +67,8 @@ pub struct Config {
     pub routes: RouteMap,
     /// The patterns of `routes.rules` as written, in the same order.
     pub rule_texts: Vec<Box<str>>,
-    /// All upstream servers, each once; routes name them by their place here.
-    pub origins: Vec<OriginText>,
+    /// All upstream servers, each once, with the numbers by which routes name them.
+    pub origins: Vec<(UpstreamIx, OriginText)>,
     /// The table of live sessions.
     pub registry: registry::options::Options,
     /// True where nobody chose the store: sessions are in memory, and a restart forgets them. The start says
@@ -81,14 +82,15 @@ pub struct Config {
     pub lines: Lines,
 }
 
-/// Reads the config at `path` and what it includes.
+/// Reads the config at `path` and what it includes. New apps and servers are given numbers in `names`, which a config with a
+/// mistake leaves as they are.
 ///
 /// # Errors
 /// All mistakes at once, and the warnings with them.
-pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Report> {
+pub fn load(path: &Path, names: &mut Names) -> Result<(Config, Vec<Warning>), Report> {
     let name = path.display().to_string();
     match std::fs::read_to_string(path) {
-        Ok(text) => load_with(&name, &text, &Process),
+        Ok(text) => load_with((&name, &text), &Process, names),
         Err(error) => {
             let title = format!("cannot read `{name}`: {}", vars::reason(&error));
             let finding = report::Finding { title, at: None, also: None, help: None };
@@ -98,19 +100,19 @@ pub fn load(path: &Path) -> Result<(Config, Vec<Warning>), Report> {
     }
 }
 
-/// Reads the config `text`, called `name` in reports; what it includes is looked for beside `name`.
+/// [`load`] for `text`, called `name` in reports; what it includes is looked for beside `name`.
 ///
 /// # Errors
 /// All mistakes at once, and the warnings with them.
-pub fn load_str(name: &str, text: &str) -> Result<(Config, Vec<Warning>), Report> {
-    load_with(name, text, &Process)
+pub fn load_str(name: &str, text: &str, names: &mut Names) -> Result<(Config, Vec<Warning>), Report> {
+    load_with((name, text), &Process, names)
 }
 
 /// The command `check`: what there is to say of the config at `path`, and whether it is usable. Warnings
 /// alone do no harm.
 #[must_use]
 pub fn check(path: &Path, colour: bool) -> (String, bool) {
-    match load(path) {
+    match load(path, &mut Names::default()) {
         Err(report) => (report.render(colour), false),
         Ok((_, warnings)) => {
             let mut text: String = warnings.iter().map(|warning| warning.render(colour) + "\n").collect();
@@ -122,19 +124,27 @@ pub fn check(path: &Path, colour: bool) -> (String, bool) {
 }
 
 /// [`load_str`], with variables and files from `outside`.
-fn load_with(name: &str, text: &str, outside: &dyn Outside) -> Result<(Config, Vec<Warning>), Report> {
+fn load_with(
+    (name, text): (&str, &str),
+    outside: &dyn Outside,
+    names: &mut Names,
+) -> Result<(Config, Vec<Warning>), Report> {
     let findings = Findings::default();
     let node = sources::read(name, text, outside, &findings);
-    let config = read(&node, outside, &findings);
+    let mut named = names.clone();
+    let config = read(&node, outside, &findings, &mut named);
     let (errors, warnings) = findings.into_parts();
     match config {
-        Some(config) if errors.is_empty() => Ok((config, warnings)),
+        Some(config) if errors.is_empty() => {
+            *names = named;
+            Ok((config, warnings))
+        }
         _ => Err(Report { errors, warnings, cause: None }),
     }
 }
 
 /// The whole tree; what is returned is usable only where no error was found.
-fn read(node: &Node, outside: &dyn Outside, findings: &Findings) -> Option<Config> {
+fn read(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut Names) -> Option<Config> {
     let top = Table::new(node, "", findings)?;
     version(&top);
     let _ = top.entry("include");
@@ -147,9 +157,11 @@ fn read(node: &Node, outside: &dyn Outside, findings: &Findings) -> Option<Confi
         pace: beat::read_general(&top),
         sign_out: bridge.sign_out,
         origins: Vec::new(),
+        names: &mut *names,
     };
     let mut drafts = app::read_all(&top, &mut shared);
     let origins = shared.origins;
+    app::number(&mut drafts, names, findings);
     let (rules, rule_texts): (Vec<RequestRule>, Vec<Box<str>>) = app::read_rules(&top).into_iter().unzip();
     let (registry, store_is_named) = places::store(&top);
     let (admin, log) = (places::admin(&top), places::log(&top));
@@ -167,7 +179,9 @@ fn read(node: &Node, outside: &dyn Outside, findings: &Findings) -> Option<Confi
         let title = "there are no apps: every request is answered with 404".to_owned();
         findings.warn(report::Finding { title, at: None, also: None, help: None });
     }
+    let routes = RouteMap::new(routes, rules, bridge.rules);
     Some(Config {
+        lines: Lines::of(node, &routes),
         listen,
         tls,
         threads: server.threads,
@@ -176,14 +190,13 @@ fn read(node: &Node, outside: &dyn Outside, findings: &Findings) -> Option<Confi
         max_header_bytes: server.max_header_bytes,
         drain_timeout: server.drain_timeout,
         mode: bridge.mode,
-        routes: RouteMap::new(routes, rules, bridge.rules),
+        routes,
         rule_texts,
         origins,
         registry,
         store_is_memory_by_default: !store_is_named,
         admin,
         log,
-        lines: Lines::of(node),
     })
 }
 

@@ -32,7 +32,7 @@ impl Outside for Fixed {
 }
 
 fn loaded_from(text: &str, outside: &Fixed) -> (Config, Vec<String>) {
-    match load_with("config.toml", text, outside) {
+    match load_with(("config.toml", text), outside, &mut Names::default()) {
         Ok((config, warnings)) => (config, warnings.iter().map(|own| own.title().to_owned()).collect()),
         Err(report) => panic!("{report}"),
     }
@@ -44,7 +44,7 @@ fn loaded(text: &str) -> Config {
 
 /// Titles of the mistakes in `text`.
 fn mistakes(text: &str) -> Vec<String> {
-    match load_with("config.toml", text, &Fixed::default()) {
+    match load_with(("config.toml", text), &Fixed::default(), &mut Names::default()) {
         Ok(_) => Vec::new(),
         Err(report) => report.errors.into_iter().map(|finding| finding.title).collect(),
     }
@@ -111,7 +111,7 @@ fn an_app_is_read_into_the_words_of_the_core() {
         ["127.0.0.1:8080", "unix:/run/x.sock"]
     );
     assert_eq!(
-        config.origins.iter().map(OriginText::as_str).collect::<Vec<_>>(),
+        config.origins.iter().map(|(_, origin)| origin.as_str()).collect::<Vec<_>>(),
         ["http://app.local:80", "unix:/run/b.sock"]
     );
     let [b, a] = config.routes.routes() else { panic!("two apps") };
@@ -282,11 +282,11 @@ fn references_are_resolved_in_strings() {
         heartbeat.path = "/x/"
         "#;
     // A literal `${` is no reference that could fail, and no path either.
-    let report = load_with("config.toml", text, &outside).unwrap_err();
+    let report = load_with(("config.toml", text), &outside, &mut Names::default()).unwrap_err();
     let titles: Vec<_> = report.errors.iter().map(|own| own.title.as_str()).collect();
     assert_eq!(titles, ["the path of app `a` cannot be used"]);
     let (config, _) = loaded_from(&text.replace("/$${x/", "/x/"), &outside);
-    assert_eq!((config.listen[0].as_str(), config.origins[0].as_str()), ("127.0.0.1:7", "http://h:1"));
+    assert_eq!((config.listen[0].as_str(), config.origins[0].1.as_str()), ("127.0.0.1:7", "http://h:1"));
     assert_eq!(config.admin.token.as_ref().unwrap().expose(), b"s3cret");
     assert!(!format!("{config:?}").contains("s3cret"));
 }
@@ -319,7 +319,7 @@ fn what_a_variable_holds_is_never_quoted() {
         match = "${X}"
         session = "${X}"
         "#;
-    let report = load_with("config.toml", text, &outside).unwrap_err();
+    let report = load_with(("config.toml", text), &outside, &mut Names::default()).unwrap_err();
     assert!(report.errors() > 12, "{report}");
     assert!(!report.to_string().contains("hunter2"), "{report}");
     assert!(!format!("{report:?}").contains("hunter2"));
@@ -328,7 +328,8 @@ fn what_a_variable_holds_is_never_quoted() {
 #[test]
 fn included_files_are_one_config() {
     let name = "tests/config/ok/include.toml";
-    let (config, _) = load(Path::new(name)).unwrap_or_else(|report| panic!("{report}"));
+    let (config, _) =
+        load(Path::new(name), &mut Names::default()).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(config.routes.routes().len(), 2);
     // The main file's rules come first; the first match wins.
     assert_eq!(config.rule_texts, ["* /one/static/*".into(), "GET /one/poll*".into()]);
@@ -399,4 +400,40 @@ fn what_is_shared_is_kept_here_and_fits_where_the_other_stands() {
     let counts: Vec<usize> = shares("a").iter().map(|share| share.tokens.len()).collect();
     assert_eq!(counts, [2, 1], "c leaves CFID to the browser, so the pair is not shared");
     assert_eq!(warnings.iter().filter(|warning| warning.contains("CFID")).count(), 2, "{warnings:?}");
+}
+
+#[test]
+fn numbers_stay_through_changes_of_the_config_and_a_bad_one_gives_none() {
+    let app = |name: &str, path: &str, port: u16| {
+        format!(
+            "[apps.{name}]\npath = \"{path}\"\nupstreams = \"http://127.0.0.1:{port}\"\nsession.engine = \"lucee\"\n"
+        )
+    };
+    let mut names = Names::default();
+    let mut load = |apps: &[String]| {
+        let text = format!("listen = \"127.0.0.1:1\"\n{}", apps.concat());
+        let before = names.clone();
+        match load_with(("config.toml", &text), &Fixed::default(), &mut names) {
+            Ok((config, _)) => {
+                let of = |route: &Route| (route.rules.app.0, route.upstreams[0].0);
+                let numbers = config.routes.routes().iter().map(of).collect::<Vec<_>>();
+                for route in config.routes.routes() {
+                    assert_eq!(config.routes.route(route.rules.app).unwrap().rules.name, route.rules.name);
+                }
+                assert!(config.routes.route(crate::bridge::rules::AppIx(50)).is_none());
+                Some(numbers)
+            }
+            Err(_) => {
+                assert_eq!(names, before);
+                None
+            }
+        }
+    };
+    let (a, b, c) = (app("a", "/a/", 1), app("b", "/b/", 2), app("c", "/c/", 3));
+    assert_eq!(load(&[a, b.clone()]).unwrap(), [(0, 0), (1, 1)]);
+    assert_eq!(load(&[c.clone(), b.clone()]).unwrap(), [(2, 2), (1, 1)], "a has gone");
+    assert_eq!(load(&[app("d", "/d/", 4), app("d", "relative", 5)]), None);
+    assert_eq!(load(&[c, app("renamed", "/b/", 6)]).unwrap(), [(2, 2), (1, 3)], "b is called so now");
+    assert_eq!(load(&[b]).unwrap(), [(1, 1)], "and once more as before");
+    assert_eq!(load(&[app("a", "/else/", 1)]).unwrap(), [(0, 0)], "a is back");
 }

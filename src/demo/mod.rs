@@ -190,7 +190,7 @@ fn config_of(
     let values =
         [("listen", listen), ("app_a", app_a), ("app_b", app_b), ("guide", guide), ("access", access)];
     let text = fill::fill(include_str!("assets/demo.toml"), &values);
-    let loaded = config::load_str("demo.toml", &text);
+    let loaded = config::load_str("demo.toml", &text, &mut crate::names::Names::default());
     loaded.map(|(config, _)| config).map_err(|report| StartError::Config(report.render(false)))
 }
 

@@ -11,12 +11,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::bridge::rules::{AppIx, BeatRules};
+use crate::numbered::Numbered;
 use crate::time::Timestamp;
 
 /// The state of all apps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Pressure {
-    apps: Vec<Mutex<App>>,
+    apps: Numbered<Mutex<App>>,
     /// Heartbeats of all threads whose time has come and that have not begun.
     waiting: AtomicUsize,
 }
@@ -57,12 +58,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl Pressure {
-    /// For `apps` apps.
-    #[must_use]
-    pub fn new(apps: usize) -> Self {
-        Self { apps: (0..apps).map(|_| Mutex::default()).collect(), waiting: AtomicUsize::new(0) }
-    }
-
     /// Asks to send a heartbeat to `app`, on the thread that `told` wakes.
     ///
     /// # Errors
@@ -136,7 +131,7 @@ impl Pressure {
     }
 
     fn app(&self, app: AppIx) -> Option<MutexGuard<'_, App>> {
-        self.apps.get(app.index()).map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
+        self.apps.at(app.index()).map(|state| state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -195,7 +190,7 @@ mod tests {
 
     #[test]
     fn no_more_in_flight_than_allowed() {
-        let (pressure, rules, now) = (Pressure::new(1), rules(2, None), Timestamp::from_secs(100));
+        let (pressure, rules, now) = (Pressure::default(), rules(2, None), Timestamp::from_secs(100));
         let me = thread();
         let first = pressure.admit(APP, &rules, now, &me).unwrap();
         let second = pressure.admit(APP, &rules, now, &me).unwrap();
@@ -208,7 +203,7 @@ mod tests {
 
     #[test]
     fn threads_take_turns_at_what_is_free() {
-        let (pressure, rules, now) = (Pressure::new(1), rules(1, None), Timestamp::from_secs(100));
+        let (pressure, rules, now) = (Pressure::default(), rules(1, None), Timestamp::from_secs(100));
         let threads = [thread(), thread(), thread()];
         let mut ticket = pressure.admit(APP, &rules, now, &threads[0]).unwrap();
         for _ in 0..2 {
@@ -227,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_the_line_passes_its_turn_on() {
-        let (pressure, rules, now) = (Pressure::new(1), rules(1, None), Timestamp::from_secs(100));
+        let (pressure, rules, now) = (Pressure::default(), rules(1, None), Timestamp::from_secs(100));
         let [one, other] = [thread(), thread()];
         let ticket = pressure.admit(APP, &rules, now, &one).unwrap();
         assert!(pressure.admit(APP, &rules, now, &one).is_err());
@@ -239,7 +234,8 @@ mod tests {
 
     #[test]
     fn no_more_a_second_than_allowed() {
-        let (pressure, rules, now) = (Pressure::new(1), rules(100, Some(3)), Timestamp::from_millis(100_400));
+        let (pressure, rules, now) =
+            (Pressure::default(), rules(100, Some(3)), Timestamp::from_millis(100_400));
         for _ in 0..3 {
             let ticket = pressure.admit(APP, &rules, now, &thread()).unwrap();
             pressure.done(ticket, Some(true), now);
@@ -251,7 +247,7 @@ mod tests {
 
     #[test]
     fn an_app_that_is_down_is_tried_by_one_at_a_time_and_ever_less() {
-        let (pressure, rules, me) = (Pressure::new(1), rules(64, None), thread());
+        let (pressure, rules, me) = (Pressure::default(), rules(64, None), thread());
         let (mut now, mut pauses) = (Timestamp::from_secs(100), Vec::new());
         let ask = |now: &mut Timestamp, pauses: &mut Vec<Duration>| loop {
             match pressure.admit(APP, &rules, *now, &me) {

@@ -33,7 +33,9 @@ pub(super) fn without(text: &str, secrets: &[Vec<u8>], typed: &[String]) -> Stri
 
 /// The draft, and its mistakes if it is no good config: then a comment at its top says so.
 pub(super) fn tried(text: &str, colors: bool) -> (String, Option<String>) {
-    let Err(report) = config::load_str("the draft", text) else { return (text.to_owned(), None) };
+    let Err(report) = config::load_str("the draft", text, &mut crate::names::Names::default()) else {
+        return (text.to_owned(), None);
+    };
     let mut out =
         String::from("# NOT a good config as it stands. `sessionbridge check FILE` says what to mend:\n");
     for line in report.render(false).lines() {

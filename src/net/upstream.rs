@@ -409,7 +409,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connecting_ends_in_time() {
         let dialing = async { std::future::pending::<Result<Stream, ConnectError>>().await };
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let error = in_time(Duration::from_secs(3), dialing).await.unwrap_err();
         assert!(matches!(error, ConnectError::Timeout), "{error:?}");
         assert_eq!(start.elapsed(), Duration::from_secs(3));

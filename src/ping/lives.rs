@@ -3,6 +3,7 @@
 //!
 //! Invariant: an `alive` that is nothing new takes no lock and writes nothing.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::time::Timestamp;
 /// What is known of the lives of all apps' sessions.
 #[derive(Debug)]
 pub struct Lives {
-    /// By the app's index; `None`: it is not kept alive.
-    apps: Vec<Option<Life>>,
+    /// Those that are kept alive.
+    apps: BTreeMap<AppIx, Life>,
     findings: Findings,
 }
 
@@ -27,8 +28,8 @@ pub struct Lives {
 struct Life {
     app: AppIx,
     name: Arc<str>,
-    /// Its servers, where it has several that sessions stick to.
-    servers: Vec<String>,
+    /// Its servers by number, where it has several that sessions stick to.
+    servers: BTreeMap<u16, String>,
     timeout: Duration,
     /// The [`Gate`] as of late: microseconds, and servers.
     longest: AtomicU64,
@@ -60,7 +61,9 @@ impl Lives {
     /// Of the apps of `routes`; what is found goes into `findings`.
     #[must_use]
     pub fn new(routes: &RouteMap, balancer: &Balancer, findings: Findings) -> Self {
-        Self { apps: routes.routes().iter().map(|route| Life::new(route, balancer)).collect(), findings }
+        let apps =
+            routes.routes().iter().filter_map(|route| Some((route.rules.app, Life::new(route, balancer)?)));
+        Self { apps: apps.collect(), findings }
     }
 
     /// A heartbeat to `app` was judged.
@@ -90,7 +93,7 @@ impl Lives {
     }
 
     fn life(&self, app: AppIx) -> Option<&Life> {
-        self.apps.get(app.index())?.as_ref()
+        self.apps.get(&app)
     }
 
     /// Says it. Runs under the app's lock, so that of two numbers the later one stands.
@@ -122,7 +125,7 @@ impl Lives {
     }
 
     fn restart(&self, life: &Life, now: Timestamp, restart: &Restart, told: &mut Told) {
-        let server = life.servers.get(usize::from(restart.server)).map(String::as_str);
+        let server = life.servers.get(&restart.server).map(String::as_str);
         let says = says::restart(&life.name, server, restart);
         match restart.stage {
             Stage::Began => {
@@ -147,7 +150,8 @@ impl Life {
         let interval = Pace { rules, timeout: session.timeout, seed: 0 }.interval();
         let terms = Terms { timeout: session.timeout, interval, jitter_percent: rules.jitter_percent };
         let several = sticks(route) && route.upstreams.len() > 1;
-        let servers = if several { balancer.servers(route).iter().map(|s| s.upstream.origin.to_string()).collect() } else { Vec::new() };
+        let servers = balancer.servers(route).iter().filter(|_| several);
+        let servers = servers.map(|own| (own.upstream.ix.0, own.upstream.origin.to_string())).collect();
         Some(Self {
             app: route.rules.app,
             name: Arc::clone(&route.rules.name),
@@ -196,13 +200,13 @@ mod tests {
         let life = Life {
             app: AppIx(0),
             name: "appA".into(),
-            servers: vec!["http://one".to_owned(), "http://two".to_owned()],
+            servers: [(0, "http://one".to_owned()), (1, "http://two".to_owned())].into(),
             timeout: seconds(1200),
             longest: AtomicU64::new(0),
             watched: AtomicU64::new(0),
             state: Mutex::new(State { lifespan: Lifespan::new(terms), wakes: None }),
         };
-        Lives { apps: vec![Some(life), None], findings: Findings::default() }
+        Lives { apps: [(AppIx(0), life)].into(), findings: Findings::default() }
     }
 
     fn beat(lives: &Lives, session: u64, sent: u64, outcome: Outcome) -> Told {

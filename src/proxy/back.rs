@@ -95,7 +95,7 @@ impl Exchange<'_> {
             let brings = from_app.edits.iter().any(|edit| edit.value.is_some());
             let place = |app: &mut AppSession| {
                 app.public.get_or_insert_with(|| proxy.interned.borrow_mut().public(self.inbound));
-                app.upstream = app.upstream.or(Some(departed.chosen.number()));
+                app.upstream.get_or_insert_with(|| departed.chosen.number());
             };
             // Before the answer is applied: the apps that share the session follow it to its server.
             if brings {

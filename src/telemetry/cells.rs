@@ -3,7 +3,6 @@
 //! Invariant: a [`Cells`] has one writer at a time (its `Shard`); others only read. So adding is a load and a
 //! store with no lock prefix, and no request writes to a cache line that another thread writes to.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -11,9 +10,8 @@ use super::labels::{
     CLASSES, EndReason, METHODS, Reason, SessionEvent, SignOutProof, SignOutResult, StreamKind,
     UrlTokenResult, Verdict,
 };
+use crate::numbered::Numbered;
 
-/// Apps that have counters of their own; those beyond count with the requests of no app.
-pub(super) const MAX_APPS: usize = 1024;
 /// Listeners that have a counter of their own.
 pub(super) const MAX_LISTENERS: usize = 16;
 /// Bounds of a histogram, and one bucket for what is beyond.
@@ -104,10 +102,10 @@ pub(super) struct AppCells {
 }
 
 /// The numbers of one thread.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Cells {
-    apps: Box<[OnceLock<Box<AppCells>>]>,
+    apps: Numbered<AppCells>,
     /// What belongs to no app.
     pub(super) nowhere: AppCells,
     pub(super) ends: Row<{ EndReason::WORDS.len() }>,
@@ -117,31 +115,14 @@ pub(super) struct Cells {
     pub(super) framing_refused: Cell,
 }
 
-impl Default for Cells {
-    fn default() -> Self {
-        Self {
-            apps: (0..MAX_APPS).map(|_| OnceLock::new()).collect(),
-            nowhere: AppCells::default(),
-            ends: Row::default(),
-            lag: Timing::default(),
-            connections: Row::default(),
-            cookies_janitored: Cell::default(),
-            framing_refused: Cell::default(),
-        }
-    }
-}
-
 impl Cells {
     /// For writing: made when first needed.
     pub(super) fn app(&self, app: Option<usize>) -> &AppCells {
-        match app.and_then(|app| self.apps.get(app)) {
-            Some(cells) => cells.get_or_init(Box::default),
-            None => &self.nowhere,
-        }
+        app.and_then(|app| self.apps.at(app)).unwrap_or(&self.nowhere)
     }
 
     /// For reading: `None` where nothing was counted yet.
     pub(super) fn counted(&self, app: usize) -> Option<&AppCells> {
-        self.apps.get(app)?.get().map(AsRef::as_ref)
+        self.apps.find(app)
     }
 }

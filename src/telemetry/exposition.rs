@@ -76,7 +76,7 @@ impl Page<'_, '_> {
         })?;
         let apps = &self.reading.apps;
         let upstreams = self.reading.gauges.upstreams.iter().filter_map(|((app, upstream), up)| {
-            Some((vec![("app", apps.get(*app)?.as_ref()), ("upstream", upstream.as_str())], i64::from(*up)))
+            Some((vec![("app", apps.get(app)?.as_ref()), ("upstream", upstream.as_str())], i64::from(*up)))
         });
         let upstreams: Vec<_> = upstreams.collect();
         self.gauge("upstream_up", "1 where an upstream is up", &upstreams)
@@ -90,7 +90,7 @@ impl Page<'_, '_> {
         ];
         self.gauge("bridges", "Bridge sessions; pending: whose cookie has not come back yet", &bridges)?;
         let states = gauges.app_sessions.iter().filter_map(|((app, state), count)| {
-            Some((vec![("app", reading.apps.get(*app)?.as_ref()), ("state", state.as_str())], signed(*count)))
+            Some((vec![("app", reading.apps.get(app)?.as_ref()), ("state", state.as_str())], signed(*count)))
         });
         self.gauge("app_sessions", "App sessions by state", &states.collect::<Vec<_>>())?;
         let events = self.words("event", SessionEvent::WORDS, |cells| cells.events.cells(), true);
@@ -139,7 +139,7 @@ impl Page<'_, '_> {
     fn findings(&mut self) -> fmt::Result {
         let apps = &self.reading.apps;
         let found = self.reading.gauges.findings.iter().filter_map(|(app, kind, level)| {
-            Some((vec![("app", apps.get(*app)?.as_ref()), ("kind", *kind), ("level", *level)], 1))
+            Some((vec![("app", apps.get(app)?.as_ref()), ("kind", *kind), ("level", *level)], 1))
         });
         let found: Vec<_> = found.collect();
         self.gauge("findings", "1 for each thing that was found out about an app", &found)?;
@@ -230,7 +230,7 @@ impl<'p> Page<'p, '_> {
     fn apps(&self) -> impl Iterator<Item = (&'p str, Vec<&'p AppCells>)> + use<'p> {
         let reading = self.reading;
         let of = move |app| reading.shards.iter().filter_map(|shard| shard.counted(app)).collect();
-        let named = reading.apps.iter().enumerate().map(move |(at, app)| (app.as_ref(), of(at)));
+        let named = reading.apps.iter().map(move |(at, app)| (app.as_ref(), of(*at)));
         named.chain(std::iter::once((NO_APP, reading.shards.iter().map(|shard| &shard.nowhere).collect())))
     }
 

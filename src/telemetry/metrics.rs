@@ -27,11 +27,14 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     build: Build,
     listeners: Vec<Arc<str>>,
-    apps: Mutex<Vec<Arc<str>>>,
+    apps: Mutex<AppNames>,
     shards: Mutex<Vec<Arc<Cells>>>,
     sources: Mutex<Vec<Source>>,
     reloads: Mutex<Reloads>,
 }
+
+/// The names of apps, by their numbers.
+pub type AppNames = BTreeMap<usize, Arc<str>>;
 
 type Source = Box<dyn Fn(&mut Gauges) + Send + Sync>;
 
@@ -54,10 +57,9 @@ pub(super) struct Reloads {
 }
 
 impl Metrics {
-    /// With the names of apps and listeners by index. At most 16 listeners and 1024 apps have numbers of
-    /// their own.
+    /// With the names of apps by number and of listeners by index. At most 16 listeners have numbers of their own.
     #[must_use]
-    pub fn new(build: Build, apps: Vec<Arc<str>>, listeners: Vec<Arc<str>>) -> Self {
+    pub fn new(build: Build, apps: AppNames, listeners: Vec<Arc<str>>) -> Self {
         Self(Arc::new(Inner {
             build,
             listeners,
@@ -68,9 +70,8 @@ impl Metrics {
         }))
     }
 
-    /// The names after a reload. An app must keep its index as long as its name, or numbers move to another
-    /// name.
-    pub fn set_apps(&self, apps: Vec<Arc<str>>) {
+    /// The names after a reload. What was counted for an app that is not among them is not shown, until it is again.
+    pub fn set_apps(&self, apps: AppNames) {
         *lock(&self.0.apps) = apps;
     }
 
@@ -140,7 +141,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct Reading {
     pub(super) build: Build,
     pub(super) listeners: Vec<Arc<str>>,
-    pub(super) apps: Vec<Arc<str>>,
+    pub(super) apps: AppNames,
     pub(super) shards: Vec<Arc<Cells>>,
     pub(super) reloads: Reloads,
     pub(super) gauges: Gauges,

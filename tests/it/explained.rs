@@ -3,7 +3,7 @@ use sessionbridge::demo::sim::Fault;
 use sessionbridge::findings::{Found, Kind, Level};
 
 use super::admin::operator;
-use super::support::{Browser, World, extension, pair_apps, pair_config, pass, run};
+use super::support::{APP_A, Browser, World, extension, pair_apps, pair_config, pass, run};
 
 /// Nobody is held up for coming with many.
 const CROWD: &str =
@@ -57,7 +57,7 @@ fn f12_a_restart_is_one_notice_and_not_a_mystery_for_each() {
             let finding = found(&world, Kind::Restart).unwrap();
             assert!(finding.says.ends_with("9 sessions ended"), "{profile}: {}", finding.says);
             assert!((about(&finding.says) - restarted).abs() <= 4.0, "{profile}: {}", finding.says);
-            assert_eq!((finding.level, finding.app.0), (Level::Warning, 0));
+            assert_eq!((finding.level, finding.app.0), (Level::Warning, APP_A));
             assert_eq!(
                 world.core.findings().all().len(),
                 1,

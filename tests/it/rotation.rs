@@ -282,8 +282,12 @@ fn f14_explain_says_which_app_which_rule_and_which_cookies_an_address_meets() {
         "acf-strict",
         "[[rules]]\nmatch = \"GET /AppA/poll*\"\nactivity = \"ignore\"\n",
     );
-    let (config, _) =
-        sessionbridge::config::load_str("t.toml", &format!("listen = \"127.0.0.1:0\"\n{toml}")).unwrap();
+    let (config, _) = sessionbridge::config::load_str(
+        "t.toml",
+        &format!("listen = \"127.0.0.1:0\"\n{toml}"),
+        &mut sessionbridge::names::Names::default(),
+    )
+    .unwrap();
     let told = sessionbridge::config::explain(
         &config,
         "http://apps.example.org/AppA/poll.cfm?CFID=1&CFTOKEN=22222222",

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::load_str;
+use crate::names::Names;
 
 const CONFIG: &str = r#"
 listen = "127.0.0.1:8080"
@@ -51,7 +52,8 @@ session = "skip"
 "#;
 
 fn explained(url: &str) -> String {
-    let (config, _) = load_str("config.toml", CONFIG).unwrap_or_else(|report| panic!("{report}"));
+    let (config, _) =
+        load_str("config.toml", CONFIG, &mut Names::default()).unwrap_or_else(|report| panic!("{report}"));
     explain(&config, url).unwrap()
 }
 
@@ -176,7 +178,7 @@ fn what_no_app_gets_is_said() {
 
 #[test]
 fn what_is_no_url_is_refused() {
-    let (config, _) = load_str("config.toml", CONFIG).unwrap();
+    let (config, _) = load_str("config.toml", CONFIG, &mut Names::default()).unwrap();
     for bad in ["", "ftp://x/y", "?x", "http://", "http:///x", "/a b", "http://[::1/x"] {
         assert!(explain(&config, bad).is_err(), "{bad}");
     }
@@ -191,7 +193,7 @@ proptest::proptest! {
     fn no_url_makes_it_panic(
         url in "(http://[a-zA-Z.:\\[\\]@]{0,12})?/?(AppA|far|none)?[/a-zA-Z0-9;=()?&%._-]{0,40}",
     ) {
-        let (config, _) = load_str("config.toml", CONFIG).unwrap();
+        let (config, _) = load_str("config.toml", CONFIG, &mut Names::default()).unwrap();
         let _ = explain(&config, &url);
     }
 }

@@ -44,7 +44,7 @@ const WANTED: Wanted = Wanted {
 /// The draft, which must be a config without mistakes.
 fn good(apps: &[App], wanted: Wanted) -> String {
     let text = draft(apps, wanted);
-    if let Err(report) = config::load_str("draft", &text) {
+    if let Err(report) = config::load_str("draft", &text, &mut crate::names::Names::default()) {
         panic!("{}\n{text}", report.render(false));
     }
     text

@@ -2,9 +2,13 @@ use std::collections::HashSet;
 
 use super::*;
 
+fn names(names: &[&str]) -> AppNames {
+    names.iter().map(|name| (*name).into()).enumerate().collect()
+}
+
 fn metrics() -> Metrics {
     let build = Build { version: "1.2.3", commit: "abc" };
-    Metrics::new(build, vec!["builder".into(), "portal".into()], vec!["web".into()])
+    Metrics::new(build, names(&["builder", "portal"]), vec!["web".into()])
 }
 
 /// The value of one series.
@@ -53,6 +57,21 @@ fn counters_add_up_over_threads() {
     ] {
         assert_eq!(value(&page, &format!("sessionbridge_{series}")), Some(wanted), "{series}\n{page}");
     }
+}
+
+#[test]
+fn an_app_is_counted_by_its_number_and_shown_while_it_is_there() {
+    let metrics = Metrics::new(Build { version: "1", commit: "a" }, [(700, "far".into())].into(), Vec::new());
+    let shard = metrics.shard();
+    shard.request(Some(700), &Method::GET, 200, Duration::ZERO);
+    shard.request(Some(3), &Method::GET, 200, Duration::ZERO);
+    let far = r#"sessionbridge_requests_total{app="far",code="2xx",method="GET"}"#;
+    assert_eq!(value(&metrics.encode(), far), Some(1.0));
+    metrics.set_apps([(3, "near".into())].into());
+    let page = metrics.encode();
+    assert!(page.contains(r#"requests_total{app="near""#) && !page.contains("far"), "{page}");
+    metrics.set_apps([(700, "far".into())].into());
+    assert_eq!(value(&metrics.encode(), far), Some(1.0), "it is back, and has lost nothing");
 }
 
 #[test]

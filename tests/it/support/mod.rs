@@ -11,6 +11,7 @@ use sessionbridge::clock::Clock;
 use sessionbridge::config;
 use sessionbridge::demo::sim::server::{self, SimHandle};
 use sessionbridge::demo::sim::{Profile, Seen, SimOptions};
+use sessionbridge::names::Names;
 use sessionbridge::net::{Dialer, Drainer, MemoryDialer, memory};
 use sessionbridge::telemetry::access::AccessLog;
 use sessionbridge::time::Timestamp;
@@ -34,6 +35,17 @@ pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, test)
+}
+
+/// The number that appA has in all worlds.
+pub(crate) const APP_A: u16 = 302;
+
+/// Numbers as after years of changes: those of the apps and servers of a test begin somewhere, and have no order.
+pub(crate) fn names() -> Names {
+    let gone = |n: usize| format!("gone-{n}").into();
+    let apps = (0..300).map(gone).chain(["appB".into(), gone(300), "appA".into()]);
+    let origins = (0..40).map(gone).chain(["http://appb".into(), gone(40), "http://appa".into()]);
+    Names::of(apps, origins)
 }
 
 /// Lets time pass.
@@ -60,8 +72,9 @@ impl World {
             .into_iter()
             .map(|options| (options.name.to_lowercase(), SimHandle::new(options, Arc::clone(&millis))))
             .collect();
-        let (config, _) = config::load_str("test.toml", &format!("listen = \"127.0.0.1:0\"\n{toml}"))
-            .unwrap_or_else(|report| panic!("{report}"));
+        let (config, _) =
+            config::load_str("test.toml", &format!("listen = \"127.0.0.1:0\"\n{toml}"), &mut names())
+                .unwrap_or_else(|report| panic!("{report}"));
         let core = Core::new(config, clock, AccessLog::off());
         let (listener, front) = memory();
         let (drainer, drain) = Drainer::new();

@@ -140,8 +140,9 @@ impl Stage {
     where
         F: Fn(&Heard) -> Act + 'static,
     {
-        let (config, _) = config::load_str("test.toml", &format!("listen = \"127.0.0.1:0\"\n{toml}"))
-            .unwrap_or_else(|report| panic!("{report}"));
+        let (config, _) =
+            config::load_str("test.toml", &format!("listen = \"127.0.0.1:0\"\n{toml}"), &mut super::names())
+                .unwrap_or_else(|report| panic!("{report}"));
         let core = Core::new(config, Clock::at(START), AccessLog::off());
         let heard = Rc::new(RefCell::new(Vec::new()));
         let apps: HashMap<String, App> =

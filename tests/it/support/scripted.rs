@@ -212,8 +212,9 @@ impl World {
             .map(|options| (options.name.to_lowercase(), SimHandle::new(options, Arc::clone(&millis))))
             .collect();
         let scripts: HashMap<&'static str, Script> = scripts.into_iter().collect();
-        let (config, _) = config::load_str("test.toml", &format!("listen = \"127.0.0.1:0\"\n{toml}"))
-            .unwrap_or_else(|report| panic!("{report}"));
+        let (config, _) =
+            config::load_str("test.toml", &format!("listen = \"127.0.0.1:0\"\n{toml}"), &mut super::names())
+                .unwrap_or_else(|report| panic!("{report}"));
         let core = Core::new(config, clock, AccessLog::off());
         let (listener, front) = memory();
         let (drainer, drain) = Drainer::new();

@@ -150,8 +150,9 @@ impl World {
             .into_iter()
             .map(|options| (options.name.to_lowercase(), SimHandle::new(options, Arc::clone(&millis))))
             .collect();
-        let (config, _) = config::load_str("test.toml", &format!("listen = \"127.0.0.1:0\"\n{toml}"))
-            .unwrap_or_else(|report| panic!("{report}"));
+        let (config, _) =
+            config::load_str("test.toml", &format!("listen = \"127.0.0.1:0\"\n{toml}"), &mut super::names())
+                .unwrap_or_else(|report| panic!("{report}"));
         let core = Core::new(config, clock, access);
         let (listener, front) = memory();
         let (drainer, drain) = Drainer::new();
