@@ -27,6 +27,7 @@ const RANKS: &[(&str, u32)] = &[
     ("findings", 4),
     ("own", 5),
     ("ping", 6),
+    ("health", 6),
     ("sign_out", 7),
     ("proxy", 8),
     ("heartbeat", 8),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::admin::Admin;
 use crate::balance::Balancer;
+use crate::balance::circuit::Stand;
 use crate::clock::Clock;
 use crate::config::{Config, ListenText};
 use crate::findings::Findings;
@@ -60,6 +61,7 @@ impl Core {
         tell_findings(&metrics, &findings);
         let pressure = Arc::new(Pressure::default());
         observe(&metrics, (&registry, &routes), (&armed, &pressure), &access, clock);
+        tell_servers(&metrics, &routes, &balancer);
         let request_prefix = u64::from_le_bytes(random::bytes());
         let serve = ServeOptions {
             connections: Connections::new(config.max_connections),
@@ -180,6 +182,21 @@ fn tell_findings(metrics: &Metrics, findings: &Findings) {
     metrics.observe(move |gauges| {
         for found in findings.all() {
             gauges.finding(found.app.index(), found.kind.as_str(), found.level.as_str());
+        }
+    });
+}
+
+/// How the apps' servers are at a scrape.
+fn tell_servers(metrics: &Metrics, routes: &Arc<RouteMap>, balancer: &Arc<Balancer>) {
+    let (routes, balancer) = (Arc::clone(routes), Arc::clone(balancer));
+    metrics.observe(move |gauges| {
+        for route in routes.routes() {
+            for server in balancer.servers(route) {
+                let (app, upstream) = (route.rules.app.index(), server.upstream.origin.to_string());
+                let standing = server.standing();
+                gauges.upstream(app, &upstream, standing.up);
+                gauges.upstream_circuit(app, &upstream, standing.circuit != Stand::Closed);
+            }
         }
     });
 }

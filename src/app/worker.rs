@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 
 use super::core::Core;
+use crate::health;
 use crate::heartbeat::Heartbeat;
 use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
@@ -30,8 +31,10 @@ const TURNS: usize = 10;
 
 /// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
-    let client =
-        Client::new(dialer, ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() });
+    let client = Client::new(
+        dialer.clone(),
+        ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() },
+    );
     let shard = Rc::new(core.metrics.shard());
     let (agenda, entries) = Agenda::new();
     let pinger = Pinger {
@@ -64,6 +67,11 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         Heartbeat::new(routes, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
     let beating = spawn_local(Rc::new(heartbeat).run(entries));
     let flushing = spawn_local(flush(Rc::clone(&proxy)));
+    let apps = {
+        let (proxy, balancer) = (Rc::clone(&proxy), Arc::clone(&core.balancer));
+        Rc::new(move || (proxy.routes(), Arc::clone(&balancer)))
+    };
+    let checking = (number == 0).then(|| spawn_local(health::run(apps, dialer, core.clock)));
     let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
     let serving = listeners.into_iter().map(|listener| {
         let proxy = Rc::clone(&proxy);
@@ -73,6 +81,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
     futures_util::future::join_all(serving).await;
     beating.abort();
     flushing.abort();
+    checking.inspect(|task| task.abort());
     resting.inspect(|task| task.abort());
     proxy.flush();
 }

@@ -167,7 +167,11 @@ mod tests {
         assert!(circuit.admit(at(1_000)).is_ok());
         assert_eq!((circuit.stand(), circuit.admit(at(1_000))), (Stand::HalfOpen, Err(at(2_000))));
         circuit.failed(at(1_500));
-        assert_eq!((circuit.stand(), circuit.admit(at(1_500))), (Stand::Open, Err(at(3_500))), "twice as long");
+        assert_eq!(
+            (circuit.stand(), circuit.admit(at(1_500))),
+            (Stand::Open, Err(at(3_500))),
+            "twice as long"
+        );
         circuit.failed(at(1_600));
         assert_eq!(circuit.admit(at(1_600)), Err(at(3_500)), "late news of old requests change nothing");
         assert!(circuit.admit(at(3_500)).is_ok());

@@ -26,6 +26,7 @@ fn route(servers: &[u16], balance: Balance) -> Route {
         upstreams: servers.iter().copied().map(UpstreamIx).collect(),
         balance,
         host_header: HostHeader::Keep,
+        health: None,
     }
 }
 
@@ -92,7 +93,8 @@ async fn what_is_known_stays_known_when_the_servers_change() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sticky_session_moves_on_when_its_server_is_gone_and_those_that_did_not_come_meanwhile_are_there_still() {
+async fn a_sticky_session_moves_on_when_its_server_is_gone_and_those_that_did_not_come_meanwhile_are_there_still()
+ {
     let (balancer, route) = balancer(&[1, 2], Balance::Sticky);
     breaks(&balancer, &route, 1);
     for _ in 0..3 {

@@ -30,8 +30,8 @@ const fn settle(app: &mut AppSession, server: u16, now: Timestamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bridge::rules::{AppIx, Engine};
     use crate::bridge::id::Handle;
+    use crate::bridge::rules::{AppIx, Engine};
     use crate::bridge::testing;
 
     #[test]
@@ -45,7 +45,11 @@ mod tests {
         moved(&mut session, &rules, 9, now);
         let app = session.app(rules.app).unwrap();
         assert_eq!((app.upstream, app.beat.canary, app.beat.failures, app.beat.proven), (Some(9), 0, 0, now));
-        assert_eq!(session.app(AppIx(rules.app.0 + 1)).unwrap().upstream, Some(3), "another app stays where it is");
+        assert_eq!(
+            session.app(AppIx(rules.app.0 + 1)).unwrap().upstream,
+            Some(3),
+            "another app stays where it is"
+        );
         assert_eq!(session.timeline.iter().last().unwrap().what, What::Moved);
     }
 }

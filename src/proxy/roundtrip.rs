@@ -49,7 +49,9 @@ impl Proxy {
             && http_body::Body::is_end_stream(&body);
         let (mut body, mut again) = (Some(body), repeatable);
         loop {
-            let answer = self.send_timed(exchange, visit, &mut departed, body.take().unwrap_or_default(), note).await?;
+            let answer = self
+                .send_timed(exchange, visit, &mut departed, body.take().unwrap_or_default(), note)
+                .await?;
             let Answer { mut parts, body: said, upgraded } = answer;
             let (said, dead) = if again && may_be_dead(&departed, &parts) {
                 peek(said.stalling_after(self.shared.options.timeouts.body_stall)).await?
