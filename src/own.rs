@@ -162,9 +162,11 @@ async fn hand_over(
     let sent = client.send(&prepared.chosen.upstream, &prepared.head, body, &deadlines).await;
     match &sent {
         Ok(_) => prepared.chosen.answered(),
-        // That an answer took longer than we wait says nothing: people wait longer.
-        Err(SendError::FirstByteTimeout) => {}
-        Err(error) => prepared.chosen.failed(error),
+        Err(error @ (SendError::Dns(_) | SendError::Connect(_) | SendError::ConnectTimeout)) => {
+            prepared.chosen.failed(error);
+        }
+        // A page that breaks, or takes longer than we wait, is not the app: people ask for others, and wait longer.
+        Err(_) => {}
     }
     Ok(sent?)
 }

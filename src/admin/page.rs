@@ -243,7 +243,7 @@ mod tests {
             name: "<script>alert(1)</script>",
             mount: "/\"onload=x/",
             hosts: vec!["<b>"],
-            upstreams: vec![view::UpstreamView {
+            upstreams: vec![UpstreamView {
                 url: "http://<u>:80".to_owned(),
                 state: "half_open",
                 since: At(Timestamp::from_secs(1)),

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::net::drain::{Drain, Drainer};
 use crate::net::listener::{Bound, ListenAddr, ListenAddrError, Listener};
+use crate::net::resolve::Resolver;
 use crate::net::upstream::Dialer;
 use crate::telemetry::access::{AccessLog, Writing};
 use crate::telemetry::health::Readiness;
@@ -129,18 +130,19 @@ impl App {
                 lane.push(listener);
             }
         }
-        let mut threads = Vec::new();
+        let (mut threads, resolver) = (Vec::new(), Resolver::system());
         for (number, listeners) in lanes.into_iter().enumerate() {
-            let (core, drain) = (self.core.clone(), drain.clone());
+            let (core, drain, resolver) = (self.core.clone(), drain.clone(), resolver.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             let probes = self.probes && number == 0;
             threads.push(thread.spawn(move || -> io::Result<()> {
                 on_this_thread(async move {
+                    let dialer = Dialer::sockets(resolver);
                     if probes {
                         // It ends with the thread's tasks, when the worker has.
-                        tokio::task::spawn_local(probing::run(core.clone(), Dialer::Sockets));
+                        tokio::task::spawn_local(probing::run(core.clone(), dialer.clone()));
                     }
-                    worker::run(core, number, listeners, Dialer::Sockets, drain).await;
+                    worker::run(core, number, listeners, dialer, drain).await;
                 })
             })?);
         }

@@ -289,9 +289,10 @@ async fn dial_name(
     (host, port): (&str, u16),
     due: Instant,
 ) -> Result<(Stream, Resolved), ConnectError> {
+    let connect = async |origin: Origin| reach.connect(&origin).await;
     let changes = resolver.changes();
     let addresses = resolver.addresses(host).await.map_err(ConnectError::Dns)?;
-    let error = match dial_each(reach, &addresses, port, due).await {
+    let error = match dial_each(connect, &addresses, port, due).await {
         Ok((stream, address)) => {
             resolver.prefer(host, address);
             return Ok((stream, Resolved { address, changes }));
@@ -300,13 +301,13 @@ async fn dial_name(
     };
     let Some(others) = resolver.others(host, &addresses).await else { return Err(error) };
     let changes = resolver.changes();
-    let (stream, address) = dial_each(reach, &others, port, due).await?;
+    let (stream, address) = dial_each(connect, &others, port, due).await?;
     resolver.prefer(host, address);
     Ok((stream, Resolved { address, changes }))
 }
 
 async fn dial_each(
-    reach: &Reach,
+    connect: impl AsyncFn(Origin) -> Result<Stream, ConnectError>,
     addresses: &[IpAddr],
     port: u16,
     due: Instant,
@@ -316,7 +317,7 @@ async fn dial_each(
         let left = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
         let share = due.saturating_duration_since(Instant::now()) / left;
         let origin = Origin::Tcp { host: address.to_string(), port };
-        match in_time(share, reach.connect(&origin)).await {
+        match in_time(share, connect(origin)).await {
             Ok(stream) => return Ok((stream, address)),
             Err(error) => last = error,
         }
@@ -390,6 +391,37 @@ mod tests {
         let origin = Origin::Tcp { host: "no..such".into(), port };
         let error = Dialer::Sockets.dial(&origin, Duration::from_secs(5)).await.unwrap_err();
         assert!(matches!(error, ConnectError::Dns(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_remembered_name_is_dialed_at_an_address_that_takes_the_connection() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = Origin::Tcp { host: "localhost".into(), port: listener.local_addr().unwrap().port() };
+        let dialer = Dialer::sockets(Resolver::system());
+        for _ in 0..2 {
+            // Where `localhost` is `::1` as well, nobody listens there.
+            dialer.dial(&origin, Duration::from_secs(5)).await.unwrap();
+            listener.accept().await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_is_silent_leaves_those_behind_it_their_time() {
+        let addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|own| own.parse().unwrap());
+        let start = Instant::now();
+        let connect = async |origin: Origin| match origin {
+            Origin::Tcp { host, .. } if host == "10.0.0.3" => Ok(Stream::from(tokio::io::duplex(1).0)),
+            Origin::Tcp { host, .. } if host == "10.0.0.2" => {
+                Err(ConnectError::Refused(io::ErrorKind::ConnectionRefused.into()))
+            }
+            _ => std::future::pending().await,
+        };
+        let (_, address) = dial_each(connect, &addresses, 80, start + Duration::from_secs(3)).await.unwrap();
+        assert_eq!((address, start.elapsed()), (addresses[2], Duration::from_secs(1)));
+        let error =
+            dial_each(connect, &addresses[..1], 80, start + Duration::from_secs(3)).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Timeout), "{error:?}");
+        assert_eq!(start.elapsed(), Duration::from_secs(3), "the last one has all that is left");
     }
 
     #[tokio::test]

@@ -129,11 +129,9 @@ impl Exchange<'_> {
         let mut departed = self.translate(proxy, session.app(self.app()), adopting, &[])?;
         session.passed.browser_sent(self.app(), &departed.seen.passed);
         self.settle(session, &departed, now);
-        if let Some(app) = session.app_mut(self.app()) {
-            if self.upgrade.is_none() {
-                app.request_began(now);
-                departed.in_flight = Some(InFlight::new(Arc::clone(slot), self.app(), proxy.shared.clock));
-            }
+        if let Some(app) = session.app_mut(self.app()).filter(|_| self.upgrade.is_none()) {
+            app.request_began(now);
+            departed.in_flight = Some(InFlight::new(Arc::clone(slot), self.app(), proxy.shared.clock));
         }
         Ok(departed)
     }
