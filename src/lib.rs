@@ -25,6 +25,7 @@ pub mod registry;
 pub mod route;
 pub mod secret;
 pub mod sign_out;
+pub mod store;
 pub mod telemetry;
 pub mod time;
 pub mod wire;

@@ -5,8 +5,10 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use sessionbridge::app::keeping::Keeping;
 use sessionbridge::app::live::{self, Depth};
 use sessionbridge::app::{App, signals};
 use sessionbridge::config::{self, Config};
@@ -15,6 +17,7 @@ use sessionbridge::findings::Level;
 use sessionbridge::init;
 use sessionbridge::names::Names;
 use sessionbridge::net::{Drain, Drainer};
+use sessionbridge::store;
 
 /// A request makes some thirty small allocations; measured, they cost a third of what they cost with the system's allocator.
 #[global_allocator]
@@ -22,6 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit code for a config that cannot be used (EX_CONFIG of sysexits.h).
 const EX_CONFIG: u8 = 78;
+/// How long another process may take to let go of the store.
+const STORE_PATIENCE: Duration = Duration::from_secs(60);
 /// Where the config is looked for.
 const DEFAULTS: [&str; 2] = ["config.toml", "/etc/sessionbridge/config.toml"];
 
@@ -114,21 +119,36 @@ fn run(given: Option<PathBuf>) -> ExitCode {
         say(&format!("error: {error}\n"));
         return ExitCode::from(EX_CONFIG);
     }
-    report(serve(config, &path))
+    let (config, keeping) = match keep(config, &path) {
+        Ok(kept) => kept,
+        Err(error) => return report(Err(error)),
+    };
+    report(serve(config, keeping, &path))
+}
+
+/// Opens the store that `config` names; the config is read once more with the numbers that it has for apps.
+fn keep(config: Config, path: &Path) -> Result<(Config, Keeping), Box<dyn std::error::Error>> {
+    let Some(place) = config.store.place(|name| std::env::var(name).ok()) else {
+        tracing::warn!("sessions are kept in memory: a restart ends them all");
+        return Ok((config, Keeping::Memory));
+    };
+    let opened = store::open_in_turn(&place, sessionbridge::random::bytes(), STORE_PATIENCE)?;
+    tracing::info!(folder = %place.folder.display(), keys = %place.keys.display(), "sessions are kept here");
+    let keeping = Keeping::Store(Box::new(opened));
+    let mut names = keeping.names()?;
+    let (config, _) = config::load(path, &mut names).map_err(|report| report.render(false))?;
+    keeping.keep_names(&names)?;
+    Ok((config, keeping))
 }
 
 /// Serves until a signal stops it.
-fn serve(config: Config, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let memory = config.store_is_memory_by_default;
-    let app = App::bind(config)?.with_probes();
+fn serve(config: Config, keeping: Keeping, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let app = App::bind_keeping(config, keeping)?.with_probes();
     for address in app.addresses() {
         tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     }
     if let Some(address) = app.admin_address() {
         tracing::info!(%address, "operators' view");
-    }
-    if memory {
-        tracing::warn!("sessions are kept in memory: a restart ends them all");
     }
     let (drainer, drain) = Drainer::new();
     let access = app.access().clone();

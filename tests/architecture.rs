@@ -22,6 +22,7 @@ const RANKS: &[(&str, u32)] = &[
     ("net", 2),
     ("bridge", 2),
     ("route", 3),
+    ("store", 3),
     ("registry", 4),
     ("balance", 4),
     ("findings", 4),

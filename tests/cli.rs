@@ -64,6 +64,7 @@ impl Running {
             .args(["-c", shell, PROGRAM, "run", "--config"])
             .arg(config)
             .env("RUST_BACKTRACE", "0")
+            .env("STATE_DIRECTORY", config.with_file_name("state"))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

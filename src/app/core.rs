@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::keeping::{self, Keeping, Watches};
 use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::balance::circuit::Stand;
@@ -18,6 +19,7 @@ use crate::proxy::options::PublicScheme;
 use crate::random;
 use crate::registry::Registry;
 use crate::route::RouteMap;
+use crate::store::StoreError;
 use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::health::Health;
@@ -41,6 +43,8 @@ pub struct Core {
     pub(super) findings: Findings,
     /// True where browsers surely come by `https`.
     pub(super) https: bool,
+    /// What sessions of an earlier process are watched for.
+    pub(super) watches: Arc<Watches>,
     health: Health,
     admin: Admin,
 }
@@ -49,10 +53,35 @@ impl Core {
     /// Of `config`; time is `clock`'s, and lines of the access log go to `access`.
     #[must_use]
     pub fn new(config: Config, clock: Clock, access: AccessLog) -> Self {
+        let registry = Registry::new(config.registry, config.routes.bridge.clocks, &random::bytes());
+        Self::with(config, registry, clock, access)
+    }
+
+    /// The same, with the sessions that `keeping` has, and will have.
+    ///
+    /// # Errors
+    /// Where the store cannot be used.
+    pub fn keeping(
+        config: Config,
+        keeping: Keeping,
+        clock: Clock,
+        access: AccessLog,
+    ) -> Result<Self, StoreError> {
+        let Keeping::Store(opened) = keeping else { return Ok(Self::new(config, clock, access)) };
+        let (options, clocks) = (config.registry, config.routes.bridge.clocks);
+        let registry = Registry::kept_in(opened.store(), options, clocks, opened.secret());
+        let threads = super::threads(&config);
+        let mut core = Self::with(config, registry, clock, access);
+        let watches = keeping::take_in(*opened, &core.registry, &core.routes, clock, threads)?;
+        core.watches = Arc::new(watches);
+        Ok(core)
+    }
+
+    fn with(config: Config, registry: Registry, clock: Clock, access: AccessLog) -> Self {
         let https = is_https(&config);
         let routes = Arc::new(config.routes);
         let findings = Findings::new(config.lines.places());
-        let registry = Arc::new(Registry::new(config.registry, routes.bridge.clocks, &random::bytes()));
+        let registry = Arc::new(registry);
         let balancer = Arc::new(Balancer::new(&routes, &super::convert::upstreams(&config.origins), clock));
         let names = app_names(&routes);
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
@@ -105,6 +134,7 @@ impl Core {
             clock,
             findings,
             https,
+            watches: Arc::default(),
             health,
             admin,
         }

@@ -15,18 +15,21 @@ use crate::net::drain::{Drain, Drainer};
 use crate::net::listener::{Bound, ListenAddr, ListenAddrError, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::upstream::Dialer;
+use crate::store::StoreError;
 use crate::telemetry::access::{AccessLog, Writing};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::log::LogError;
 
 mod convert;
 pub mod core;
+pub mod keeping;
 pub mod live;
 pub mod probing;
 pub mod signals;
 pub mod worker;
 
 use core::Core;
+use keeping::Keeping;
 
 /// What keeps a proxy from starting.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,9 @@ pub enum BindError {
     /// The access log.
     #[error("cannot open the access log")]
     Log(#[from] LogError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A proxy whose ports are taken.
@@ -72,10 +78,15 @@ impl App {
     /// # Errors
     /// See [`BindError`].
     pub fn bind(config: Config) -> Result<Self, BindError> {
-        let threads = match config.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            many => many,
-        };
+        Self::bind_keeping(config, Keeping::Memory)
+    }
+
+    /// The same, with the sessions that `keeping` has, and will have.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind_keeping(config: Config, keeping: Keeping) -> Result<Self, BindError> {
+        let threads = threads(&config);
         let bound = config.listen.iter().map(|own| {
             let bound = bind(own.as_str(), threads)?;
             Ok(match config.tls.as_ref().filter(|_| own.speaks_tls()) {
@@ -86,7 +97,7 @@ impl App {
         let bound = bound.collect::<Result<Vec<_>, BindError>>()?;
         let admin = config.admin.listen.as_ref().map(|at| bind(at.as_str(), 1)).transpose()?;
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
-        let core = Core::new(config, Clock::system(), access.clone());
+        let core = Core::keeping(config, keeping, Clock::system(), access.clone())?;
         Ok(Self { core, bound, admin, threads, access, writing, probes: false })
     }
 
@@ -163,6 +174,7 @@ impl App {
         if let Some(admin) = admin {
             let _ = admin.join();
         }
+        self.core.registry().store().close();
         self.access.close(&self.writing, Duration::from_secs(2));
         Ok(())
     }
@@ -172,6 +184,14 @@ impl App {
 #[must_use]
 pub fn log_options(config: &Config) -> crate::telemetry::log::LogOptions {
     convert::log(&config.log)
+}
+
+/// Threads that serve.
+fn threads(config: &Config) -> usize {
+    match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        many => many,
+    }
 }
 
 fn bind(at: &str, threads: usize) -> Result<Bound, BindError> {

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::beat::BeatState;
 use super::lineage::Lineage;
 use super::rules::AppIx;
+use super::session::mix;
 use super::vault::{Carrier, Cookie, Role, Vault};
 use crate::time::Timestamp;
 
@@ -206,6 +207,22 @@ impl AppSession {
     #[must_use]
     pub const fn sent(&self, started: Timestamp, unsafe_method: bool) -> Sent {
         Sent { generation: self.generation, revision: self.revision, started, unsafe_method }
+    }
+
+    /// Its part of [`super::session::Session::stamp`].
+    pub(super) fn stamp(&self) -> u64 {
+        let flags = u64::from(self.adopted) | u64::from(self.posted) << 1 | u64::from(self.lent) << 2;
+        let changes = u64::from(self.generation) << 32 | u64::from(self.revision);
+        let numbers =
+            [u64::from(self.app.0), self.created.micros(), changes, flags | u64::from(self.apart) << 3];
+        numbers.into_iter().fold(0, mix)
+    }
+
+    /// The process that had it is no more: no request of it is in flight, and no heartbeat waits.
+    pub(super) const fn recovered(&mut self) {
+        self.in_flight = 0;
+        self.beat.in_flight = false;
+        self.beat.armed = false;
     }
 
     /// Applies what the answer to the request `sent` set and deleted, if it is not overtaken.

@@ -13,6 +13,7 @@ use super::app_session::Public;
 use super::traits::ClientTraits;
 use crate::time::Timestamp;
 
+pub mod alone;
 mod pool;
 #[cfg(test)]
 mod tests;

@@ -130,6 +130,12 @@ pub struct Farewell {
     pub passed: Passed,
 }
 
+/// Takes `number` into a stamp, as [`Session::stamp`] is made.
+#[must_use]
+pub const fn mix(stamp: u64, number: u64) -> u64 {
+    (stamp ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+}
+
 impl Session {
     /// A new one, pending until its cookie comes back.
     #[must_use]
@@ -164,6 +170,30 @@ impl Session {
     #[must_use]
     pub const fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// A number that is another one as soon as something has changed that an answer may acknowledge: an app session made,
+    /// its token or vault changed, its end. Clocks and counters are none of that.
+    #[must_use]
+    pub fn stamp(&self) -> u64 {
+        let phase = match self.phase {
+            Phase::Pending => 0,
+            Phase::Bound => 1,
+            Phase::Ended(_) => 2,
+        };
+        self.apps.iter().map(AppSession::stamp).fold(phase, mix)
+    }
+
+    /// Its app sessions.
+    pub fn apps_mut(&mut self) -> impl Iterator<Item = &mut AppSession> {
+        self.apps.iter_mut()
+    }
+
+    /// The process that had it is no more: nothing is in flight, no page is known to be open, nobody watches it.
+    pub fn recovered(&mut self) {
+        self.streams = 0;
+        self.watched = Timestamp::FAR;
+        self.apps.iter_mut().for_each(AppSession::recovered);
     }
 
     /// Its cookie has come back. True the first time.

@@ -37,6 +37,12 @@ impl ClientTraits {
             && fields.accept_encoding.first() == self.accept_encoding.as_ref()
     }
 
+    /// Their values, in the order of the fields above.
+    #[must_use]
+    pub fn values(&self) -> [Option<&HeaderValue>; 4] {
+        [&self.user_agent, &self.accept, &self.accept_language, &self.accept_encoding].map(Option::as_ref)
+    }
+
     /// Puts them into `headers`.
     pub fn put(&self, headers: &mut HeaderMap) {
         let fields = [

@@ -34,7 +34,8 @@ pub use self::engines::presets;
 pub use self::explain::{ExplainError, explain};
 pub use self::lines::Lines;
 pub use self::options::{
-    AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, Mode, OriginText,
+    AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, Mode, OriginText, StoreKind,
+    StoreOptions,
 };
 pub use self::report::{Report, Unreadable, Warning, summary};
 use self::table::Table;
@@ -72,9 +73,8 @@ pub struct Config {
     pub origins: Vec<(UpstreamIx, OriginText)>,
     /// The table of live sessions.
     pub registry: registry::options::Options,
-    /// True where nobody chose the store: sessions are in memory, and a restart forgets them. The start says
-    /// so.
-    pub store_is_memory_by_default: bool,
+    /// Where they are kept.
+    pub store: StoreOptions,
     /// What operators reach.
     pub admin: AdminOptions,
     /// What is written down.
@@ -164,7 +164,7 @@ fn read(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut Nam
     let origins = shared.origins;
     app::number(&mut drafts, names, findings);
     let (rules, rule_texts): (Vec<RequestRule>, Vec<Box<str>>) = app::read_rules(&top).into_iter().unzip();
-    let (registry, store_is_named) = places::store(&top);
+    let (registry, store) = places::store(&top);
     let (admin, log) = (places::admin(&top), places::log(&top));
     places::unbuilt(&top);
     top.finish();
@@ -195,7 +195,7 @@ fn read(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut Nam
         rule_texts,
         origins,
         registry,
-        store_is_memory_by_default: !store_is_named,
+        store,
         admin,
         log,
     })

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use http::HeaderName;
 
 use crate::secret::Secret;
+use crate::store::{self, Place};
 
 /// An address to listen at: `ip:port` or `unix:/path`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +76,38 @@ pub enum Mode {
     Bridge,
     /// Every browser is handed its app cookies back, before the proxy is taken out.
     Release,
+}
+
+/// `[store]` but for the table of live sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Where sessions are kept.
+    pub kind: StoreKind,
+    /// The store's folder; `None`: the usual one.
+    pub path: Option<PathBuf>,
+    /// The key file; a relative one lies in the store's folder.
+    pub keys_file: PathBuf,
+}
+
+/// `store.kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// On this machine's disk.
+    Embedded,
+    /// Nowhere: a restart forgets them.
+    Memory,
+}
+
+impl StoreOptions {
+    /// Where the store is; `None`: nowhere. `env` reads a variable of the environment.
+    #[must_use]
+    pub fn place(&self, env: impl Fn(&str) -> Option<String>) -> Option<Place> {
+        (self.kind == StoreKind::Embedded).then(|| {
+            let folder = self.path.clone().unwrap_or_else(|| store::usual_folder(env));
+            let keys = folder.join(&self.keys_file);
+            Place { folder, keys }
+        })
+    }
 }
 
 /// `[admin]`.

@@ -2,10 +2,14 @@
 //!
 //! An admin listener that others can reach has a token.
 
+use std::path::PathBuf;
+
 use http::HeaderName;
 
 use super::address;
-use super::options::{AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions};
+use super::options::{
+    AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, StoreKind, StoreOptions,
+};
 use super::report::Finding;
 use super::server::set;
 use super::table::{Table, is_text};
@@ -13,28 +17,41 @@ use super::tree::Value;
 use crate::registry::options::Options;
 use crate::secret::Secret;
 
-/// Reads `[store]` of the top table: its options, and whether memory was asked for by name.
-pub(super) fn store(top: &Table<'_>) -> (Options, bool) {
+/// Reads `[store]` of the top table: the table of live sessions, and where they are kept.
+pub(super) fn store(top: &Table<'_>) -> (Options, StoreOptions) {
     let mut options = Options { max_sessions: 1_000_000 };
-    let Some(table) = top.table("store", "`[store]`") else { return (options, false) };
-    let named = table.has("kind");
-    if let Some(node) = table.node("kind") {
-        match &node.value {
-            Value::Text { text, literal: true } if text == "embedded" || text == "valkey" => {
-                let title = format!("the store `{text}` is not built yet in this version");
-                table.findings.error(Finding::at(&node.span, title, "`memory` is; a restart forgets it"));
-            }
-            _ => {
-                let _: Option<()> = table.choice("kind", &[("memory", ())]);
-            }
+    let mut store = StoreOptions { kind: StoreKind::Embedded, path: None, keys_file: "keys".into() };
+    let Some(table) = top.table("store", "`[store]`") else { return (options, store) };
+    let is_valkey = |value: &Value| matches!(value, Value::Text { text, .. } if text == "valkey");
+    if let Some(node) = table.node("kind").filter(|node| is_valkey(&node.value)) {
+        let title = "the store `valkey` is not built yet in this version";
+        table.findings.error(Finding::at(&node.span, title, "`embedded` and `memory` are"));
+    } else {
+        let kinds = [("embedded", StoreKind::Embedded), ("memory", StoreKind::Memory)];
+        set(&mut store.kind, table.choice("kind", &kinds));
+    }
+    store.path = folder(&table);
+    if let Some(file) = table.text("keys_file") {
+        if file.text.is_empty() {
+            let label = "a file; a name alone is one in the store's folder";
+            table.findings.error(Finding::at(&file.span, "`keys_file` is empty", label));
         }
+        store.keys_file = file.text.into();
     }
-    for key in ["path", "keys_file", "valkey"] {
-        table.unbuilt(key);
-    }
+    table.unbuilt("valkey");
     set(&mut options.max_sessions, table.whole("max_sessions", 1));
     table.finish();
-    (options, named)
+    (options, store)
+}
+
+fn folder(store: &Table<'_>) -> Option<PathBuf> {
+    let path = store.text("path")?;
+    if !path.text.starts_with('/') {
+        let title = "`path` must be absolute";
+        store.findings.error(Finding::at(&path.span, title, "e.g. \"/var/lib/sessionbridge\""));
+        return None;
+    }
+    Some(path.text.into())
 }
 
 /// Reads `[admin]` of the top table.

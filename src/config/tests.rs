@@ -192,8 +192,9 @@ fn defaults_are_the_documented_ones() {
     );
     assert_eq!(config.admin.listen.as_ref().map(ListenText::as_str), Some("127.0.0.1:9190"));
     assert_eq!((config.log.level, config.log.access.clone()), (LogLevel::Info, AccessLog::Stdout));
-    assert!(config.store_is_memory_by_default);
-    assert!(!loaded("listen = \"127.0.0.1:1\"\nstore.kind = \"memory\"\n").store_is_memory_by_default);
+    assert_eq!(config.store.kind, StoreKind::Embedded);
+    let memory = loaded("listen = \"127.0.0.1:1\"\nstore.kind = \"memory\"\n").store;
+    assert_eq!(memory.place(|_| None), None);
 }
 
 #[test]

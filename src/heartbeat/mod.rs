@@ -12,12 +12,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::yield_now;
 
+use crate::bridge::answer;
 use crate::bridge::beat::{Next, Pace};
-use crate::bridge::rules::AppIx;
+use crate::bridge::rules::{AppIx, Clocks};
 use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;
 use crate::ping::Pinger;
@@ -90,8 +92,17 @@ impl Heartbeat {
         }
     }
 
-    /// Watches what `entries` brings, until nobody can bring anything any more.
-    pub async fn run(self: Rc<Self>, mut entries: UnboundedReceiver<Entry>) {
+    /// Watches what `entries` brings, until nobody can bring anything any more, and what was watched `before` by an earlier
+    /// process.
+    pub async fn run(
+        self: Rc<Self>,
+        mut entries: UnboundedReceiver<Entry>,
+        before: Vec<(Waiting, Timestamp)>,
+    ) {
+        for (waiting, due) in before {
+            self.armed.fetch_add(usize::from(is_beat(waiting.watch())), Ordering::Relaxed);
+            self.wheel.borrow_mut().insert(due, waiting);
+        }
         let _nothing_waits_after_it = Stops(&self);
         loop {
             let (due, opens) = (self.wheel.borrow().next_wake(), self.opens());
@@ -205,17 +216,9 @@ impl Heartbeat {
         }
     }
 
-    /// When a session ends if nothing more happens, or is to be asked again. A pending one lives as long as its apps' own
-    /// timeouts at the most.
+    /// When a session ends if nothing more happens, or is to be asked again.
     fn ends_at(&self, session: &Session) -> Timestamp {
-        let ends = session.ends_at(self.registry.clocks()).min(self.clock.now().plus(HORIZON / 2));
-        if session.phase() != Phase::Pending {
-            return ends;
-        }
-        let routes = (self.routes)();
-        let rules = session.apps().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
-        let longest = rules.map(|rules| rules.timeout).max();
-        longest.map_or(ends, |longest| ends.min(session.created.plus(longest)))
+        ends_at(&(self.routes)(), self.registry.clocks(), session, self.clock.now())
     }
 
     /// A heartbeat may be due.
@@ -252,6 +255,52 @@ impl Heartbeat {
             asked
         })
     }
+}
+
+/// When a session ends if nothing more happens, or is to be asked again. A pending one lives as long as its apps' own
+/// timeouts at the most.
+fn ends_at(routes: &RouteMap, clocks: &Clocks, session: &Session, now: Timestamp) -> Timestamp {
+    let ends = session.ends_at(clocks).min(now.plus(HORIZON / 2));
+    if session.phase() != Phase::Pending {
+        return ends;
+    }
+    let rules = session.apps().filter_map(|app| routes.route(app.app)?.rules.session.as_ref());
+    let longest = rules.map(|rules| rules.timeout).max();
+    longest.map_or(ends, |longest| ends.min(session.created.plus(longest)))
+}
+
+/// What a session of an earlier process is to be watched for, and from when on; it knows that it is. Heartbeats that are due
+/// already are spread over what is left of the time that they have, or over an interval where nothing is left.
+pub fn watches(
+    routes: &RouteMap,
+    clocks: &Clocks,
+    session: &mut Session,
+    now: Timestamp,
+) -> SmallVec<[(Watch, Timestamp); 4]> {
+    session.watched = ends_at(routes, clocks, session, now);
+    let mut watches: SmallVec<[_; 4]> = smallvec![(Watch::End, session.watched)];
+    if session.phase() == Phase::Pending {
+        return watches;
+    }
+    let seed = session.handle.0;
+    for app in session.apps_mut() {
+        let Some(pace) = pace(routes, app.app, seed).filter(|_| answer::should_arm(app)) else { continue };
+        let due = match pace.next(app, now) {
+            Next::Stop => {
+                app.beat.armed = false;
+                continue;
+            }
+            Next::Later(at) => at,
+            Next::Now => {
+                let left = app.renewed.plus(pace.timeout).since(now);
+                let span = if left.is_zero() { pace.interval() } else { left.min(pace.interval()) };
+                // Any bits of the session's name are as good as random.
+                now.plus(span.mul_f64((seed >> 40) as f64 / f64::from(1_u32 << 24)))
+            }
+        };
+        watches.push((Watch::Beat(app.app), due));
+    }
+    watches
 }
 
 /// With the loop, what waits is over: nobody else would begin it, but whoever has an answer would.

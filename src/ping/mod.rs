@@ -89,7 +89,7 @@ impl Sending {
 impl Pinger {
     /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
     /// where there is nothing to keep alive, or one is on its way already.
-    pub async fn ping(&self, routes: &RouteMap, app: AppIx, slot: &Slot) -> Option<Verdict> {
+    pub async fn ping(&self, routes: &RouteMap, app: AppIx, slot: &Arc<Slot>) -> Option<Verdict> {
         Some(self.ping_with(routes, app, slot, &mut Alarm::new()).await?.verdict)
     }
 
@@ -98,7 +98,7 @@ impl Pinger {
         &self,
         routes: &RouteMap,
         app: AppIx,
-        slot: &Slot,
+        slot: &Arc<Slot>,
         alarm: &mut Alarm,
     ) -> Option<Pinged> {
         let route = routes.route(app)?;
@@ -119,6 +119,7 @@ impl Pinger {
             None => Self::unreachable(route, slot, &sending, now),
         };
         landing.landed = true;
+        self.registry.save(slot);
         if let Some(outcome) = outcome {
             self.told(app, slot, &lifespan::Heard { outcome, ..sending.heard }, now);
         }

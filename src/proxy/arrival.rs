@@ -117,12 +117,14 @@ impl Proxy {
             Err(Refusal::Unknown)
         };
         match taken {
-            Ok(app_session) => {
-                self.take_over(map, inbound, app_session, visit)?;
+            Ok((app_session, left)) => {
+                let taken = self.take_over(map, inbound, app_session, visit);
+                self.shared.registry.put(&left);
+                taken?;
                 self.shard.url_tokens(app, UrlTokenResult::Adopted, 1);
                 note.events.push("adopted_from_url");
                 note.token = TokenCame::Url;
-                note.bridge = visit.slot.as_ref().map(|slot| slot.handle);
+                visit.tell(note);
             }
             Err(_) => {
                 self.shared.adoptions.count(inbound.address(), inbound.now);

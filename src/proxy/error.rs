@@ -50,6 +50,9 @@ pub enum Error {
     /// No room for another session.
     #[error("no room for another session")]
     TableFull,
+    /// What the answer would acknowledge cannot be kept.
+    #[error("sessions cannot be kept at the moment")]
+    StoreOutage,
     /// A page of another site asked for something that only its own pages may ask for.
     #[error("only a page of this site may ask for that")]
     CrossSite,
@@ -91,9 +94,11 @@ impl Error {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::TableFull | Self::Overloaded | Self::NoUpstream | Self::CircuitOpen { .. } => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::TableFull
+            | Self::StoreOutage
+            | Self::Overloaded
+            | Self::NoUpstream
+            | Self::CircuitOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::BrokenAnswer => StatusCode::BAD_GATEWAY,
             Self::Send(error) => send_status(error),
@@ -116,6 +121,7 @@ impl Error {
             Self::Misdirected => Reason::Misdirected,
             Self::BodyTooLarge => Reason::BodyTooLarge,
             Self::RateLimited | Self::TableFull | Self::Overloaded => Reason::RateLimited,
+            Self::StoreOutage => Reason::StoreOutage,
             Self::NoUpstream => Reason::NoUpstream,
             Self::CircuitOpen { .. } => Reason::CircuitOpen,
             Self::BrokenAnswer => Reason::UpstreamReset,
@@ -145,7 +151,7 @@ impl Error {
     pub const fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Overloaded => Some(1),
-            Self::RateLimited | Self::NoUpstream => Some(5),
+            Self::RateLimited | Self::StoreOutage | Self::NoUpstream => Some(5),
             Self::TableFull => Some(30),
             Self::CircuitOpen { retry_after } => Some(*retry_after),
             _ => None,

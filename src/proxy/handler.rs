@@ -27,12 +27,14 @@ use super::stream;
 use super::visit::Visit;
 use crate::bridge::activity::{self, Standing};
 use crate::bridge::rules::AppIx;
+use crate::bridge::session::End as SessionEnd;
 use crate::bridge::share;
 use crate::bridge::url;
 use crate::net::body::{Body, End, Outcome};
 use crate::net::stream::Peer;
 use crate::registry::{FLIGHT, Flight, Slot};
 use crate::route::{Route, RouteMap};
+use crate::store::Outage;
 use crate::telemetry::labels::Reason;
 use crate::telemetry::{CleanPath, Line};
 use crate::time::Timestamp;
@@ -59,6 +61,7 @@ impl Proxy {
         let (parts, body) = request.into_parts();
         let mut note = Note::new(self.ids.borrow_mut().make());
         let result = self.respond((&parts, began), body, &peer, upgraded, &mut note).await;
+        let result = self.keep(result, &mut note).await;
         let mut response = match result {
             Ok(response) => response,
             Err(error) => {
@@ -80,6 +83,24 @@ impl Proxy {
         let (method, version, status) = (parts.method, parts.version, response.status());
         let told = Told { proxy: self, note, began, method, version, agent, status };
         response.map(|body| body.on_end(move |end| told.write(end)))
+    }
+
+    /// What an answer acknowledges is kept before its first byte leaves. Where the store cannot be written, sessions that
+    /// were kept before go on; one that is new is refused, since a restart would take it away again.
+    async fn keep(
+        &self,
+        result: Result<Response<Body>, Error>,
+        note: &mut Note,
+    ) -> Result<Response<Body>, Error> {
+        let Some((slot, new)) = note.session.take() else { return result };
+        match self.shared.registry.saved(&slot).await {
+            Err(Outage) if new => {
+                note.fields = None;
+                self.shared.registry.end(&slot, SessionEnd::Evicted, self.now());
+                Err(Error::StoreOutage)
+            }
+            _ => result,
+        }
     }
 
     /// The story.
@@ -104,7 +125,9 @@ impl Proxy {
         let mut visit = self.visit(&map, &inbound, note);
         if let Some(page) = own_page(&map, &inbound) {
             note.path.push_str(&inbound.normal);
-            let mut response = self.page(&map, &inbound, page, &mut visit, &parts.headers).await?;
+            let response = self.page(&map, &inbound, page, &mut visit, &parts.headers).await;
+            visit.tell(note);
+            let mut response = response?;
             give(&map, &inbound, &visit, response.headers_mut());
             return Ok(response);
         }
@@ -146,8 +169,7 @@ impl Proxy {
             Ok(departed) => self.exchange(&exchange, &mut visit, departed, body, note).await,
             Err(error) => Err(error),
         };
-        // The answer may have made one: the log names it from its first line on.
-        note.bridge = visit.slot.as_ref().map(|slot| slot.handle).or(note.bridge);
+        visit.tell(note);
         drop(first);
         if answered.is_err() {
             // An id that was given is given all the same: the browser's old one may be over.
@@ -164,9 +186,12 @@ impl Proxy {
         response
     }
 
-    /// Refuses what could make a session, where this address has made too many: before an app has made one in vain.
+    /// Refuses what could make a session, where it could not be kept or this address has made too many: before an app has
+    /// made one in vain.
     fn may_make_one(&self, inbound: &Inbound<'_>) -> Result<(), Error> {
-        if self.shared.new_sessions.allows(inbound.address(), inbound.now) {
+        if self.shared.registry.store().fails() {
+            Err(Error::StoreOutage)
+        } else if self.shared.new_sessions.allows(inbound.address(), inbound.now) {
             Ok(())
         } else {
             Err(Error::RateLimited)

@@ -182,6 +182,7 @@ impl Proxy {
             for app in apps {
                 self.take_in(map, slot, app, inbound.now);
             }
+            self.shared.registry.put(&here);
         }
         slot.with(|session| session.timeline.note(inbound.now, None, What::Joined));
         visit.gives = Some(id);
@@ -201,6 +202,7 @@ impl Proxy {
             }
         });
         self.own_tokens(map, ix, slot);
+        self.shared.registry.save(slot);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Invariant: paths and queries get in here only once they are clean of tokens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
@@ -9,6 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use super::stream::InFlight;
 use crate::balance::Chosen;
 use crate::bridge::id::Handle;
+use crate::registry::Slot;
 use crate::telemetry::RequestId;
 use crate::telemetry::labels::Reason;
 
@@ -49,13 +51,15 @@ pub(super) struct Note {
     /// The public host.
     pub host: String,
     /// The app's index and name.
-    pub app: Option<(usize, std::sync::Arc<str>)>,
+    pub app: Option<(usize, Arc<str>)>,
     /// Which of the app's servers.
     pub upstream: Option<usize>,
     /// How long the app took to the head of its answer.
     pub upstream_took: Option<Duration>,
     /// The bridge session.
     pub bridge: Option<Handle>,
+    /// It, and whether it was made for this request, until what the answer acknowledges of it is kept.
+    pub session: Option<(Arc<Slot>, bool)>,
     /// It moved the idle clock.
     pub activity: bool,
     /// How the token came.
@@ -84,6 +88,7 @@ impl Note {
             upstream: None,
             upstream_took: None,
             bridge: None,
+            session: None,
             activity: false,
             token: TokenCame::None,
             reason: None,

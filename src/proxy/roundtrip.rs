@@ -173,7 +173,7 @@ impl Proxy {
     }
 
     /// Signs out everywhere at the person's own wish; tells how each app took it, as far as they answered in time.
-    pub(super) async fn sign_out_all(self: &Rc<Self>, map: &Rc<RouteMap>, slot: &Slot) -> Vec<Told> {
+    pub(super) async fn sign_out_all(self: &Rc<Self>, map: &Rc<RouteMap>, slot: &Arc<Slot>) -> Vec<Told> {
         let Some(farewell) = self.shared.registry.end(slot, End::UserLogout, self.now()) else {
             return Vec::new();
         };

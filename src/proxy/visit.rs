@@ -42,6 +42,8 @@ pub(super) struct Visit {
     pub stale: bool,
     /// An id that the browser is to be given with the answer.
     pub gives: Option<BridgeId>,
+    /// True where the session was made for this request.
+    pub is_new: bool,
 }
 
 /// Things that many sessions have in common, kept once a thread.
@@ -78,6 +80,15 @@ impl Interned {
     }
 }
 
+impl Visit {
+    /// Tells the log, and whoever keeps what an answer acknowledges, which session the request belongs to by now.
+    pub(super) fn tell(&self, note: &mut Note) {
+        let Some(slot) = &self.slot else { return };
+        note.bridge = Some(slot.handle);
+        note.session = Some((Arc::clone(slot), self.is_new));
+    }
+}
+
 impl Proxy {
     /// Finds the bridge session of a request.
     pub(super) fn visit(
@@ -101,6 +112,7 @@ impl Proxy {
             line: 0,
             stale: false,
             gives: None,
+            is_new: false,
         };
         match shown.map(|id| self.shared.registry.open(&id, visitor, inbound.now)) {
             None => {
@@ -146,6 +158,7 @@ impl Proxy {
         self.watch_end(&slot);
         visit.slot = Some(Arc::clone(&slot));
         visit.gives = Some(id);
+        visit.is_new = true;
         visit.stale = false;
         Ok(slot)
     }

@@ -44,16 +44,22 @@ impl Entry {
     /// It, while it waits. [`super::Registry::entry`] finds it again.
     #[must_use]
     pub fn waiting(&self) -> Waiting {
-        let Ticket { place, generation } = self.slot.ticket;
-        let watch = match self.watch {
-            Watch::Beat(app) => app.0,
-            Watch::End => END,
-        };
-        Waiting { place, generation, watch }
+        Waiting::of(self.slot.ticket, self.watch)
     }
 }
 
 impl Waiting {
+    /// The session of `ticket`, to be watched for `watch`.
+    #[must_use]
+    pub const fn of(ticket: Ticket, watch: Watch) -> Self {
+        let Ticket { place, generation } = ticket;
+        let watch = match watch {
+            Watch::Beat(app) => app.0,
+            Watch::End => END,
+        };
+        Self { place, generation, watch }
+    }
+
     /// What its session is watched for.
     #[must_use]
     pub const fn watch(self) -> Watch {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bridge::adoption::Orphan;
 use crate::bridge::app_session::AppSession;
@@ -15,6 +15,7 @@ use crate::bridge::rules::{AppIx, Clocks};
 use crate::bridge::session::{End, Farewell, Phase, Session};
 use crate::bridge::timeline::Event;
 use crate::secret::Keyed;
+use crate::store::Store;
 use crate::time::Timestamp;
 
 pub mod agenda;
@@ -23,6 +24,7 @@ mod index;
 mod labels;
 pub mod options;
 mod packed;
+mod record;
 mod slot;
 mod table;
 #[cfg(test)]
@@ -54,6 +56,7 @@ pub struct Registry {
     options: Options,
     bound: AtomicUsize,
     waiting: AtomicUsize,
+    store: Store,
 }
 
 /// What an id opened.
@@ -103,6 +106,12 @@ impl Registry {
     /// An empty one. `key` are 32 random bytes: what handles and token hashes are keyed with.
     #[must_use]
     pub fn new(options: Options, clocks: Clocks, key: &[u8; 32]) -> Self {
+        Self::kept_in(Store::memory(), options, clocks, key)
+    }
+
+    /// The same, of sessions that are kept in `store`.
+    #[must_use]
+    pub fn kept_in(store: Store, options: Options, clocks: Clocks, key: &[u8; 32]) -> Self {
         Self {
             table: Table::new(),
             pending: Mutex::default(),
@@ -112,6 +121,7 @@ impl Registry {
             options,
             bound: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
+            store,
         }
     }
 
@@ -174,7 +184,7 @@ impl Registry {
         let make = |ticket| Slot::new(Session::new(handle, now), key, ticket);
         let slot = self.table.insert(key.hash(), make);
         let pending = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut queue = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.pending();
         queue.push_back(slot.ticket);
         let evicted = if pending > self.options.max_pending() { self.oldest(&mut queue) } else { None };
         // Entries of sessions that were bound or ended are dropped as they come to the front.
@@ -196,6 +206,10 @@ impl Registry {
             }
         }
         None
+    }
+
+    fn pending(&self) -> MutexGuard<'_, VecDeque<Ticket>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_pending(&self, ticket: Ticket) -> bool {
@@ -276,7 +290,10 @@ impl Registry {
     }
 
     /// Ends a session: nobody finds it again, whoever waits for it is woken, its story is kept. `None` if it had ended.
-    pub fn end(&self, slot: &Slot, end: End, now: Timestamp) -> Option<Farewell> {
+    ///
+    /// The store forgets it with the next commit. Of one that was [`End::Joined`] it does so where [`Registry::put`] is
+    /// asked to: what it left to another session must be kept there first.
+    pub fn end(&self, slot: &Arc<Slot>, end: End, now: Timestamp) -> Option<Farewell> {
         let (farewell, keys, owned, was) = slot.with_kept(|kept| {
             let was = kept.session.phase();
             let farewell = kept.session.end(end, now)?;
@@ -293,6 +310,9 @@ impl Registry {
         self.table.vacate(slot.ticket);
         let count = if was == Phase::Bound { &self.bound } else { &self.waiting };
         count.fetch_sub(1, Ordering::Relaxed);
+        if end != End::Joined {
+            slot.put(&self.store);
+        }
         slot.wake();
         Some(farewell)
     }
@@ -345,7 +365,8 @@ impl Registry {
     }
 
     /// Takes the app session out of a pending bridge session that was given this token a moment ago at the same place:
-    /// once, whoever asks first. What is left of that bridge session ends.
+    /// once, whoever asks first. What is left of that bridge session ends, and wants [`Registry::put`] once the app session
+    /// is in its new place.
     ///
     /// # Errors
     /// Says why it stays where it is.
@@ -355,7 +376,7 @@ impl Registry {
         parts: impl Iterator<Item = &'a [u8]>,
         address: IpAddr,
         now: Timestamp,
-    ) -> Result<AppSession, Refusal> {
+    ) -> Result<(AppSession, Arc<Slot>), Refusal> {
         let slot = self.owner(app, parts).ok_or(Refusal::Unknown)?;
         let taken = slot.with(|session| {
             if session.phase() != Phase::Pending {
@@ -373,7 +394,7 @@ impl Registry {
             session.take_app(app).ok_or(Refusal::Unknown)
         })?;
         self.end(&slot, End::Joined, now);
-        Ok(taken)
+        Ok((taken, slot))
     }
 
     fn token_hash<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>) -> u64 {
@@ -423,9 +444,12 @@ impl Registry {
         self.table.with_handle(handle)
     }
 
-    /// Goes on with an endless walk by a few sessions, and puts those to sleep that were not used since it last came by.
+    /// Goes on with an endless walk by a few sessions: those that were not used since it last came by fall asleep, the
+    /// clocks of the others are kept.
     pub fn rest(&self, walk: &mut Walk) {
-        self.table.rest(walk);
+        for slot in self.table.rest(walk) {
+            slot.put(&self.store);
+        }
     }
 
     /// By how many calls of [`Registry::rest`] a walk comes round.

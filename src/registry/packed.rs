@@ -23,13 +23,7 @@ impl Packed {
     /// Packs `kept` on `bench`, which is left empty.
     pub(super) fn new(kept: &Kept, bench: &mut Vec<u8>, common: &mut Common) -> Self {
         bench.clear();
-        let mut out = Packer::new(bench, common);
-        kept.session.pack(&mut out);
-        out.near(kept.session.created);
-        out.count(kept.ids.len());
-        kept.ids.iter().for_each(|held| pack(held, &mut out));
-        out.count(kept.owned.len());
-        kept.owned.iter().for_each(|hash| out.word(*hash));
+        kept.pack(&mut Packer::new(bench, common));
         let packed = Self(bench.as_slice().into());
         erase(bench);
         bench.clear();
@@ -38,12 +32,7 @@ impl Packed {
 
     /// Unpacks it for good.
     pub(super) fn wake(&self, common: &mut Common) -> Kept {
-        let from = &mut Unpacker::last(&self.0, common);
-        let session = Session::unpack(from);
-        from.near(session.created);
-        let ids = (0..from.count()).map(|_| unpack(from)).collect();
-        let owned = (0..from.count()).map(|_| from.word()).collect();
-        Kept { session, ids, owned, flights: smallvec::SmallVec::new() }
+        Kept::unpack(&mut Unpacker::last(&self.0, common))
     }
 
     /// Its session, for one look.
@@ -54,6 +43,29 @@ impl Packed {
     /// Where it is in its life, and its name.
     pub(super) fn glance(&self, common: &mut Common) -> (Phase, Handle) {
         Session::glance(&mut Unpacker::look(&self.0, common))
+    }
+}
+
+impl Kept {
+    /// Writes it; who is on the way is left out.
+    pub(super) fn pack(&self, out: &mut Packer<'_>) {
+        self.session.pack(out);
+        out.near(self.session.created);
+        out.count(self.ids.len());
+        self.ids.iter().for_each(|held| pack(held, out));
+        out.count(self.owned.len());
+        self.owned.iter().for_each(|hash| out.word(*hash));
+    }
+
+    /// Reads what [`Kept::pack`] wrote.
+    pub(super) fn unpack(from: &mut Unpacker<'_>) -> Self {
+        let session = Session::unpack(from);
+        from.near(session.created);
+        let ids = (0..from.count()).map(|_| unpack(from)).collect();
+        let owned = (0..from.count()).map(|_| from.word()).collect();
+        let mut kept = Self { session, ids, owned, flights: smallvec::SmallVec::new(), stamp: 0 };
+        kept.stamp = kept.stamped();
+        kept
     }
 }
 

@@ -3,8 +3,8 @@
 //! Invariant: the lock is held only inside [`Slot::with`], which runs no await; nothing outside this module sees it.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use super::table::Ticket;
 use crate::bridge::id::{Handle, Key};
 use crate::bridge::rules::AppIx;
-use crate::bridge::session::Session;
+use crate::bridge::session::{Session, mix};
+use crate::store::{Mark, Record, Store};
 use crate::time::Timestamp;
 
 /// How long an id that has been replaced stays good, at the most.
@@ -73,6 +74,19 @@ pub(super) struct Kept {
     pub(super) owned: SmallVec<[u64; 2]>,
     /// Apps, each for the group that shares its session, to which a first request is on its way, and since when.
     pub(super) flights: SmallVec<[(AppIx, Timestamp); 1]>,
+    /// What it was stamped when it was last put into the store.
+    pub(super) stamp: u64,
+}
+
+impl Kept {
+    /// The session's stamp and that of its ids.
+    pub(super) fn stamped(&self) -> u64 {
+        let of = |held: &Held| {
+            held.key.hash() ^ u64::from(held.replaced.is_some()) ^ u64::from(held.only.is_some()) << 1
+        };
+        let ids = self.ids.iter().map(of).fold(self.session.stamp(), mix);
+        self.owned.iter().copied().fold(ids, mix)
+    }
 }
 
 /// One bridge session in the table.
@@ -85,6 +99,8 @@ pub struct Slot {
     /// Somebody was given it since the table last looked.
     used: AtomicBool,
     kept: Mutex<Kept>,
+    /// The group of the store into which it was last put.
+    mark: AtomicU64,
     /// Woken when a first request has been answered, and when the session has ended.
     changed: Notify,
 }
@@ -108,13 +124,14 @@ impl Slot {
     /// Of a new session that `key` opens.
     pub(super) fn new(session: Session, key: Key, ticket: Ticket) -> Self {
         let ids = SmallVec::from_elem(Held::new(key, 0, None), 1);
-        Self::awake(Kept { session, ids, owned: SmallVec::new(), flights: SmallVec::new() }, ticket)
+        let (owned, flights) = (SmallVec::new(), SmallVec::new());
+        Self::awake(Kept { session, ids, owned, flights, stamp: 0 }, ticket)
     }
 
     /// Of a session that has slept.
     pub(super) fn awake(kept: Kept, ticket: Ticket) -> Self {
         let (handle, used, changed) = (kept.session.handle, AtomicBool::new(true), Notify::new());
-        Self { handle, ticket, used, kept: Mutex::new(kept), changed }
+        Self { handle, ticket, used, kept: Mutex::new(kept), mark: AtomicU64::new(0), changed }
     }
 
     /// Somebody is given it.
@@ -125,10 +142,35 @@ impl Slot {
         }
     }
 
-    /// True where it was not used since this was last asked, and nothing is under way that sleep would make forgotten.
+    /// True where somebody was given it since this was last asked.
+    pub(super) fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// True where nothing is under way that sleep would make forgotten.
     pub(super) fn may_rest(&mut self) -> bool {
-        let idle = !std::mem::replace(self.used.get_mut(), false);
-        idle && self.kept().flights.is_empty()
+        self.kept().flights.is_empty()
+    }
+
+    /// Has the store write it with the next commit.
+    pub(super) fn put(self: &Arc<Self>, store: &Store) -> Mark {
+        if !store.keeps() {
+            return Mark::default();
+        }
+        self.with_kept(|kept| kept.stamp = kept.stamped());
+        let was = Mark(self.mark.load(Ordering::Acquire));
+        let mark = store.put(was, || Arc::clone(self) as Arc<dyn Record>);
+        self.mark.fetch_max(mark.0, Ordering::AcqRel);
+        mark
+    }
+
+    /// Has the store write it where something has changed that an answer may acknowledge. The group that holds the last
+    /// such change.
+    pub(super) fn put_if_changed(self: &Arc<Self>, store: &Store) -> Mark {
+        if self.with_kept(|kept| kept.stamp != kept.stamped()) {
+            return self.put(store);
+        }
+        Mark(self.mark.load(Ordering::Acquire))
     }
 
     /// What is kept, for whoever has the slot for itself.

@@ -13,10 +13,11 @@ use smallvec::SmallVec;
 
 use super::index::Index;
 use super::packed::Packed;
-use super::slot::Slot;
+use super::slot::{Kept, Slot};
 use crate::bridge::id::Handle;
 use crate::bridge::packing::Common;
 use crate::bridge::session::{Phase, Session};
+use crate::time::Timestamp;
 
 /// Parts of the table, each with a lock of its own.
 const PARTS: usize = 1 << BITS;
@@ -33,6 +34,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// A number by which sessions may be shared out.
+    #[must_use]
+    pub const fn number(self) -> usize {
+        self.place as usize
+    }
+
     const fn cell(self) -> usize {
         (self.place >> BITS) as usize
     }
@@ -154,6 +161,19 @@ impl Table {
         Some(slot.with(|session| session.phase()))
     }
 
+    /// When the session of `ticket` was made, without waking it.
+    pub(super) fn created(&self, ticket: Ticket) -> Option<Timestamp> {
+        let part = &mut *self.part_at(ticket.place);
+        match part
+            .cells
+            .get(ticket.cell())
+            .filter(|_| part.generations.get(ticket.cell()) == Some(&ticket.generation))?
+        {
+            Cell::Asleep(packed) => Some(packed.look(&mut part.common).created),
+            Cell::Awake(_) => None,
+        }
+    }
+
     /// The session with this handle: all are looked at.
     pub(super) fn with_handle(&self, handle: Handle) -> Option<Arc<Slot>> {
         (0..PARTS).find_map(|at| {
@@ -201,19 +221,48 @@ impl Table {
         Some(seen.collect())
     }
 
-    /// Puts those to sleep, of the next few of an endless walk, that were not used since it last came by.
-    pub(super) fn rest(&self, walk: &mut Walk) {
+    /// Puts those to sleep, of the next few of an endless walk, that were not used since it last came by; those that were
+    /// are returned.
+    pub(super) fn rest(&self, walk: &mut Walk) -> SmallVec<[Arc<Slot>; PIECE]> {
         walk.part %= PARTS;
         let part = &mut *self.part(walk.part);
         let (from, to) = walk.on(part.cells.len());
+        let mut used = SmallVec::new();
         for cell in part.cells.get_mut(from..to).unwrap_or_default() {
-            if let Cell::Awake(Some(slot)) = cell
-                && let Some(slot) = Arc::get_mut(slot)
+            let Cell::Awake(Some(slot)) = cell else { continue };
+            if slot.was_used() {
+                used.push(Arc::clone(slot));
+            } else if let Some(slot) = Arc::get_mut(slot)
                 && slot.may_rest()
             {
                 *cell = Cell::Asleep(Packed::new(slot.kept(), &mut part.bench, &mut part.common));
             }
         }
+        used
+    }
+
+    /// Lays a session down, asleep, that an earlier process kept. Its ticket; `None`: no id opens it.
+    pub(super) fn lay(&self, kept: &mut Kept, prepare: impl FnOnce(&mut Kept, Ticket)) -> Option<Ticket> {
+        let at = part_of(kept.ids.first()?.key.hash());
+        let ticket = {
+            let part = &mut *self.part(at);
+            let cell = part.vacancy();
+            let generation = part.generations.get(cell as usize).copied().unwrap_or_default();
+            let ticket = Ticket { place: cell << BITS | at as u32, generation };
+            prepare(kept, ticket);
+            let packed = Packed::new(kept, &mut part.bench, &mut part.common);
+            if let Some(cell) = part.cells.get_mut(cell as usize) {
+                *cell = Cell::Asleep(packed);
+            }
+            ticket
+        };
+        for held in &kept.ids {
+            self.enter(By::Id, held.key.hash(), ticket);
+        }
+        for hash in &kept.owned {
+            self.enter(By::Token, *hash, ticket);
+        }
+        Some(ticket)
     }
 
     /// How many calls of [`Table::rest`] make a whole round, nearly.

@@ -94,6 +94,7 @@ impl SignOut {
     /// Signs out of every app of `farewell` but `but` (where the sign-out was seen). Takes three times the deadline of one
     /// request at the most.
     pub async fn all(&self, routes: &RouteMap, farewell: &Farewell, but: Option<AppIx>) -> Vec<Told> {
+        self.fenced().await;
         let told = farewell.apps.iter().map(|app| async move {
             let telling = Telling::default();
             self.app(routes, farewell, (app, but), &telling).await;
@@ -105,6 +106,7 @@ impl SignOut {
     /// As [`SignOut::all`], for somebody who waits for it: an app that takes longer than [`PATIENCE`] is signed out of
     /// behind, and counts as one that has not answered, or not proven anything. Must run in a `LocalSet`.
     pub async fn in_time(&self, routes: &Rc<RouteMap>, farewell: Farewell, but: Option<AppIx>) -> Vec<Told> {
+        self.fenced().await;
         let (until, farewell) = (Instant::now() + PATIENCE, Rc::new(farewell));
         let asked: Vec<_> = (0..farewell.apps.len())
             .map(|at| {
@@ -132,6 +134,12 @@ impl SignOut {
             }));
         }
         told
+    }
+
+    /// Resolves when no restart can bring back what has ended by now. Where the store cannot be written just now, that comes
+    /// later: nobody stays signed in to an app for it.
+    async fn fenced(&self) {
+        let _ = self.pinger.registry.store().settled().await;
     }
 
     /// Asks what is left of the session in an app that the person has signed out of by itself. `None` where that cannot be

@@ -40,6 +40,8 @@ words! {
         NoRoute = "no_route",
         /// The app has no upstream that is up.
         NoUpstream = "no_upstream",
+        /// What the answer would acknowledge cannot be kept.
+        StoreOutage = "store_outage",
         /// The upstream's name does not resolve.
         DnsFailed = "dns_failed",
         /// The upstream speaks nonsense.

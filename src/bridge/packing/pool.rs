@@ -61,6 +61,11 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
         Some(thing)
     }
 
+    /// All that is kept, by number.
+    pub(in crate::bridge) fn all(&self) -> impl Iterator<Item = &T> {
+        self.kept.iter().flatten().map(|kept| &*kept.thing)
+    }
+
     fn place(&mut self, number: u32) -> Option<&mut Kept<T>> {
         self.kept.get_mut((number as usize).checked_sub(1)?)?.as_mut()
     }

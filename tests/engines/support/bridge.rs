@@ -34,6 +34,7 @@ impl Bridge {
         let child = Command::new(env!("CARGO_BIN_EXE_sessionbridge"))
             .args(["run", "--config"])
             .arg(&file)
+            .env("STATE_DIRECTORY", work.path().join("state"))
             .stdin(Stdio::null())
             .stdout(File::create(work.path().join("access")).unwrap())
             .stderr(File::create(&log).unwrap())

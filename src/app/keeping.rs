@@ -1,0 +1,132 @@
+//! Sessions beyond the process: what an earlier one left in the store is taken in, and watched over again.
+//!
+//! Invariants: the numbers of apps and origins are those of the store before anything is read with them; nothing is served
+//! before every session is in its place.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::bridge::session::Session;
+use crate::clock::Clock;
+use crate::heartbeat;
+use crate::names::Names;
+use crate::registry::agenda::Waiting;
+use crate::registry::{Registry, Ticket};
+use crate::route::RouteMap;
+use crate::store::{Opened, StoreError};
+use crate::time::Timestamp;
+
+/// What the names are noted under.
+const NAMES: &str = "names";
+
+/// Names as they are noted.
+#[derive(Serialize, Deserialize, Default)]
+struct Noted {
+    apps: Vec<Box<str>>,
+    origins: Vec<Box<str>>,
+}
+
+/// Where sessions are kept.
+#[derive(Debug, Default)]
+pub enum Keeping {
+    /// Nowhere.
+    #[default]
+    Memory,
+    /// In a store that is open.
+    Store(Box<Opened>),
+}
+
+impl Keeping {
+    /// The numbers of apps and origins that the sessions were kept with.
+    ///
+    /// # Errors
+    /// Where the store is damaged.
+    pub fn names(&self) -> Result<Names, StoreError> {
+        let Self::Store(opened) = self else { return Ok(Names::default()) };
+        let noted = opened.noted(NAMES)?.map(|text| serde_json::from_slice::<Noted>(&text));
+        let noted = noted.transpose().map_err(|_| opened.damaged("its list of apps cannot be read"))?;
+        let Noted { apps, origins } = noted.unwrap_or_default();
+        Ok(Names::of(apps, origins))
+    }
+
+    /// Keeps the numbers of apps and origins, before any session is kept with them.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn keep_names(&self, names: &Names) -> Result<(), StoreError> {
+        match self {
+            Self::Store(opened) if self.names()? != *names => opened.note(NAMES, &text(names)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Names as they are noted.
+#[must_use]
+pub fn text(names: &Names) -> Vec<u8> {
+    let noted = Noted { apps: names.apps().to_vec(), origins: names.origins().to_vec() };
+    serde_json::to_vec(&noted).unwrap_or_default()
+}
+
+/// What sessions of an earlier process are watched for, each by one of the threads.
+#[derive(Debug, Default)]
+pub(super) struct Watches(Mutex<Vec<Vec<(Waiting, Timestamp)>>>);
+
+impl Watches {
+    /// What thread `number` watches; once.
+    pub(super) fn take(&self, number: usize) -> Vec<(Waiting, Timestamp)> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get_mut(number).map(std::mem::take).unwrap_or_default()
+    }
+}
+
+/// Takes in what `opened` holds, and begins to write it.
+///
+/// # Errors
+/// Where the store is damaged, or its thread cannot be started.
+pub(super) fn take_in(
+    opened: Opened,
+    registry: &Registry,
+    routes: &RouteMap,
+    clock: Clock,
+    threads: usize,
+) -> Result<Watches, StoreError> {
+    let began = clock.now();
+    let all = Mutex::new(vec![Vec::new(); threads.max(1)]);
+    let sealed_anew = Mutex::new(Vec::new());
+    let watch = |session: &mut Session, ticket: Ticket, old: bool| {
+        let watches = heartbeat::watches(routes, registry.clocks(), session, began);
+        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = ticket.number() % all.len();
+        if let Some(own) = all.get_mut(at) {
+            own.extend(watches.into_iter().map(|(watch, due)| (Waiting::of(ticket, watch), due)));
+        }
+        drop(all);
+        if old {
+            sealed_anew.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+        }
+    };
+    let read = opened.read(threads, |_, record, old| {
+        let taken = registry.restore(record, |session, ticket| watch(session, ticket, old));
+        taken.map_err(|error| error.to_string())
+    })?;
+    registry.restored();
+    read.start()?;
+    for ticket in sealed_anew.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(slot) = registry.slot(ticket) {
+            registry.put(&slot);
+        }
+    }
+    let counts = registry.counts();
+    let took = clock.now().since(began);
+    if counts.bound + counts.pending > 0 {
+        tracing::info!(
+            sessions = counts.bound,
+            pending = counts.pending,
+            ?took,
+            "sessions of before are back"
+        );
+    }
+    Ok(Watches(all))
+}

@@ -1,0 +1,92 @@
+//! Sessions and the store: what is put into it, and what an earlier process left there.
+//!
+//! Invariant: what is put in is a session as it is when the store's writer comes to it; of one that has ended by then
+//! nothing is kept.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::slot::{Kept, Slot};
+use super::table::Ticket;
+use super::{Registry, Timestamp};
+use crate::bridge::packing::alone::{self, Unknown};
+use crate::bridge::session::{Phase, Session};
+use crate::store::{Outage, Record, Store};
+
+impl Record for Slot {
+    fn name(&self) -> [u8; 8] {
+        self.handle.0.to_be_bytes()
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> bool {
+        self.with_kept(|kept| {
+            let lives = !kept.session.has_ended();
+            if lives {
+                alone::write(out, |out| kept.pack(out));
+            }
+            lives
+        })
+    }
+}
+
+impl Registry {
+    /// Where its sessions are kept.
+    #[must_use]
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Has the store write what has changed of a session, without waiting for it.
+    pub fn save(&self, slot: &Arc<Slot>) {
+        if self.store.keeps() {
+            slot.put_if_changed(&self.store);
+        }
+    }
+
+    /// Resolves when everything of a session that an answer may acknowledge is kept.
+    ///
+    /// # Errors
+    /// [`Outage`] where the store cannot be written now.
+    pub async fn saved(&self, slot: &Arc<Slot>) -> Result<(), Outage> {
+        if !self.store.keeps() {
+            return Ok(());
+        }
+        let mark = slot.put_if_changed(&self.store);
+        if self.store.is_committed(mark) { Ok(()) } else { self.store.committed(mark).await }
+    }
+
+    /// Has the store write a session anew, whatever has changed of it; one that has ended it forgets.
+    pub fn put(&self, slot: &Arc<Slot>) {
+        slot.put(&self.store);
+    }
+
+    /// Takes in a session as an earlier process kept it, asleep. `prepare` is shown it before, with the place where it will
+    /// be found: to watch over it. Pending ones want [`Registry::restored`] at the end.
+    ///
+    /// # Errors
+    /// Where another version wrote it.
+    pub fn restore(&self, record: &[u8], prepare: impl FnOnce(&mut Session, Ticket)) -> Result<(), Unknown> {
+        let mut kept = alone::read(record, Kept::unpack)?;
+        kept.session.recovered();
+        let phase = kept.session.phase();
+        let ticket =
+            self.table.lay(&mut kept, |kept, ticket| prepare(&mut kept.session, ticket)).ok_or(Unknown)?;
+        let count = match phase {
+            Phase::Pending => {
+                self.pending().push_back(ticket);
+                &self.waiting
+            }
+            Phase::Bound => &self.bound,
+            Phase::Ended(_) => return Err(Unknown),
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// All sessions of an earlier process have been taken in: the pending ones get their order, oldest first.
+    pub fn restored(&self) {
+        let mut pending = self.pending();
+        let created = |ticket: &Ticket| self.table.created(*ticket).unwrap_or(Timestamp::FAR);
+        pending.make_contiguous().sort_by_cached_key(created);
+    }
+}

@@ -1,0 +1,246 @@
+//! The store on disk: an fjall database in a folder of its own, with what people's sessions are in one keyspace and what
+//! the store says of itself in another.
+//!
+//! Invariants: one process has it at a time; what was begun by a version that writes otherwise is refused, as is a folder
+//! that has a store's mark and no store; after any failed write it is opened anew before it is written again, since what
+//! that write left behind would hide whatever came later.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use super::sum::{Sum, Sums};
+
+/// How this version writes.
+const FORMAT: u8 = 1;
+/// The file that says that a folder is a store, beside the database: it is there as soon as anything else is.
+const MARK: &str = "sessionbridge-store";
+/// What it says as long as the store itself may not be there yet.
+const BEGUN: &str = "begun";
+/// The database's own folder.
+const FOLDER: &str = "db";
+/// Bytes that are gathered in memory before they become a table on disk. The journal is read again at a start: small, so
+/// that this is short.
+const MEMTABLE: u64 = 16 << 20;
+/// Everything is read once, at the start: there is nothing to keep at hand.
+const CACHE: u64 = 4 << 20;
+
+/// What the sum of all records is kept under.
+const SUM: &[u8] = b"sum";
+
+/// What is wrong with a store on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// Its folder cannot be made, or looked into.
+    #[error("the store's folder {path} cannot be used")]
+    Folder {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has it.
+    #[error("the store {0} is in use by another process")]
+    Locked(PathBuf),
+    /// A newer version made it.
+    #[error(
+        "the store {path} was written by a newer version of sessionbridge (format {found}, this one reads {FORMAT})"
+    )]
+    Newer {
+        /// Where.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+    },
+    /// It was a store, and part of it is gone or changed.
+    #[error(
+        "the store {path} is damaged: {what}; nothing of it was used. Restore it from a backup, or move it away to begin anew \
+         (everybody signs in again)"
+    )]
+    Damaged {
+        /// Where.
+        path: PathBuf,
+        /// What was seen.
+        what: String,
+    },
+    /// It cannot be read or written now.
+    #[error("the store {path} cannot be {verb}")]
+    Failed {
+        /// Where.
+        path: PathBuf,
+        /// What was tried.
+        verb: &'static str,
+        /// Why not.
+        #[source]
+        source: Box<fjall::Error>,
+    },
+}
+
+/// A store on disk, open.
+pub(super) struct Disk {
+    path: PathBuf,
+    database: Database,
+    sessions: Keyspace,
+    own: Keyspace,
+}
+
+/// A change to a session's record.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) name: [u8; 8],
+    /// `None`: it is no more.
+    pub(super) record: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Disk({})", self.path.display())
+    }
+}
+
+/// Whether there is a store at `path`.
+///
+/// # Errors
+/// See [`DiskError`].
+pub(super) fn exists(path: &Path) -> Result<bool, DiskError> {
+    let mark = path.join(MARK);
+    mark.try_exists().map_err(|source| DiskError::Folder { path: path.to_owned(), source })
+}
+
+impl Disk {
+    /// Opens the store in the folder `path`, or begins it there.
+    ///
+    /// # Errors
+    /// See [`DiskError`].
+    pub(super) fn open(path: &Path) -> Result<Self, DiskError> {
+        let folder = |source| DiskError::Folder { path: path.to_owned(), source };
+        let new = !exists(path)?;
+        if new {
+            fs::create_dir_all(path).map_err(folder)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(folder)?;
+            fs::write(path.join(MARK), format!("{FORMAT} {BEGUN}\n")).map_err(folder)?;
+        }
+        let begun = read_mark(path)?;
+        let opened = catch_unwind(AssertUnwindSafe(|| Self::open_database(path)));
+        let disk = opened.unwrap_or_else(|_| Err(damaged(path, "reading it fails")))?;
+        match disk.get(b"format")?.as_deref() {
+            Some([FORMAT]) => Ok(disk),
+            Some([found]) if *found > FORMAT => {
+                Err(DiskError::Newer { path: path.to_owned(), found: *found })
+            }
+            Some(_) => Err(damaged(path, "it does not say how it was written")),
+            None if begun && disk.is_new()? => {
+                disk.put(b"format", &[FORMAT])?;
+                fs::write(path.join(MARK), format!("{FORMAT}\n")).map_err(folder)?;
+                Ok(disk)
+            }
+            None => Err(damaged(path, "its head is missing")),
+        }
+    }
+
+    fn open_database(path: &Path) -> Result<Self, DiskError> {
+        let failed = |error| match error {
+            fjall::Error::Locked => DiskError::Locked(path.to_owned()),
+            fjall::Error::Io(source) => DiskError::Folder { path: path.to_owned(), source },
+            other => damaged(path, &other.to_string()),
+        };
+        let database = Database::builder(path.join(FOLDER)).worker_threads(1).cache_size(CACHE);
+        let database = database.manual_journal_persist(true).open().map_err(failed)?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
+        let sessions = database.keyspace("sessions", options).map_err(failed)?;
+        let own = database.keyspace("own", KeyspaceCreateOptions::default).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), database, sessions, own })
+    }
+
+    /// True where nothing was ever written.
+    fn is_new(&self) -> Result<bool, DiskError> {
+        let empty = self.sessions.is_empty().and_then(|empty| Ok(empty && self.own.is_empty()?));
+        empty.map_err(|error| self.failed("read", error))
+    }
+
+    /// What the store says of itself under `name`.
+    pub(super) fn get(&self, name: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
+        let read = catch_unwind(AssertUnwindSafe(|| self.own.get(name)));
+        let read = read.map_err(|_| damaged(&self.path, "reading it fails"))?;
+        let value = read.map_err(|error| damaged(&self.path, &error.to_string()))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    /// Has the store say `value` of itself under `name`; on disk when this returns.
+    pub(super) fn put(&self, name: &[u8], value: &[u8]) -> Result<(), DiskError> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncAll));
+        batch.insert(&self.own, name, value);
+        batch.commit().map_err(|error| self.failed("written", error))
+    }
+
+    /// Writes all `changes` or none, and the sum of what is there after them; on disk when this returns.
+    pub(super) fn commit(&self, changes: &[Change], sum: &Sum) -> Result<(), DiskError> {
+        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        for change in changes {
+            match &change.record {
+                Some(record) => batch.insert(&self.sessions, change.name, record.as_slice()),
+                None => batch.remove(&self.sessions, change.name),
+            }
+        }
+        batch.insert(&self.own, SUM, sum.as_slice());
+        batch.commit().map_err(|error| self.failed("written", error))
+    }
+
+    /// Refuses a store whose records are not those that its last commit left.
+    pub(super) fn check(&self, sums: &Sums) -> Result<(), DiskError> {
+        match self.get(SUM)? {
+            Some(sum) if sum == sums.sum() => Ok(()),
+            None if sums.sum() == Sum::default() => Ok(()),
+            _ => Err(damaged(&self.path, "records are missing, or older than they should be")),
+        }
+    }
+
+    /// Shows all records whose names begin with a byte of `from..=to`, in no order that matters.
+    pub(super) fn each(
+        &self,
+        (from, to): (u8, u8),
+        mut look: impl FnMut([u8; 8], &[u8]) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        let (low, high) = ([from; 1], [[to; 1].as_slice(), &[0xff; 8]].concat());
+        let mut all = self.sessions.range(low.as_slice()..=high.as_slice());
+        loop {
+            let next = catch_unwind(AssertUnwindSafe(|| all.next().map(fjall::Guard::into_inner)));
+            let Some(read) = next.map_err(|_| damaged(&self.path, "reading it fails"))? else {
+                return Ok(());
+            };
+            let (name, record) = read.map_err(|error| damaged(&self.path, &error.to_string()))?;
+            let name = name.as_ref().try_into().map_err(|_| damaged(&self.path, "a record has no name"))?;
+            look(name, &record)?;
+        }
+    }
+
+    /// Bytes on disk.
+    pub(super) fn size(&self) -> u64 {
+        self.database.disk_space().unwrap_or_default()
+    }
+
+    fn failed(&self, verb: &'static str, error: fjall::Error) -> DiskError {
+        DiskError::Failed { path: self.path.clone(), verb, source: Box::new(error) }
+    }
+}
+
+/// True where the store may not be there yet.
+fn read_mark(path: &Path) -> Result<bool, DiskError> {
+    let mark = fs::read_to_string(path.join(MARK));
+    let mark = mark.map_err(|source| DiskError::Folder { path: path.to_owned(), source })?;
+    let (format, rest) = mark.trim().split_once(' ').unwrap_or_else(|| (mark.trim(), ""));
+    match format.parse::<u8>() {
+        Ok(FORMAT) => Ok(rest == BEGUN),
+        Ok(found) if found > FORMAT => Err(DiskError::Newer { path: path.to_owned(), found }),
+        _ => Err(damaged(path, "its mark is not one")),
+    }
+}
+
+pub(super) fn damaged(path: &Path, what: &str) -> DiskError {
+    DiskError::Damaged { path: path.to_owned(), what: what.to_owned() }
+}

@@ -1,0 +1,226 @@
+//! What waits to be written, and who waits until it is.
+//!
+//! Many threads put records in; one writer takes all there are at once, and while it writes them the next group gathers.
+//! That is what makes a commit's cost the cost of a group.
+//!
+//! Invariants: a record that is put in is asked for its bytes after that moment, so a commit holds what was true when it was
+//! put in or something later; groups are committed in the order in which they gathered.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+/// Something that is kept.
+pub trait Record: Send + Sync {
+    /// What it is kept under, for ever.
+    fn name(&self) -> [u8; 8];
+    /// Writes what it is now behind `out`; false: it is no more.
+    fn write(&self, out: &mut Vec<u8>) -> bool;
+}
+
+/// The group of records that one was put into. Later groups have higher numbers; 0 has been committed always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(pub u64);
+
+/// The store cannot be written now. What was put in waits, and is written as soon as it can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store cannot be written")]
+pub struct Outage;
+
+/// A group of records, and what committing it settles.
+pub(super) struct Group {
+    pub(super) mark: Mark,
+    pub(super) records: Vec<Arc<dyn Record>>,
+}
+
+/// The queue between those who change sessions and the writer.
+pub(super) struct Queue {
+    gathering: Mutex<Gathering>,
+    /// The writer sleeps here.
+    something: Condvar,
+    /// The last group that is on disk.
+    committed: AtomicU64,
+    fails: AtomicBool,
+    /// Woken when `committed` or `fails` has changed.
+    told: Notify,
+}
+
+struct Gathering {
+    mark: u64,
+    records: Vec<Arc<dyn Record>>,
+    /// Nothing more will come.
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            gathering: Mutex::new(Gathering { mark: 1, records: Vec::new(), closed: false }),
+            something: Condvar::new(),
+            committed: AtomicU64::new(0),
+            fails: AtomicBool::new(false),
+            told: Notify::new(),
+        }
+    }
+
+    /// Puts a record in, unless it `was` put into the group that gathers now.
+    pub(super) fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
+        let mut gathering = self.gathering();
+        if was.0 != gathering.mark {
+            gathering.records.push(record());
+            if gathering.records.len() == 1 {
+                self.something.notify_one();
+            }
+        }
+        Mark(gathering.mark)
+    }
+
+    /// The group that holds the last record that was put in.
+    pub(super) fn last(&self) -> Mark {
+        let gathering = self.gathering();
+        Mark(if gathering.records.is_empty() { gathering.mark - 1 } else { gathering.mark })
+    }
+
+    pub(super) fn is_committed(&self, mark: Mark) -> bool {
+        mark.0 <= self.committed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn fails(&self) -> bool {
+        self.fails.load(Ordering::Acquire)
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.gathering().records.len()
+    }
+
+    /// Resolves when the group is on disk.
+    ///
+    /// # Errors
+    /// [`Outage`] where it cannot be brought there now.
+    pub(super) async fn committed(&self, mark: Mark) -> Result<(), Outage> {
+        loop {
+            let told = self.told.notified();
+            tokio::pin!(told);
+            told.as_mut().enable();
+            if self.is_committed(mark) {
+                return Ok(());
+            }
+            if self.fails() {
+                return Err(Outage);
+            }
+            told.await;
+        }
+    }
+
+    /// Nothing more will be put in that matters.
+    pub(super) fn close(&self) {
+        self.gathering().closed = true;
+        self.something.notify_one();
+    }
+
+    /// The next group; the calling thread sleeps until there is one. `None`: it is closed, and all has been taken.
+    pub(super) fn take(&self) -> Option<Group> {
+        let gathering = self.gathering();
+        let waits = |gathering: &mut Gathering| gathering.records.is_empty() && !gathering.closed;
+        let gathering = self.something.wait_while(gathering, waits);
+        let mut gathering = gathering.unwrap_or_else(PoisonError::into_inner);
+        if gathering.records.is_empty() {
+            return None;
+        }
+        let (mark, records) = (Mark(gathering.mark), std::mem::take(&mut gathering.records));
+        gathering.mark += 1;
+        Some(Group { mark, records })
+    }
+
+    /// Sleeps for `span`, or until it is closed. True: it is.
+    pub(super) fn pause(&self, span: Duration) -> bool {
+        let waits = |gathering: &mut Gathering| !gathering.closed;
+        let waited = self.something.wait_timeout_while(self.gathering(), span, waits);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
+    }
+
+    /// The writer has brought a group to disk.
+    pub(super) fn settle(&self, mark: Mark) {
+        self.committed.store(mark.0, Ordering::Release);
+        self.fails.store(false, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    /// The writer cannot bring anything to disk.
+    pub(super) fn fail(&self) {
+        self.fails.store(true, Ordering::Release);
+        self.told.notify_waiters();
+    }
+
+    fn gathering(&self) -> MutexGuard<'_, Gathering> {
+        self.gathering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed(u8);
+
+    impl Record for Fixed {
+        fn name(&self) -> [u8; 8] {
+            [self.0; 8]
+        }
+
+        fn write(&self, out: &mut Vec<u8>) -> bool {
+            out.push(self.0);
+            true
+        }
+    }
+
+    fn put(queue: &Queue, was: Mark, byte: u8) -> Mark {
+        queue.put(was, || Arc::new(Fixed(byte)))
+    }
+
+    #[tokio::test]
+    async fn what_is_put_in_while_a_group_is_written_goes_with_the_next() {
+        let queue = Queue::new();
+        assert_eq!(queue.last(), Mark(0));
+        let first = put(&queue, Mark(0), 1);
+        assert_eq!(put(&queue, first, 1), first, "it is in this group already");
+        let group = queue.take().unwrap();
+        assert_eq!((group.mark, group.records.len()), (first, 1));
+        let second = put(&queue, first, 1);
+        assert!(second > first);
+        queue.settle(group.mark);
+        assert_eq!(queue.committed(first).await, Ok(()));
+        assert!(!queue.is_committed(second));
+        assert_eq!(queue.last(), second);
+        assert_eq!(queue.waiting(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_waits_hears_of_an_outage_and_what_waits_is_not_lost() {
+        let queue = Arc::new(Queue::new());
+        let mark = put(&queue, Mark(0), 1);
+        let waits = tokio::spawn({
+            let queue = Arc::clone(&queue);
+            async move { queue.committed(mark).await }
+        });
+        tokio::task::yield_now().await;
+        let group = queue.take().unwrap();
+        queue.fail();
+        assert_eq!(waits.await.unwrap(), Err(Outage));
+        queue.settle(group.mark);
+        assert_eq!(queue.committed(mark).await, Ok(()));
+    }
+
+    #[test]
+    fn a_closed_queue_is_emptied_first() {
+        let queue = Queue::new();
+        put(&queue, Mark(0), 1);
+        queue.close();
+        assert!(queue.take().is_some());
+        assert!(queue.take().is_none());
+        assert!(queue.pause(Duration::from_secs(60)), "who is closed waits for nothing");
+    }
+}

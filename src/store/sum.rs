@@ -1,0 +1,90 @@
+//! The sum of all records: what tells whether all of them are there, and none that is older than it should be.
+//!
+//! The database finds a flipped bit in what it reads, nearly always; not one that makes it read something else, or less. So
+//! with each commit goes the sum of all records that are in the store after it. A record's part of the sum is the tag of its
+//! seal, which no other record has.
+//!
+//! Invariant: a sum is that of the records which a commit leaves behind, not of those that it writes.
+
+use std::collections::HashMap;
+
+use super::disk::Change;
+
+/// The sum of all records, and each one's part of it.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    parts: HashMap<u64, u64, foldhash::fast::RandomState>,
+    sum: u64,
+}
+
+/// A sum as it is written.
+pub(super) type Sum = [u8; 16];
+
+impl Sums {
+    /// Takes in a record that is in the store.
+    pub(super) fn add(&mut self, name: [u8; 8], record: &[u8]) {
+        self.change(name, Some(record));
+    }
+
+    /// Takes in those that another reader of the same store has met.
+    pub(super) fn join(&mut self, other: Self) {
+        self.sum ^= other.sum;
+        self.parts.extend(other.parts);
+    }
+
+    /// What the sum is after `changes`.
+    pub(super) fn after(&mut self, changes: &[Change]) -> Sum {
+        for change in changes {
+            self.change(change.name, change.record.as_deref());
+        }
+        self.sum()
+    }
+
+    /// What it is now: how many there are, and the sum itself.
+    pub(super) fn sum(&self) -> Sum {
+        let mut sum = Sum::default();
+        let bytes = (self.parts.len() as u64).to_le_bytes().into_iter().chain(self.sum.to_le_bytes());
+        sum.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        sum
+    }
+
+    fn change(&mut self, name: [u8; 8], record: Option<&[u8]>) {
+        let name = u64::from_le_bytes(name);
+        let part = record.map(part);
+        let before = match part {
+            Some(part) => self.parts.insert(name, part),
+            None => self.parts.remove(&name),
+        };
+        self.sum ^= before.unwrap_or_default() ^ part.unwrap_or_default();
+    }
+}
+
+/// The tail of the tag that a sealed record ends with.
+fn part(record: &[u8]) -> u64 {
+    record.last_chunk().copied().map_or(0, u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_is_that_of_what_is_left_whatever_came_between() {
+        let change = |name: u8, record: Option<u64>| Change {
+            name: [name; 8],
+            record: record.map(|record| record.to_le_bytes().to_vec()),
+        };
+        let mut sums = Sums::default();
+        let empty = sums.sum();
+        sums.after(&[change(1, Some(11)), change(2, Some(22))]);
+        let both = sums.after(&[change(1, Some(12)), change(3, None)]);
+        let mut other = Sums::default();
+        other.add([2; 8], &22_u64.to_le_bytes());
+        let mut joined = Sums::default();
+        joined.add([1; 8], &12_u64.to_le_bytes());
+        joined.join(other);
+        assert_eq!(joined.sum(), both);
+        assert_eq!(sums.after(&[change(1, None), change(2, None)]), empty);
+        assert_ne!(both, empty);
+    }
+}

@@ -1,0 +1,304 @@
+//! The store on a real disk: what was committed is there again, and what is damaged is refused.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex as StdMutex;
+
+use super::*;
+
+/// A record that says a text, until it is ended.
+struct Told {
+    name: [u8; 8],
+    text: StdMutex<Option<Vec<u8>>>,
+}
+
+impl Record for Told {
+    fn name(&self) -> [u8; 8] {
+        self.name
+    }
+
+    fn write(&self, out: &mut Vec<u8>) -> bool {
+        let text = self.text.lock().unwrap();
+        out.extend_from_slice(text.as_deref().unwrap_or_default());
+        text.is_some()
+    }
+}
+
+fn told(number: u64, text: Option<&[u8]>) -> Arc<Told> {
+    // Spread over all names, as handles are.
+    let name = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    Arc::new(Told { name, text: StdMutex::new(text.map(<[u8]>::to_vec)) })
+}
+
+fn place(folder: &Path) -> Place {
+    Place { folder: folder.join("store"), keys: folder.join("store/keys") }
+}
+
+fn opened(place: &Place) -> Opened {
+    open(place, [5; 64]).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn all(opened: Opened) -> Result<BTreeMap<[u8; 8], Vec<u8>>, StoreError> {
+    let seen = StdMutex::new(BTreeMap::new());
+    opened.read(2, |name, record, _| {
+        seen.lock().unwrap().insert(name, record.to_vec());
+        Ok(())
+    })?;
+    Ok(seen.into_inner().unwrap())
+}
+
+fn start(opened: Opened) -> Store {
+    let store = opened.store();
+    opened.read(2, |_, _, _| Ok(())).unwrap().start().unwrap();
+    store
+}
+
+/// Puts `records` in and waits until they are on disk.
+fn commit(store: &Store, records: &[Arc<Told>]) {
+    for record in records {
+        let record = Arc::clone(record);
+        store.put(Mark::default(), || record);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(store.settled()).unwrap();
+}
+
+#[test]
+fn what_was_committed_is_there_again_and_what_was_taken_out_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    let first = opened(&place);
+    let secret = *first.secret();
+    first.note("names", b"appA").unwrap();
+    let store = start(first);
+    let (kept, gone) = (told(1, Some(b"kept")), told(2, Some(b"gone")));
+    commit(&store, &[Arc::clone(&kept), Arc::clone(&gone)]);
+    *gone.text.lock().unwrap() = None;
+    *kept.text.lock().unwrap() = Some(b"changed".to_vec());
+    commit(&store, &[Arc::clone(&kept), gone]);
+    let facts = store.facts();
+    assert!(facts.commits >= 2 && facts.records >= 4 && !facts.fails, "{facts:?}");
+    store.close();
+
+    let second = opened(&place);
+    assert_eq!(second.secret(), &secret, "names of sessions stay the same");
+    assert_eq!(second.noted("names").unwrap().as_deref(), Some(&b"appA"[..]));
+    assert_eq!(all(second).unwrap(), BTreeMap::from([(kept.name, b"changed".to_vec())]));
+}
+
+#[test]
+fn one_process_at_a_time_and_the_next_in_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    let first = opened(&place);
+    assert!(matches!(open(&place, [5; 64]), Err(StoreError::Disk(DiskError::Locked(_)))));
+    let store = start(first);
+    let patience = Duration::from_secs(30);
+    let next = std::thread::spawn({
+        let place = place.clone();
+        move || open_in_turn(&place, [5; 64], patience)
+    });
+    commit(&store, &[told(1, Some(b"a"))]);
+    store.close();
+    assert_eq!(all(next.join().unwrap().unwrap()).unwrap().len(), 1);
+}
+
+#[test]
+fn nothing_is_on_disk_in_clear() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    let first = opened(&place);
+    let store = start(first);
+    let secret = b"CFTOKEN=48151623".as_slice();
+    commit(&store, &[told(1, Some(secret))]);
+    store.close();
+    for file in files(&place.folder) {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(secret.len()).any(|part| part == secret), "{}", file.display());
+    }
+}
+
+#[test]
+fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
+    use base64::Engine as _;
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    let first = opened(&place);
+    let store = start(first);
+    commit(&store, &[told(1, Some(b"a"))]);
+    store.close();
+
+    let line = |name: &str, byte: u8| {
+        format!("{name} {}\n", base64::engine::general_purpose::STANDARD.encode([byte; 32]))
+    };
+    let old = std::fs::read_to_string(&place.keys).unwrap();
+    std::fs::write(&place.keys, line("k2", 9)).unwrap();
+    let refused = open(&place, [5; 64]).unwrap_err().to_string();
+    assert!(refused.contains("the key k1, which is not in"), "{refused}");
+    std::fs::write(&place.keys, line("k2", 9) + &old).unwrap();
+    let second = opened(&place);
+    let olds = StdMutex::new(Vec::new());
+    let store = second.store();
+    let read = second.read(1, |_, _, old| {
+        olds.lock().unwrap().push(old);
+        Ok(())
+    });
+    assert_eq!(*olds.lock().unwrap(), [true], "it wants to be sealed anew");
+    read.unwrap().start().unwrap();
+    commit(&store, &[told(1, Some(b"a"))]);
+    store.close();
+    std::fs::write(&place.keys, line("k2", 9)).unwrap();
+    assert_eq!(all(opened(&place)).unwrap().len(), 1, "the old line is needed no more");
+
+    std::fs::remove_file(&place.keys).unwrap();
+    let missing = open(&place, [5; 64]).unwrap_err();
+    assert!(matches!(missing, StoreError::Keys(KeysError::Missing(_))), "{missing}");
+    assert!(!place.keys.exists(), "none is made over sessions that wait for another");
+}
+
+#[test]
+fn what_a_newer_version_wrote_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    drop(opened(&place));
+    std::fs::write(place.folder.join("sessionbridge-store"), "2\n").unwrap();
+    let refused = open(&place, [5; 64]).unwrap_err().to_string();
+    assert!(refused.contains("written by a newer version of sessionbridge (format 2"), "{refused}");
+}
+
+#[test]
+fn a_store_that_has_lost_its_database_is_no_new_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    drop(opened(&place));
+    std::fs::remove_dir_all(place.folder.join("db")).unwrap();
+    let refused = open(&place, [5; 64]).unwrap_err().to_string();
+    assert!(refused.contains("is damaged: its head is missing"), "{refused}");
+}
+
+/// All files below `folder`.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            found.extend(files(&entry));
+        } else {
+            found.push(entry);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in files(from) {
+        let there = to.join(file.strip_prefix(from).unwrap());
+        std::fs::create_dir_all(there.parent().unwrap()).unwrap();
+        std::fs::copy(&file, there).unwrap();
+    }
+}
+
+/// A store with one record a commit, ended as a crash would end it, and what was in it after each commit.
+fn crashed(folder: &Path) -> (Place, Vec<BTreeMap<[u8; 8], Vec<u8>>>) {
+    let live = place(&folder.join("live"));
+    let first = opened(&live);
+    let store = start(first);
+    let mut states = vec![BTreeMap::new()];
+    for number in 0..40_u64 {
+        // Every fifth takes out the second before it.
+        let record =
+            if number % 5 == 4 { told(number - 2, None) } else { told(number, Some(&[number as u8; 60])) };
+        commit(&store, &[Arc::clone(&record)]);
+        let mut state = states.last().unwrap().clone();
+        match record.text.lock().unwrap().clone() {
+            Some(text) => state.insert(record.name, text),
+            None => state.remove(&record.name),
+        };
+        states.push(state);
+    }
+    let crashed = place(&folder.join("crashed"));
+    copy(&live.folder, &crashed.folder);
+    store.close();
+    (crashed, states)
+}
+
+/// Opens a copy of the store with `damage` done to it: a state that it was in, or a refusal.
+fn survives(crashed: &Place, states: &[BTreeMap<[u8; 8], Vec<u8>>], damage: impl Fn(&Path)) -> Option<usize> {
+    let folder = tempfile::tempdir().unwrap();
+    let hurt = place(folder.path());
+    copy(&crashed.folder, &hurt.folder);
+    damage(&hurt.folder);
+    let read = open(&hurt, [5; 64]).and_then(all);
+    match read {
+        Ok(read) => {
+            let at = states.iter().rposition(|state| *state == read);
+            Some(at.unwrap_or_else(|| panic!("{} records that never were together", read.len())))
+        }
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            None
+        }
+    }
+}
+
+fn journal(folder: &Path) -> PathBuf {
+    files(folder).into_iter().find(|file| file.extension().is_some_and(|end| end == "jnl")).unwrap()
+}
+
+/// R2 of the fault list: a torn tail.
+#[test]
+fn a_torn_tail_leaves_what_was_committed_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (crashed, states) = crashed(folder.path());
+    assert_eq!(survives(&crashed, &states, |_| {}), Some(states.len() - 1));
+    let written = written(&std::fs::read(journal(&crashed.folder)).unwrap());
+    let mut last = states.len() - 1;
+    let mut seen = Vec::new();
+    for length in (written.saturating_sub(4096)..written).rev().step_by(97) {
+        let state = survives(&crashed, &states, |folder| {
+            let file = std::fs::OpenOptions::new().write(true).open(journal(folder)).unwrap();
+            file.set_len(length as u64).unwrap();
+        });
+        let state = state.unwrap_or_else(|| panic!("refused at {length} of {written}"));
+        assert!(state <= last, "less of the file, and more of the sessions");
+        last = state;
+        seen.push(state);
+    }
+    seen.dedup();
+    assert!(seen.len() > 5, "the tail holds more than one commit: {seen:?}");
+}
+
+/// Where the journal's own bytes end: the file is made larger in advance.
+fn written(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1)
+}
+
+/// R2 of the fault list: flipped bits.
+#[test]
+fn a_flipped_bit_leaves_a_state_that_was_or_a_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let (crashed, states) = crashed(folder.path());
+    let (mut refused, mut served) = (0, 0);
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    for _ in 0..40 {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let at = random;
+        let state = survives(&crashed, &states, |folder| {
+            let files: Vec<_> = files(folder).into_iter().filter(|file| !file.ends_with("keys")).collect();
+            let file = &files[(at >> 32) as usize % files.len()];
+            let mut bytes = std::fs::read(file).unwrap();
+            let within = written(&bytes);
+            if within > 0 {
+                bytes[(at as u32 as usize) % within] ^= 1 << (at % 8);
+                std::fs::write(file, bytes).unwrap();
+            }
+        });
+        match state {
+            None => refused += 1,
+            Some(_) => served += 1,
+        }
+    }
+    assert!(refused > 0 && served > 0, "{refused} refused, {served} served");
+}
