@@ -287,13 +287,14 @@ impl Cluster {
         (at, browser)
     }
 
-    /// One that is at the node `at`.
+    /// One that is at the node `at`. Whoever comes to the other one on the way there leaves again.
     async fn person_at(&self, at: usize) -> Browser {
         loop {
-            let (found, browser) = self.person().await;
+            let (found, mut browser) = self.person().await;
             if found == at {
                 return browser;
             }
+            browser.own_post("/.bridge/logout").await;
         }
     }
 
@@ -307,6 +308,10 @@ impl Cluster {
         self.nodes[at].asked().split_off(since).into_iter().filter(|own| !own.heartbeat()).collect()
     }
 }
+
+/// Nobody is held up for coming with many.
+const CROWD: &str =
+    "[server.limits]\nnew_sessions = { rate = \"1000/s\", burst = 5000, per = \"client-ip\" }";
 
 /// Which node wrote this page.
 fn at(text: &str) -> usize {
@@ -395,15 +400,22 @@ fn s4_19_who_has_nothing_to_lose_is_no_failover() {
 fn s1_1_heartbeats_never_move_a_session_and_who_stays_away_meanwhile_finds_it_where_it_was() {
     run(async {
         let (one, two) = (Shared::default(), Shared::default());
-        let cluster = Cluster::new([&one, &two], "");
+        let cluster = Cluster::new([&one, &two], CROWD);
         let mut away = cluster.person_at(0).await;
+        // As many as it takes for that node to be known to be down.
+        for _ in 0..12 {
+            cluster.person_at(0).await;
+        }
         let mut there = cluster.person_at(1).await;
         pass(15.0).await;
         cluster.kill(0).await;
         let (dead, alive) = (cluster.nodes[0].refused(), cluster.nodes[1].beats().len());
         pass(8.0).await;
+        let label = "sessionbridge_upstream_circuit_open{app=\"app\",upstream=\"http://node1:80\"}";
+        assert_eq!(cluster.world.metric(label), 1.0);
         cluster.nodes[0].down(false);
         pass(120.0).await;
+        assert_eq!(cluster.world.metric(label), 0.0);
         assert!(cluster.nodes[0].refused() > dead, "it was tried");
         let beats = cluster.nodes[1].beats().split_off(alive);
         let own = |store: &Shared, beat: &Asked| {
@@ -420,9 +432,7 @@ fn s1_1_heartbeats_never_move_a_session_and_who_stays_away_meanwhile_finds_it_wh
 #[test]
 fn a_node_that_is_dead_for_good_costs_those_of_the_others_no_heartbeat() {
     run(async {
-        let crowd =
-            "[server.limits]\nnew_sessions = { rate = \"1000/s\", burst = 5000, per = \"client-ip\" }";
-        let cluster = Cluster::shared(crowd);
+        let cluster = Cluster::shared(CROWD);
         for _ in 0..30 {
             cluster.person_at(0).await;
         }
