@@ -444,7 +444,7 @@ fn a_node_that_is_dead_for_good_costs_those_of_the_others_no_heartbeat() {
         let id = there.get("/app/").await;
         assert_eq!(id.text(), "node2 kept");
         let widest = beats.windows(2).map(|pair| pair[1].at - pair[0].at).fold(0.0, f64::max);
-        assert!(widest < 20.0, "a session of 30 s is asked for every 10 s: {widest}");
+        assert!(beats.len() >= 29 && widest < 11.0, "one every 10 s, as ever: {} {widest}", beats.len());
         assert!(cluster.nodes[0].refused() < 200, "{}", cluster.nodes[0].refused());
     });
 }
