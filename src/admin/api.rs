@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRef, Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router, middleware};
@@ -28,6 +28,7 @@ use crate::bridge::rules::AppIx;
 use crate::bridge::session::{End, Phase, Session};
 use crate::net::stream::Peer;
 use crate::registry::{Ended, Slot};
+use crate::setting::Setting;
 use crate::sign_out::{Proof, Told};
 use crate::telemetry::health::Readiness;
 use crate::time::Timestamp;
@@ -37,18 +38,38 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How many of those that ended last are looked at first.
 const FIRST_LOOK: usize = 1024;
 
-/// What every handler needs.
+/// What all requests share.
+#[derive(Clone, Debug)]
+pub(super) struct Office {
+    pub(super) parts: Parts,
+    desk: Desk,
+}
+
+/// What every handler needs: one setting from the first line of its answer to the last.
 #[derive(Clone, Debug)]
 pub(super) struct Desktop {
     pub(super) parts: Parts,
-    pub(super) gate: Arc<Gate>,
+    pub(super) setting: Arc<Setting>,
     desk: Desk,
+}
+
+impl FromRef<Office> for Desktop {
+    fn from_ref(office: &Office) -> Self {
+        let Office { parts, desk } = office.clone();
+        Self { setting: parts.present.now(), parts, desk }
+    }
+}
+
+impl Office {
+    /// Who may ask now.
+    pub(super) fn gate(&self) -> Gate {
+        Gate::new(self.parts.present.now().token.as_ref())
+    }
 }
 
 /// All paths.
 pub(super) fn router(parts: Parts, desk: Desk) -> Router {
-    let gate = Arc::new(Gate::new(parts.token.as_ref()));
-    let desktop = Desktop { parts, gate, desk };
+    let office = Office { parts, desk };
     Router::new()
         .route("/", get(overview))
         .route("/healthz", get(healthz))
@@ -60,8 +81,8 @@ pub(super) fn router(parts: Parts, desk: Desk) -> Router {
         .route("/api/v1/sessions/{id}", get(session).delete(end))
         .fallback(|| async { ApiError::NoPath })
         .method_not_allowed_fallback(|| async { ApiError::Method })
-        .layer(middleware::from_fn_with_state(desktop.clone(), gate::guard))
-        .with_state(desktop)
+        .layer(middleware::from_fn_with_state(office.clone(), gate::guard))
+        .with_state(office)
 }
 
 impl Desktop {
@@ -71,12 +92,12 @@ impl Desktop {
 
     /// A session in the table as it is shown now. `None` where it has ended.
     pub(super) fn view(&self, slot: &Slot) -> Option<SessionView<'_>> {
-        let (routes, clocks) = (&self.parts.routes, self.parts.registry.clocks());
+        let (routes, clocks) = (&self.setting, &self.parts.registry.clocks());
         slot.with(|session| view::live(session, routes, clocks, self.now()))
     }
 
     fn view_ended(&self, ended: &Ended) -> SessionView<'_> {
-        view::ended(ended, self.parts.registry.clocks())
+        view::ended(ended, &self.parts.registry.clocks())
     }
 }
 
@@ -105,11 +126,11 @@ async fn metrics(State(desktop): State<Desktop>) -> Response {
 }
 
 async fn apps(State(desktop): State<Desktop>) -> Json<Value> {
-    let (routes, now) = (&desktop.parts.routes, desktop.now());
+    let (routes, now) = (&desktop.setting, desktop.now());
     let counts = scan::census(&desktop.parts.registry, routes, now);
     let found = desktop.parts.findings.all();
     let apps = routes.routes().iter().zip(&counts).map(|(route, states)| {
-        let servers = desktop.parts.balancer.servers(route);
+        let servers = desktop.setting.balancer.servers(route);
         view::app((route, servers), states, (&found, &desktop.parts.findings))
     });
     Json(json!({"now": At(now), "apps": apps.collect::<Vec<_>>()}))
@@ -117,7 +138,7 @@ async fn apps(State(desktop): State<Desktop>) -> Json<Value> {
 
 async fn findings(State(desktop): State<Desktop>) -> Json<Value> {
     let found = desktop.parts.findings.all();
-    let name = |app: AppIx| desktop.parts.routes.route(app).map(|route| &*route.rules.name);
+    let name = |app: AppIx| desktop.setting.route(app).map(|route| &*route.rules.name);
     let list: Vec<_> =
         found.iter().map(|found| view::finding(found, name(found.app), &desktop.parts.findings)).collect();
     Json(json!({"now": At(desktop.now()), "findings": list}))
@@ -172,7 +193,7 @@ impl Wanted {
             return Err(ApiError::Query);
         }
         let app = match listing.app {
-            Some(name) => Some(desktop.parts.routes.named(&name).ok_or(ApiError::NoApp)?.rules.app),
+            Some(name) => Some(desktop.setting.named(&name).ok_or(ApiError::NoApp)?.rules.app),
             None => None,
         };
         let after = match listing.cursor {
@@ -240,7 +261,7 @@ async fn session(
 ) -> Result<Response, ApiError> {
     let handle = handle(&id).ok_or(ApiError::NoSession)?;
     tracing::info!(target: "audit", %operator, session = %handle, "session read");
-    let routes = &desktop.parts.routes;
+    let routes = &desktop.setting;
     if let Some(slot) = desktop.parts.registry.find(handle)
         && let Some(mut view) = desktop.view(&slot)
     {
@@ -280,7 +301,7 @@ fn result(desktop: &Desktop, told: &Told) -> Option<(String, Value)> {
         (true, false) => "unconfirmed",
     };
     Some((
-        desktop.parts.routes.route(told.app)?.rules.name.to_string(),
+        desktop.setting.route(told.app)?.rules.name.to_string(),
         json!({"result": word, "proof": told.proof.map(Proof::as_str)}),
     ))
 }

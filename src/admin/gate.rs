@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::api::Desktop;
+use super::api::Office;
 use super::error::ApiError;
 use crate::secret::{Secret, digest16};
 use crate::wire::fetch::{Fetch, Site};
@@ -60,8 +60,8 @@ impl Gate {
 }
 
 /// Checks the request, answers it, and says of every answer that it is nobody else's and what it is.
-pub(super) async fn guard(State(desktop): State<Desktop>, request: Request, next: Next) -> Response {
-    let checked = desktop.gate.check(request.method(), request.uri().path(), request.headers());
+pub(super) async fn guard(State(office): State<Office>, request: Request, next: Next) -> Response {
+    let checked = office.gate().check(request.method(), request.uri().path(), request.headers());
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(error) => error.into_response(),

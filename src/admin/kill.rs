@@ -3,13 +3,12 @@
 //! Invariant: once asked for, a sign-out is tried, whether or not the operator waits for it.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
 use crate::bridge::session::Farewell;
-use crate::route::RouteMap;
+use crate::setting::Present;
 use crate::sign_out::{SignOut, Told};
 
 /// A session that has ended, and who waits to hear how its apps took it.
@@ -39,14 +38,14 @@ impl Desk {
 }
 
 /// Works on what is handed in, all of it at once.
-pub(super) async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, routes: Arc<RouteMap>, sign_out: SignOut) {
+pub(super) async fn run(mut jobs: mpsc::UnboundedReceiver<Job>, present: Present, sign_out: SignOut) {
     let sign_out = Rc::new(sign_out);
     while let Some(Job { farewell, done }) = jobs.recv().await {
         sign_out.pinger.shard.session_end(farewell.end.into());
-        let (sign_out, routes) = (Rc::clone(&sign_out), Arc::clone(&routes));
+        let (sign_out, setting) = (Rc::clone(&sign_out), present.now());
         spawn_local(async move {
             // Whoever asked may be gone; the apps are told all the same.
-            let _ = done.send(sign_out.all(&routes, &farewell, None).await);
+            let _ = done.send(sign_out.all(&setting, &farewell, None).await);
         });
     }
 }

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use crate::balance::Balancer;
 use crate::clock::Clock;
 use crate::findings::Findings;
 use crate::net::client::{Client, ClientOptions};
@@ -13,10 +12,9 @@ use crate::net::drain::Drain;
 use crate::net::listener::Listener;
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
-use crate::ping::lives::Lives;
 use crate::registry::Registry;
 use crate::route::RouteMap;
-use crate::secret::Secret;
+use crate::setting::Present;
 use crate::sign_out::SignOut;
 use crate::telemetry::health::Health;
 use crate::telemetry::labels::AppState;
@@ -38,22 +36,16 @@ mod view;
 pub struct Parts {
     /// The live sessions.
     pub registry: Arc<Registry>,
-    /// The apps.
-    pub routes: Arc<RouteMap>,
-    /// Their servers, for the sign-outs of sessions that an operator ends.
-    pub balancer: Arc<Balancer>,
+    /// The apps and their servers, and what an operator must show.
+    pub present: Present,
     /// The counters.
     pub metrics: Metrics,
     /// Whether the proxy is ready.
     pub health: Health,
-    /// What heartbeats tell of the lives of sessions.
-    pub lives: Arc<Lives>,
     /// The time.
     pub clock: Clock,
     /// What was found out about the apps.
     pub findings: Findings,
-    /// What an operator must show.
-    pub token: Option<Secret>,
 }
 
 /// The operators' view.
@@ -79,15 +71,13 @@ impl Admin {
     pub async fn serve_over(&self, dialer: Dialer, listener: Listener, drain: Drain) {
         let pinger = Pinger {
             client: Client::new(dialer, ClientOptions::default()),
-            balancer: Arc::clone(&self.parts.balancer),
             registry: Arc::clone(&self.parts.registry),
             clock: self.parts.clock,
             shard: std::rc::Rc::new(self.parts.metrics.shard()),
-            lives: Arc::clone(&self.parts.lives),
         };
         let sign_out = SignOut { pinger, findings: self.parts.findings.clone() };
         let (desk, kills) = kill::Desk::new();
-        let ending = tokio::task::spawn_local(kill::run(kills, Arc::clone(&self.parts.routes), sign_out));
+        let ending = tokio::task::spawn_local(kill::run(kills, self.parts.present.clone(), sign_out));
         server::serve(listener, api::router(self.parts.clone(), desk), drain).await;
         ending.abort();
     }

@@ -43,12 +43,12 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 /// Apps, and the sessions with the latest activity.
 pub(super) fn overview(desktop: &Desktop) -> Response {
     let (parts, now) = (&desktop.parts, desktop.now());
-    let counts = scan::census(&parts.registry, &parts.routes, now);
+    let counts = scan::census(&parts.registry, &desktop.setting, now);
     let found = parts.findings.all();
-    let apps = parts.routes.routes().iter().zip(&counts);
+    let apps = desktop.setting.routes().iter().zip(&counts);
     let apps: Vec<_> = apps
         .map(|(route, states)| {
-            view::app((route, parts.balancer.servers(route)), states, (&found, &parts.findings))
+            view::app((route, desktop.setting.balancer.servers(route)), states, (&found, &parts.findings))
         })
         .collect();
     let (findings, servers) = (findings(&apps), servers(&apps));

@@ -1,4 +1,6 @@
-//! What all threads share, made from the config once.
+//! What all threads share: what lives as long as the process, and the setting that the present config makes.
+//!
+//! Invariant: a thread that serves is handed each setting in its turn; until it has taken a new one, it goes on with the old.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,38 +13,41 @@ use crate::clock::Clock;
 use crate::config::{Config, ListenText};
 use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
+use crate::lives::Lives;
 use crate::net::serve::ServeOptions;
-use crate::net::{Connections, LastWord};
-use crate::ping::lives::Lives;
+use crate::net::{Connections, LastWord, Tls};
 use crate::proxy;
-use crate::proxy::options::PublicScheme;
 use crate::random;
 use crate::registry::Registry;
 use crate::route::RouteMap;
+use crate::setting::options::PublicScheme;
+use crate::setting::{Present, Setting};
 use crate::store::StoreError;
 use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{AppNames, Build, Metrics};
 
+use super::workers::{Taken, Turn, Workers};
+
 /// What all threads share.
 #[derive(Clone, Debug)]
 pub struct Core {
-    pub(super) routes: Arc<RouteMap>,
+    pub(super) present: Present,
     pub(super) registry: Arc<Registry>,
-    pub(super) balancer: Arc<Balancer>,
     pub(super) shared: Arc<proxy::Shared>,
     pub(super) pressure: Arc<Pressure>,
-    pub(super) lives: Arc<Lives>,
     pub(super) armed: Arc<AtomicUsize>,
     pub(super) metrics: Metrics,
     pub(super) access: AccessLog,
-    pub(super) serve: ServeOptions,
     pub(super) clock: Clock,
     pub(super) request_prefix: u64,
     pub(super) findings: Findings,
-    /// True where browsers surely come by `https`.
-    pub(super) https: bool,
+    /// How TLS is spoken at all listeners that speak it.
+    tls: Option<Tls>,
+    connections: Connections,
+    last_word: LastWord,
+    workers: Workers,
     /// What sessions of an earlier process are watched for.
     pub(super) watches: Arc<Watches>,
     health: Health,
@@ -72,71 +77,93 @@ impl Core {
         let registry = Registry::kept_in(opened.store(), options, clocks, opened.secret());
         let threads = super::threads(&config);
         let mut core = Self::with(config, registry, clock, access);
-        let watches = keeping::take_in(*opened, &core.registry, &core.routes, clock, threads)?;
+        let watches = keeping::take_in(*opened, &core.registry, &core.present.now().routes, clock, threads)?;
         core.watches = Arc::new(watches);
         Ok(core)
     }
 
     fn with(config: Config, registry: Registry, clock: Clock, access: AccessLog) -> Self {
-        let https = is_https(&config);
-        let routes = Arc::new(config.routes);
         let findings = Findings::new(config.lines.places());
         let registry = Arc::new(registry);
-        let balancer = Arc::new(Balancer::new(&routes, &super::convert::upstreams(&config.origins), clock));
-        let names = app_names(&routes);
+        let shared = Arc::new(proxy::Shared::new(Arc::clone(&registry), &config.server, clock));
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
-        let metrics = Metrics::new(build(), names, listeners);
-        let armed = Arc::new(AtomicUsize::new(0));
+        let metrics = Metrics::new(build(), app_names(&config.routes), listeners);
+        let (connections, tls) = (Connections::new(config.max_connections), config.tls.clone());
+        let balancer = Balancer::new(&config.routes, &super::convert::upstreams(&config.origins), clock);
+        let lives = Lives::new(&config.routes, &balancer, findings.clone());
+        let present = Present::new(setting(config, balancer, lives));
+        let (armed, pressure) = (Arc::new(AtomicUsize::new(0)), Arc::new(Pressure::default()));
         tell_findings(&metrics, &findings);
-        let pressure = Arc::new(Pressure::default());
-        observe(&metrics, (&registry, &routes), (&armed, &pressure), &access, clock);
-        tell_servers(&metrics, &routes, &balancer);
+        observe(&metrics, (&registry, &present), (&armed, &pressure), &access, clock);
+        tell_servers(&metrics, &present);
         let request_prefix = u64::from_le_bytes(random::bytes());
-        let serve = ServeOptions {
-            connections: Connections::new(config.max_connections),
-            max_header_bytes: config.max_header_bytes,
-            header: config.server.timeouts.header,
-            idle: config.server.timeouts.idle,
-            body_stall: config.server.timeouts.body_stall,
-            drain_timeout: config.drain_timeout,
-            last_word: last_word(request_prefix),
-        };
         let health = Health::new();
-        let lives = Arc::new(Lives::new(&routes, &balancer, findings.clone()));
         let admin = Admin::new(crate::admin::Parts {
             registry: Arc::clone(&registry),
-            routes: Arc::clone(&routes),
-            balancer: Arc::clone(&balancer),
+            present: present.clone(),
             metrics: metrics.clone(),
             health: health.clone(),
-            lives: Arc::clone(&lives),
             clock,
-            token: config.admin.token,
             findings: findings.clone(),
         });
         Self {
-            shared: Arc::new(proxy::Shared::new(
-                Arc::clone(&registry),
-                Arc::clone(&balancer),
-                config.server,
-                clock,
-            )),
-            pressure,
-            lives,
-            request_prefix,
-            routes,
+            present,
             registry,
-            balancer,
+            shared,
+            pressure,
             armed,
             metrics,
             access,
-            serve,
             clock,
+            request_prefix,
             findings,
-            https,
+            tls,
+            connections,
+            last_word: last_word(request_prefix),
+            workers: Workers::default(),
             watches: Arc::default(),
             health,
             admin,
+        }
+    }
+
+    /// From now on everything that begins is as `config` says, as far as that can change in a running process. What is in flight
+    /// ends as it began. Ready when all threads are so far.
+    pub async fn follow(&self, config: Config) {
+        self.hand_out(config).by_all().await;
+    }
+
+    fn hand_out(&self, config: Config) -> Taken {
+        let old = self.present.now();
+        let balancer = old.balancer.with(&config.routes, &super::convert::upstreams(&config.origins));
+        let lives = old.lives.with(&config.routes, &balancer);
+        self.connections.set_max(config.max_connections);
+        self.registry.set_clocks(&config.routes.bridge.clocks);
+        self.shared.follow(&config.server);
+        self.findings.set_places(config.lines.places());
+        self.metrics.set_apps(app_names(&config.routes));
+        if let (Some(running), Some(new)) = (&self.tls, &config.tls) {
+            running.follow(new);
+        }
+        self.workers.hand(&self.present, Arc::new(setting(config, balancer, lives)))
+    }
+
+    /// The present setting, and those that follow, for a thread that serves.
+    pub(super) fn enlist(&self) -> Turn {
+        self.workers.enlist(&self.present)
+    }
+
+    /// How clients are served with `setting`.
+    pub(super) fn serve_options(&self, setting: &Setting) -> ServeOptions {
+        let timeouts = &setting.options.timeouts;
+        ServeOptions {
+            connections: self.connections.clone(),
+            max_header_bytes: setting.max_header_bytes,
+            header: timeouts.header,
+            idle: timeouts.idle,
+            body_stall: timeouts.body_stall,
+            drain_timeout: setting.drain_timeout,
+            last_word: self.last_word.clone(),
         }
     }
 
@@ -146,10 +173,10 @@ impl Core {
         &self.registry
     }
 
-    /// The route map.
+    /// What the present config says.
     #[must_use]
-    pub const fn routes(&self) -> &Arc<RouteMap> {
-        &self.routes
+    pub fn setting(&self) -> Arc<Setting> {
+        self.present.now()
     }
 
     /// Whether it is ready.
@@ -174,6 +201,19 @@ impl Core {
     #[must_use]
     pub const fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+}
+
+fn setting(config: Config, balancer: Balancer, lives: Lives) -> Setting {
+    Setting {
+        https: is_https(&config),
+        routes: config.routes,
+        balancer: Arc::new(balancer),
+        lives: Arc::new(lives),
+        options: config.server,
+        max_header_bytes: config.max_header_bytes,
+        drain_timeout: config.drain_timeout,
+        token: config.admin.token,
     }
 }
 
@@ -217,11 +257,12 @@ fn tell_findings(metrics: &Metrics, findings: &Findings) {
 }
 
 /// How the apps' servers are at a scrape.
-fn tell_servers(metrics: &Metrics, routes: &Arc<RouteMap>, balancer: &Arc<Balancer>) {
-    let (routes, balancer) = (Arc::clone(routes), Arc::clone(balancer));
+fn tell_servers(metrics: &Metrics, present: &Present) {
+    let present = present.clone();
     metrics.observe(move |gauges| {
-        for route in routes.routes() {
-            for server in balancer.servers(route) {
+        let setting = present.now();
+        for route in setting.routes.routes() {
+            for server in setting.balancer.servers(route) {
                 let (app, upstream) = (route.rules.app.index(), server.upstream.origin.to_string());
                 let standing = server.standing();
                 gauges.upstream(app, &upstream, standing.up);
@@ -234,19 +275,19 @@ fn tell_servers(metrics: &Metrics, routes: &Arc<RouteMap>, balancer: &Arc<Balanc
 /// The gauges that are read at a scrape.
 fn observe(
     metrics: &Metrics,
-    (registry, routes): (&Arc<Registry>, &Arc<RouteMap>),
+    (registry, present): (&Arc<Registry>, &Present),
     (armed, pressure): (&Arc<AtomicUsize>, &Arc<Pressure>),
     access: &AccessLog,
     clock: Clock,
 ) {
-    let (registry, routes, armed, pressure, access) =
-        (Arc::clone(registry), Arc::clone(routes), Arc::clone(armed), Arc::clone(pressure), access.clone());
+    let (registry, present, armed, pressure, access) =
+        (Arc::clone(registry), present.clone(), Arc::clone(armed), Arc::clone(pressure), access.clone());
     metrics.observe(move |gauges| {
         let counts = registry.counts();
         gauges.sessions(counts.bound as u64, counts.pending as u64);
         gauges.heartbeats(armed.load(Ordering::Relaxed) as u64, pressure.waiting() as u64);
         gauges.log_lines_dropped(access.dropped());
-        for (app, state, count) in crate::admin::app_states(&registry, &routes, clock.now()) {
+        for (app, state, count) in crate::admin::app_states(&registry, &present.now(), clock.now()) {
             gauges.app_sessions(app, state, count);
         }
     });

@@ -96,7 +96,7 @@ pub(super) fn take_in(
     let all = Mutex::new(vec![Vec::new(); threads.max(1)]);
     let sealed_anew = Mutex::new(Vec::new());
     let watch = |session: &mut Session, ticket: Ticket, old: bool| {
-        let watches = heartbeat::watches(routes, registry.clocks(), session, began);
+        let watches = heartbeat::watches(routes, &registry.clocks(), session, began);
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
         let at = ticket.number() % all.len();
         if let Some(own) = all.get_mut(at) {

@@ -78,14 +78,15 @@ pub async fn all(
 ) -> Live {
     let (prober, options) = (Rc::new(probing::prober(core, dialer, TURNS)), depth.options());
     let (to, said) = unbounded_channel();
-    let takes = core.routes.routes().iter().map(|route| prober.takes(route.rules.app, options)).max();
+    let setting = core.setting();
+    let takes = setting.routes().iter().map(|route| prober.takes(route.rules.app, options)).max();
     let takes = takes.filter(|takes| !takes.is_zero());
     progress(&takes.map_or_else(
         || "asking the apps ...".to_owned(),
         |takes| format!("this takes {} at the most; Ctrl-C ends it with what is known by then", shown(takes)),
     ));
     let mut probes = JoinSet::new();
-    for route in core.routes.routes() {
+    for route in setting.routes() {
         let (prober, to, app) = (Rc::clone(&prober), to.clone(), route.rules.app);
         probes.spawn_local(async move { prober.app(app, options, &to).await });
     }
@@ -103,7 +104,8 @@ async fn listen(
     findings: &Findings,
     progress: &mut impl FnMut(&str),
 ) {
-    let name = |app| core.routes.route(app).map_or("", |route| &route.rules.name);
+    let setting = core.setting();
+    let name = |app| setting.route(app).map_or("", |route| &route.rules.name);
     while let Some(said) = said.recv().await {
         match said {
             Said::Found(found) => {

@@ -27,6 +27,7 @@ pub mod live;
 pub mod probing;
 pub mod signals;
 pub mod worker;
+mod workers;
 
 use core::Core;
 use keeping::Keeping;

@@ -35,23 +35,22 @@ const MENDED: Duration = Duration::from_secs(3600);
 
 /// What probing the apps of `core` takes, with at most `turns` requests under way.
 pub(super) fn prober(core: &Core, dialer: Dialer, turns: usize) -> Prober {
-    let options = ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() };
+    let setting = core.setting();
+    let body_stall = setting.options.timeouts.body_stall;
+    let options = ClientOptions { body_stall, ..ClientOptions::default() };
     let client = Client::new(dialer, options);
     let pinger = Pinger {
         client: client.clone(),
-        balancer: Arc::clone(&core.balancer),
         registry: Arc::clone(&core.registry),
         clock: core.clock,
         shard: Rc::new(core.metrics.shard()),
-        lives: Arc::clone(&core.lives),
     };
     Prober {
         client,
-        balancer: Arc::clone(&core.balancer),
-        routes: Arc::clone(&core.routes),
+        https: setting.https,
+        setting,
         clock: core.clock,
         presets: config::presets().into(),
-        https: core.https,
         sign_out: SignOut { pinger, findings: core.findings.clone() },
         turns: Arc::new(Semaphore::new(turns)),
     }
@@ -62,7 +61,7 @@ pub async fn run(core: Core, dialer: Dialer) {
     let prober = Rc::new(prober(&core, dialer, 1));
     let (to, said) = unbounded_channel();
     let mut wait = APART;
-    for route in core.routes.routes() {
+    for route in core.setting().routes() {
         let (prober, to, app, start) = (Rc::clone(&prober), to.clone(), route.rules.app, wait);
         let findings = core.findings.clone();
         spawn_local(async move {
@@ -115,7 +114,8 @@ async fn record(core: &Core, mut said: UnboundedReceiver<Said>) {
 }
 
 fn log(core: &Core, found: &Found) {
-    let app = core.routes.route(found.app).map_or("", |route| &route.rules.name);
+    let setting = core.setting();
+    let app = setting.route(found.app).map_or("", |route| &route.rules.name);
     let (key, at) = (found.kind.key(), core.findings.place(found.app, found.kind).unwrap_or_default());
     match found.level {
         Level::Warning => tracing::warn!(app, key, at, "{}", found.says),

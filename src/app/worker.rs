@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 
 use super::core::Core;
+use super::workers::Turn;
 use crate::health;
 use crate::heartbeat::Heartbeat;
 use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
-use crate::net::serve::serve;
+use crate::net::serve::{Terms, serve};
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
 use crate::proxy::{Parts, Proxy};
@@ -31,26 +32,25 @@ const TURNS: usize = 8;
 
 /// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
-    let client = Client::new(
-        dialer.clone(),
-        ClientOptions { body_stall: core.serve.body_stall, ..ClientOptions::default() },
-    );
+    let turn = core.enlist();
+    let setting = Rc::clone(&turn.setting);
+    let terms = Terms::new(core.serve_options(&setting));
+    let body_stall = setting.options.timeouts.body_stall;
+    let client = Client::new(dialer.clone(), ClientOptions { body_stall, ..ClientOptions::default() });
     let shard = Rc::new(core.metrics.shard());
     let (agenda, entries) = Agenda::new();
     let pinger = Pinger {
         client: client.clone(),
-        balancer: Arc::clone(&core.balancer),
         registry: Arc::clone(&core.registry),
         clock: core.clock,
         shard: Rc::clone(&shard),
-        lives: Arc::clone(&core.lives),
     };
     let sign_out = SignOut { pinger: pinger.clone(), findings: core.findings.clone() };
     let proxy = Rc::new(Proxy::new(
         Arc::clone(&core.shared),
         Parts {
-            routes: (*core.routes).clone(),
-            client,
+            setting,
+            client: client.clone(),
             agenda,
             shard,
             pinger: pinger.clone(),
@@ -59,31 +59,43 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
             ids: RequestIds::new(core.request_prefix, u16::try_from(number).unwrap_or(u16::MAX)),
         },
     ));
-    let routes = {
+    let present = {
         let proxy = Rc::clone(&proxy);
-        Rc::new(move || proxy.routes())
+        Rc::new(move || proxy.setting())
     };
     let heartbeat =
-        Heartbeat::new(routes, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
+        Heartbeat::new(present, pinger, sign_out, Arc::clone(&core.pressure), Arc::clone(&core.armed));
     let beating = spawn_local(Rc::new(heartbeat).run(entries, core.watches.take(number)));
     let flushing = spawn_local(flush(Rc::clone(&proxy)));
-    let apps = {
-        let (proxy, balancer) = (Rc::clone(&proxy), Arc::clone(&core.balancer));
-        Rc::new(move || (proxy.routes(), Arc::clone(&balancer)))
+    let settings = {
+        let proxy = Rc::clone(&proxy);
+        Rc::new(move || proxy.setting())
     };
-    let checking = (number == 0).then(|| spawn_local(health::run(apps, dialer, core.clock)));
+    let checking = (number == 0).then(|| spawn_local(health::run(settings, dialer, core.clock)));
     let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
+    let following = spawn_local(follow(turn, core, (Rc::clone(&proxy), client, terms.clone())));
     let serving = listeners.into_iter().map(|listener| {
         let proxy = Rc::clone(&proxy);
         let service = move |request, peer| Rc::clone(&proxy).handle(request, peer);
-        serve(listener, service, &core.serve, drain.clone())
+        serve(listener, service, &terms, drain.clone())
     });
     futures_util::future::join_all(serving).await;
     beating.abort();
+    following.abort();
     flushing.abort();
     checking.inspect(|task| task.abort());
     resting.inspect(|task| task.abort());
     proxy.flush();
+}
+
+/// Takes each setting that follows: what begins from then on, begins with it.
+async fn follow(turn: Turn, core: Core, (proxy, client, terms): (Rc<Proxy>, Client, Terms)) {
+    turn.follow(|setting| {
+        client.set_body_stall(setting.options.timeouts.body_stall);
+        terms.change(core.serve_options(&setting));
+        proxy.follow(setting);
+    })
+    .await;
 }
 
 async fn flush(proxy: Rc<Proxy>) {

@@ -19,7 +19,7 @@ pub use restart::{Restart, Stage};
 use restart::{Server, Verdict};
 
 /// How an app's sessions are kept alive, as the config says.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {
     /// How long the app is said to keep a session that nobody uses.
     pub timeout: Duration,

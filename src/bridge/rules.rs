@@ -371,7 +371,7 @@ impl BridgeRules {
 }
 
 /// The three clocks of a bridge session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clocks {
     /// No activity in any app for this long ends it.
     pub idle_timeout: Duration,

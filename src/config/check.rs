@@ -11,7 +11,7 @@ use super::table::{Text, closest, words};
 use super::tree::{Findings, Key};
 use super::units;
 use crate::bridge::rules::{Adopt, BridgeRules, Recipe, SameSite, UrlToken};
-use crate::proxy::options::{Options, PublicScheme};
+use crate::setting::options::{Options, PublicScheme};
 use crate::wire::path;
 
 /// Reports apps that stand in each other's place, or in the proxy's own.

@@ -44,7 +44,7 @@ use self::vars::{Outside, Process};
 use crate::bridge::rules::RequestRule;
 use crate::names::Names;
 use crate::route::{Route, RouteMap, UpstreamIx};
-use crate::{net, proxy, registry};
+use crate::{net, registry, setting};
 
 /// All of the config.
 #[derive(Clone, Debug)]
@@ -56,7 +56,7 @@ pub struct Config {
     /// Threads that serve; 0: one per core.
     pub threads: usize,
     /// `[server]` as far as requests go.
-    pub server: proxy::options::Options,
+    pub server: setting::options::Options,
     /// Connections of browsers at the most.
     pub max_connections: usize,
     /// Bytes of a request's head at the most, from 8 KiB to 1 MiB.

@@ -12,7 +12,7 @@ use super::options::ListenText;
 use super::report::Finding;
 use super::table::{Table, is_text};
 use super::units;
-use crate::proxy::options::{Options, PublicScheme, Rate, Timeouts};
+use crate::setting::options::{Options, PublicScheme, Rate, Timeouts};
 
 /// All of `[server]`.
 pub(super) struct Server {

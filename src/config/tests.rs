@@ -11,8 +11,8 @@ use crate::bridge::rules::{
     Adopt, Alive, Canary, CookieMode, Disposition, Engine, Recipe, SameSite, Scope, SessionRules,
     SetCookiePolicy,
 };
-use crate::proxy::options::{PublicScheme, Rate};
 use crate::route::{Balance, HostHeader, UpstreamIx};
+use crate::setting::options::{PublicScheme, Rate};
 
 /// Variables and files of a test.
 #[derive(Default)]

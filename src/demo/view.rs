@@ -148,7 +148,7 @@ pub(super) fn state(apps: &[SimHandle; 2], core: Option<&Core>, asker: Asker) ->
         slot.with(|session| {
             bridge = Some(told(core, session, at));
             for app in &mut shown {
-                app.bridge = kept(core.routes(), session, &app.name, at);
+                app.bridge = kept(&core.setting(), session, &app.name, at);
             }
         });
     }
@@ -168,7 +168,7 @@ fn active(core: &Core) -> Option<Arc<Slot>> {
 }
 
 fn told(core: &Core, session: &Session, now: Timestamp) -> Bridge {
-    let clocks = core.registry().clocks();
+    let clocks = &core.registry().clocks();
     let millis = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let present = session.is_present(clocks, now);
     let presence = clocks.presence_limit.unwrap_or_default();
@@ -193,7 +193,7 @@ fn told(core: &Core, session: &Session, now: Timestamp) -> Bridge {
                 limit: millis(clocks.max_lifetime),
             },
         ],
-        events: session.timeline.iter().map(|event| event_of(core.routes(), event)).collect(),
+        events: session.timeline.iter().map(|event| event_of(&core.setting(), event)).collect(),
     }
 }
 

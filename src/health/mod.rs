@@ -10,7 +10,6 @@ use std::time::Duration;
 use http::{HeaderValue, Method};
 use tokio::task::JoinSet;
 
-use crate::balance::Balancer;
 use crate::balance::checks::Votes;
 use crate::balance::fault::Fault;
 use crate::balance::server::Server;
@@ -20,7 +19,8 @@ use crate::net::client::{Client, ClientOptions, Deadlines};
 use crate::net::upstream::Dialer;
 use crate::own;
 use crate::random;
-use crate::route::{HealthRules, Route, RouteMap};
+use crate::route::{HealthRules, Route};
+use crate::setting::Setting;
 use crate::telemetry::labels::Reason;
 use crate::time::Timestamp;
 use crate::wire::request::Head;
@@ -32,33 +32,30 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How the proxy introduces itself.
 const AGENT: HeaderValue = HeaderValue::from_static("sessionbridge (health check)");
 
-/// The apps and their servers, as the config has them now.
-pub type Apps = Rc<dyn Fn() -> (Rc<RouteMap>, Arc<Balancer>)>;
-
-/// Checks the servers of `apps`, for ever. Must run in a `LocalSet`; dropping it ends what is under way.
-pub async fn run(apps: Apps, dialer: Dialer, clock: Clock) {
+/// Checks the servers of all apps as `present` has them, for ever. Must run in a `LocalSet`; dropping it ends what is under way.
+pub async fn run(present: Rc<dyn Fn() -> Rc<Setting>>, dialer: Dialer, clock: Clock) {
     let client = Client::new(dialer, ClientOptions { max_idle: 0, ..ClientOptions::default() });
     let mut checks = JoinSet::new();
     loop {
-        let (routes, balancer) = apps();
+        let setting = present();
         let now = clock.now();
         let mut wake = now.plus(LOOK);
-        for route in routes.routes() {
+        for route in setting.routes() {
             let Some(rules) = &route.health else {
-                balancer.servers(route).iter().for_each(|server| server.unchecked());
+                setting.balancer.servers(route).iter().for_each(|server| server.unchecked());
                 continue;
             };
-            for due in due(rules, balancer.servers(route), now) {
+            for due in due(rules, setting.balancer.servers(route), now) {
                 let Due::Now(server) = due else { continue };
-                let (client, routes, app) = (client.clone(), Rc::clone(&routes), route.rules.app);
+                let (client, setting, app) = (client.clone(), Rc::clone(&setting), route.rules.app);
                 checks.spawn_local(async move {
-                    let Some(route) = routes.route(app) else { return };
+                    let Some(route) = setting.route(app) else { return };
                     let Some(rules) = &route.health else { return };
                     let outcome = check(&client, route, rules, &server).await;
                     server.checked(outcome, Votes { fall: rules.fall, rise: rules.rise });
                 });
             }
-            let next = balancer.servers(route).iter().filter_map(|server| server.check_at()).min();
+            let next = setting.balancer.servers(route).iter().filter_map(|server| server.check_at()).min();
             wake = wake.min(next.unwrap_or(wake));
         }
         while checks.try_join_next().is_some() {}

@@ -26,6 +26,7 @@ use crate::ping::Pinger;
 use crate::registry::agenda::{Entry, Waiting, Watch};
 use crate::registry::{Registry, Slot};
 use crate::route::{Route, RouteMap};
+use crate::setting::Setting;
 use crate::sign_out::SignOut;
 use crate::telemetry::labels::EndReason;
 use crate::time::Timestamp;
@@ -45,7 +46,7 @@ const CHUNK: usize = 32;
 
 /// The heartbeats of one thread.
 pub struct Heartbeat {
-    routes: Rc<dyn Fn() -> Rc<RouteMap>>,
+    setting: Rc<dyn Fn() -> Rc<Setting>>,
     registry: Arc<Registry>,
     pinger: Pinger,
     sign_out: SignOut,
@@ -70,7 +71,7 @@ impl Heartbeat {
     /// Those of one thread. `armed` counts those that all threads have entered.
     #[must_use]
     pub fn new(
-        routes: Rc<dyn Fn() -> Rc<RouteMap>>,
+        setting: Rc<dyn Fn() -> Rc<Setting>>,
         pinger: Pinger,
         sign_out: SignOut,
         pressure: Arc<Pressure>,
@@ -78,7 +79,7 @@ impl Heartbeat {
     ) -> Self {
         let (registry, clock) = (Arc::clone(&pinger.registry), pinger.clock);
         Self {
-            routes,
+            setting,
             registry,
             pinger,
             sign_out,
@@ -199,7 +200,7 @@ impl Heartbeat {
             }
             let over = match session.phase() {
                 Phase::Pending => Some(End::Evicted),
-                _ => session.expired(self.registry.clocks(), now),
+                _ => session.expired(&self.registry.clocks(), now),
             };
             (over, None)
         });
@@ -207,10 +208,10 @@ impl Heartbeat {
             self.insert(ends, entry);
         } else if let Some(farewell) = over.and_then(|end| self.registry.end(&entry.slot, end, now)) {
             self.pinger.shard.session_end(EndReason::from(farewell.end));
-            let (this, routes) = (Rc::clone(self), (self.routes)());
+            let (this, setting) = (Rc::clone(self), (self.setting)());
             if farewell.end.signs_apps_out() {
                 tokio::task::spawn_local(async move {
-                    this.sign_out.all(&routes, &farewell, None).await;
+                    this.sign_out.all(&setting, &farewell, None).await;
                 });
             }
         }
@@ -218,7 +219,7 @@ impl Heartbeat {
 
     /// When a session ends if nothing more happens, or is to be asked again.
     fn ends_at(&self, session: &Session) -> Timestamp {
-        ends_at(&(self.routes)(), self.registry.clocks(), session, self.clock.now())
+        ends_at(&(self.setting)(), &self.registry.clocks(), session, self.clock.now())
     }
 
     /// A heartbeat may be due.
@@ -235,9 +236,9 @@ impl Heartbeat {
 
     /// When the next heartbeat of the session to `app` is due. Where none is, the entry is given up, and said to be.
     fn ask(&self, slot: &Slot, app: AppIx, now: Timestamp) -> Asked {
-        let routes = (self.routes)();
+        let routes = (self.setting)();
         slot.with(|session| {
-            let ended = session.has_ended() || session.expired(self.registry.clocks(), now).is_some();
+            let ended = session.has_ended() || session.expired(&self.registry.clocks(), now).is_some();
             let seed = session.handle.0;
             let Some(app) = session.app_mut(app) else { return Asked::Stop };
             let pace = pace(&routes, app.app, seed).filter(|_| !ended);

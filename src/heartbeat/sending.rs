@@ -113,8 +113,8 @@ impl Heartbeat {
         let (mut next, mut alarm) = (Some(begin), Alarm::new());
         while let Some(Begin { app, ticket, entry, late }) = next.take() {
             self.pinger.shard.heartbeat_lag(late);
-            let routes = (self.routes)();
-            let pinged = self.pinger.ping_with(&routes, app, &entry.slot, &mut alarm).await;
+            let setting = (self.setting)();
+            let pinged = self.pinger.ping_with(&setting, app, &entry.slot, &mut alarm).await;
             let now = self.clock.now();
             let answered = pinged.filter(|own| own.sent).map(|own| own.verdict != Verdict::Unreachable);
             let turn = self.pressure.done(ticket, answered, now);
@@ -186,8 +186,8 @@ impl Heartbeat {
 
     /// The right to send one to `app`. Where there is none now, its queue is kept, or goes back into the wheel.
     fn ticket(&self, app: AppIx, now: Timestamp) -> Option<Ticket> {
-        let routes = (self.routes)();
-        let Some(rules) = routes.route(app).and_then(|route| route.rules.beat.as_ref()) else {
+        let setting = (self.setting)();
+        let Some(rules) = setting.route(app).and_then(|route| route.rules.beat.as_ref()) else {
             self.drop_queue(app);
             return None;
         };

@@ -4,7 +4,7 @@
 //! and a connection is used again only after a request and an answer that both ended in full and left no doubt about
 //! their framing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -44,7 +44,7 @@ pub struct ClientOptions {
 #[derive(Clone, Debug)]
 pub struct Client {
     dialer: Dialer,
-    options: ClientOptions,
+    body_stall: Rc<Cell<Duration>>,
     pool: Rc<Pool>,
 }
 
@@ -175,7 +175,12 @@ impl Client {
     pub fn new(dialer: Dialer, options: ClientOptions) -> Self {
         let resolver = dialer.resolver().cloned();
         let pool = Rc::new(Pool::new(options.idle_timeout, options.max_idle, resolver));
-        Self { dialer, options, pool }
+        Self { dialer, body_stall: Rc::new(Cell::new(options.body_stall)), pool }
+    }
+
+    /// What a request on a new connection waits for from now on, for all clones: see [`ClientOptions::body_stall`].
+    pub fn set_body_stall(&self, body_stall: Duration) {
+        self.body_stall.set(body_stall);
     }
 
     /// Sends one request, whose `head` is not CONNECT's, and waits for the head of its answer. Interim answers (1xx) other
@@ -243,7 +248,7 @@ impl Client {
 
     async fn dial(&self, upstream: &Upstream, limit: Duration) -> Result<Rc<RefCell<Conn>>, SendError> {
         let (stream, resolved) = self.dialer.dial_resolved(&upstream.origin, limit).await?;
-        let io = Guarded::new(Rewind::new(bytes::Bytes::new(), stream), self.options.body_stall);
+        let io = Guarded::new(Rewind::new(bytes::Bytes::new(), stream), self.body_stall.get());
         self.pool.ensure_reaper();
         Ok(Rc::new(RefCell::new(Conn::new(io, upstream.clone(), resolved, Rc::downgrade(&self.pool)))))
     }

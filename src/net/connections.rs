@@ -9,13 +9,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Clone, Debug)]
 pub struct Connections {
     open: Arc<AtomicUsize>,
-    max: usize,
+    max: Arc<AtomicUsize>,
 }
 
 impl Connections {
     /// Allows `max` connections at a time.
     pub fn new(max: usize) -> Self {
-        Self { open: Arc::new(AtomicUsize::new(0)), max }
+        Self { open: Arc::new(AtomicUsize::new(0)), max: Arc::new(AtomicUsize::new(max)) }
+    }
+
+    /// Allows `max` from now on. Those beyond it stay.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// How many are open now.
@@ -25,7 +30,7 @@ impl Connections {
 
     /// A place for one more, or `None` at the cap.
     pub(super) fn acquire(&self) -> Option<Permit> {
-        if self.open.fetch_add(1, Ordering::Relaxed) < self.max {
+        if self.open.fetch_add(1, Ordering::Relaxed) < self.max.load(Ordering::Relaxed) {
             return Some(Permit(Arc::clone(&self.open)));
         }
         self.open.fetch_sub(1, Ordering::Relaxed);

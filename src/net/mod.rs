@@ -40,7 +40,7 @@ pub use h1::HeadError;
 pub use listener::{Bound, ListenAddr, ListenAddrError, Listener, MemoryDialer, memory};
 pub use refuse::LastWord;
 pub use resolve::Resolver;
-pub use serve::{ServeOptions, serve};
+pub use serve::{ServeOptions, Terms, serve};
 pub use stream::{Peer, Stream};
 pub use tls::{Certificate, CertificateFault, LeastVersion, Tls};
 pub use upgrade::{CloseFrame, FrameWatch, Splice, SpliceEnd, Spliced, splice};

@@ -3,7 +3,9 @@
 //! Invariant: no connection is without a deadline (see `phase`, `park` and `guard`) or outside the cap; after a drain no
 //! new request begins on an idle connection, and none that began is cut before the drain time is over.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,16 +61,59 @@ pub struct ServeOptions {
     pub last_word: LastWord,
 }
 
+/// [`ServeOptions`] that may change while clients are served: clones of it, on one thread, change together. A connection goes by
+/// the new ones from its next request on.
+#[derive(Clone)]
+pub struct Terms(Rc<RefCell<Rc<Agreed>>>);
+
+/// Options, and what is made of them.
+struct Agreed {
+    options: ServeOptions,
+    http1: http1::Builder,
+    http2: http2::Builder<LocalExec>,
+}
+
+impl Terms {
+    /// Begins with `options`.
+    #[must_use]
+    pub fn new(options: ServeOptions) -> Self {
+        Self(Rc::new(RefCell::new(Rc::new(Agreed::new(options)))))
+    }
+
+    /// From now on `options`.
+    pub fn change(&self, options: ServeOptions) {
+        self.0.replace(Rc::new(Agreed::new(options)));
+    }
+
+    fn now(&self) -> Rc<Agreed> {
+        Rc::clone(&self.0.borrow())
+    }
+}
+
+impl fmt::Debug for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.now().options.fmt(f)
+    }
+}
+
+impl Agreed {
+    fn new(options: ServeOptions) -> Self {
+        let (http1, http2) =
+            (protocol::http1(options.max_header_bytes), protocol::http2(options.max_header_bytes));
+        Self { options, http1, http2 }
+    }
+}
+
 /// Serves what `listener` accepts until `drain`, and returns when the last connection is gone or was cut. Connections
 /// that were upgraded are not waited for: they belong to whoever upgraded them.
 ///
 /// `service` answers one request; it must not fail and is dropped when the client goes away. Must run in a `LocalSet`.
-pub async fn serve<S, F>(mut listener: Listener, service: S, options: &ServeOptions, mut drain: Drain)
+pub async fn serve<S, F>(mut listener: Listener, service: S, terms: &Terms, mut drain: Drain)
 where
     S: Fn(Request<Incoming>, Peer) -> F + 'static,
     F: Future<Output = Response<Body>> + 'static,
 {
-    let shop = Rc::new(Shop::new(service, options, listener.tls().cloned()));
+    let shop = Rc::new(Shop::new(service, terms, listener.tls().cloned()));
     let mut tasks = JoinSet::new();
     let mut attending = pin!(shop.lot.attend());
     loop {
@@ -91,7 +136,7 @@ where
     tokio::select! {
         () = async { while tasks.join_next().await.is_some() {} } => {}
         () = drain.aborted() => {}
-        () = sleep(options.drain_timeout) => {}
+        () = sleep(terms.now().options.drain_timeout) => {}
     }
     tasks.shutdown().await;
 }
@@ -99,10 +144,8 @@ where
 /// What the connections of one thread share.
 struct Shop<S> {
     service: S,
-    options: ServeOptions,
+    terms: Terms,
     tls: Option<Tls>,
-    http1: http1::Builder,
-    http2: http2::Builder<LocalExec>,
     lot: Lot,
     lamp: Lamp,
     refusals: Refusals,
@@ -134,13 +177,11 @@ where
     S: Fn(Request<Incoming>, Peer) -> F + 'static,
     F: Future<Output = Response<Body>> + 'static,
 {
-    fn new(service: S, options: &ServeOptions, tls: Option<Tls>) -> Self {
+    fn new(service: S, terms: &Terms, tls: Option<Tls>) -> Self {
         Self {
             service,
-            options: options.clone(),
+            terms: terms.clone(),
             tls,
-            http1: protocol::http1(options.max_header_bytes),
-            http2: protocol::http2(options.max_header_bytes),
             lot: Lot::default(),
             lamp: Lamp::default(),
             refusals: Refusals::default(),
@@ -148,7 +189,7 @@ where
     }
 
     fn welcome(self: &Rc<Self>, stream: Stream, peer: Peer, tasks: &mut JoinSet<()>) {
-        match self.options.connections.acquire() {
+        match self.terms.now().options.connections.acquire() {
             Some(permit) => {
                 let seat = Seat { stream, peer, permit, since: Instant::now(), stage: Stage::New };
                 tasks.spawn_local(Rc::clone(self).host(seat));
@@ -167,7 +208,7 @@ where
         if self.tls.is_some() {
             Bytes::new()
         } else {
-            self.options.last_word.of(StatusCode::SERVICE_UNAVAILABLE)
+            self.terms.now().options.last_word.of(StatusCode::SERVICE_UNAVAILABLE)
         }
     }
 
@@ -178,7 +219,7 @@ where
     )]
     fn host(self: Rc<Self>, mut seat: Seat) -> impl Future<Output = ()> + 'static {
         async move {
-            while self.lot.wait(seat.deadline(&self.options), &mut seat.stream).await {
+            while self.lot.wait(seat.deadline(&self.terms.now().options), &mut seat.stream).await {
                 match Box::pin(self.attend_to(seat)).await {
                     Some(parked) => seat = parked,
                     None => return,
@@ -201,14 +242,17 @@ where
         let Seat { stream, peer, permit, since, .. } = seat;
         if stream.first_byte().await.is_some_and(|first| first != tls::HANDSHAKE) {
             debug!(%peer, "a client does not speak TLS at an address where only TLS is spoken: plain HTTP?");
-            self.refusals.begin()?.say(stream, self.options.last_word.of(StatusCode::BAD_REQUEST)).await;
+            self.refusals
+                .begin()?
+                .say(stream, self.terms.now().options.last_word.of(StatusCode::BAD_REQUEST))
+                .await;
             return None;
         }
         let greeted = tokio::select! {
             biased;
             greeted = tls.greet(stream) => greeted,
             () = self.lamp.is_lit() => return None,
-            () = sleep_until(since + self.options.header) => Err(std::io::ErrorKind::TimedOut.into()),
+            () = sleep_until(since + self.terms.now().options.header) => Err(std::io::ErrorKind::TimedOut.into()),
         };
         let Greeted { stream, greeting, http2 } =
             greeted.inspect_err(|error| debug!(%peer, %error, "a TLS handshake failed")).ok()?;
@@ -226,7 +270,7 @@ where
             biased;
             sniffed = protocol::sniff(&mut seat.stream) => sniffed,
             () = self.lamp.is_lit() => return None,
-            () = sleep_until(seat.since + self.options.header) => return None,
+            () = sleep_until(seat.since + self.terms.now().options.header) => return None,
         };
         match sniffed {
             Ok(Some((false, sniffed))) => return self.serve_http1(seat, sniffed).await,
@@ -254,11 +298,11 @@ where
             Stage::Answered => Phase::roused(since),
             Stage::New | Stage::Greeted => Phase::awaiting_head(since),
         });
-        let io = Guarded::new(Rewind::new(unread, stream), self.options.body_stall)
-            .refusing_with(self.options.last_word.clone())
+        let io = Guarded::new(Rewind::new(unread, stream), self.terms.now().options.body_stall)
+            .refusing_with(self.terms.now().options.last_word.clone())
             .accepted(permit, Some(Arc::clone(&phase)));
         let service = self.http_service(peer.clone(), Arc::clone(&phase), None);
-        let mut conn = self.http1.serve_connection(TokioIo::new(io), service).with_upgrades();
+        let mut conn = self.terms.now().http1.serve_connection(TokioIo::new(io), service).with_upgrades();
         let limits = self.phase_limits();
         let due = || phase.next_look(limits);
         let stop = |conn: Pin<&mut http1::UpgradeableConnection<_, _>>| conn.graceful_shutdown();
@@ -276,12 +320,13 @@ where
 
     async fn serve_http2(self: &Rc<Self>, seat: Seat, sniffed: Bytes) {
         let Seat { stream, peer, permit, since, .. } = seat;
-        let io = Guarded::new(Rewind::new(sniffed, stream), self.options.body_stall).accepted(permit, None);
+        let io = Guarded::new(Rewind::new(sniffed, stream), self.terms.now().options.body_stall)
+            .accepted(permit, None);
         let phase = Arc::new(Phase::idle(since));
         let streams = Rc::new(Streams::default());
         let service = self.http_service(peer.clone(), Arc::clone(&phase), Some(Rc::clone(&streams)));
-        let mut conn = pin!(self.http2.serve_connection(TokioIo::new(io), service));
-        let (limits, stall) = (self.phase_limits(), self.options.body_stall);
+        let mut conn = pin!(self.terms.now().http2.serve_connection(TokioIo::new(io), service));
+        let (limits, stall) = (self.phase_limits(), self.terms.now().options.body_stall);
         let is_idle = || phase.deadline(limits).is_some_and(|at| at <= Instant::now());
         // A stream task may begin to wait without waking this one, so look again after every stall time.
         let due = || {
@@ -291,7 +336,7 @@ where
         let stop = |conn: Pin<&mut http2::Connection<_, _, _>>| conn.graceful_shutdown();
         if watch(conn.as_mut(), &peer, stop, due, &self.lamp).await == Watched::Due && is_idle() {
             conn.as_mut().graceful_shutdown();
-            let _ = timeout(self.options.header, conn).await;
+            let _ = timeout(self.terms.now().options.header, conn).await;
         }
     }
 
@@ -322,7 +367,8 @@ where
     }
 
     fn phase_limits(&self) -> PhaseLimits {
-        PhaseLimits { header: self.options.header, idle: self.options.idle }
+        let terms = self.terms.now();
+        PhaseLimits { header: terms.options.header, idle: terms.options.idle }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -34,7 +34,11 @@ pub(super) type Secured = TlsStream<Metered>;
 
 /// How TLS is spoken here: cheap to clone, shared by all threads, so that a ticket of one is good at every other.
 #[derive(Clone)]
-pub struct Tls {
+pub struct Tls(Arc<RwLock<Spoken>>);
+
+/// How it is spoken in handshakes that begin now.
+#[derive(Clone)]
+struct Spoken {
     config: Arc<ServerConfig>,
     certificates: Certificates,
 }
@@ -221,15 +225,29 @@ impl Tls {
         // Tickets are kept by clients: nothing is locked, and no memory is held, for a session that may come back.
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { config: Arc::new(config), certificates })
+        Ok(Self(Arc::new(RwLock::new(Spoken { config: Arc::new(config), certificates }))))
+    }
+
+    /// From now on handshakes are as `other`'s, wherever a clone of this is in use. Tickets that were given stay good.
+    pub fn follow(&self, other: &Self) {
+        let (old, new) = (self.spoken(), other.spoken());
+        let mut config = (*new.config).clone();
+        config.ticketer = Arc::clone(&old.config.ticketer);
+        let spoken = Spoken { config: Arc::new(config), certificates: new.certificates };
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = spoken;
+    }
+
+    fn spoken(&self) -> Spoken {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The handshake. The caller bounds its time.
     pub(super) async fn greet(&self, stream: Stream) -> io::Result<Greeted> {
-        let secured = TlsAcceptor::from(Arc::clone(&self.config)).accept(Metered::new(stream)).await?;
+        let Spoken { config, certificates } = self.spoken();
+        let secured = TlsAcceptor::from(config).accept(Metered::new(stream)).await?;
         let session = secured.get_ref().1;
         let host = session.server_name();
-        let names = self.certificates.choose(host).map(|own| own.names.clone());
+        let names = certificates.choose(host).map(|own| own.names.clone());
         let names = names.ok_or(io::ErrorKind::InvalidData)?;
         let http2 = session.alpn_protocol() == Some(H2);
         let greeting = Greeting { host: host.map(Into::into), names };
@@ -239,7 +257,7 @@ impl Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tls").field(&self.certificates).finish()
+        f.debug_tuple("Tls").field(&self.spoken().certificates).finish()
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, LOCATION};
 
-use crate::balance::Balancer;
 use crate::bridge::answer::{self, Judged};
 use crate::bridge::app_session::{AppSession, Learned, Sent};
 use crate::bridge::beat::{self, CanarySeen, Evidence, Verdict};
@@ -20,21 +19,21 @@ use crate::bridge::session::Session;
 use crate::bridge::share;
 use crate::bridge::timeline::What;
 use crate::clock::Clock;
+use crate::lives::{self, Lives, Told};
 use crate::net::client::{Answer, Client};
 use crate::own::{self, Ask, Person, Prepared};
 use crate::registry::{Registry, Slot};
-use crate::route::{Route, RouteMap};
+use crate::route::Route;
+use crate::setting::Setting;
 use crate::telemetry::metrics::Shard;
 use crate::time::Timestamp;
 
 pub mod alarm;
-pub mod lives;
 mod old;
 pub mod reading;
 mod sets;
 
 use alarm::Alarm;
-use lives::{Lives, Told};
 use sets::Sets;
 
 /// What sending heartbeats takes, on one thread.
@@ -42,16 +41,12 @@ use sets::Sets;
 pub struct Pinger {
     /// Sends.
     pub client: Client,
-    /// Chooses servers.
-    pub balancer: Arc<Balancer>,
     /// Hashes canaries.
     pub registry: Arc<Registry>,
     /// Tells the time.
     pub clock: Clock,
     /// Counts.
     pub shard: Rc<Shard>,
-    /// Makes out what the verdicts say about the apps.
-    pub lives: Arc<Lives>,
 }
 
 /// What became of a heartbeat.
@@ -89,21 +84,21 @@ impl Sending {
 impl Pinger {
     /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
     /// where there is nothing to keep alive, or one is on its way already.
-    pub async fn ping(&self, routes: &RouteMap, app: AppIx, slot: &Arc<Slot>) -> Option<Verdict> {
-        Some(self.ping_with(routes, app, slot, &mut Alarm::new()).await?.verdict)
+    pub async fn ping(&self, setting: &Setting, app: AppIx, slot: &Arc<Slot>) -> Option<Verdict> {
+        Some(self.ping_with(setting, app, slot, &mut Alarm::new()).await?.verdict)
     }
 
     /// As [`Pinger::ping`], for a caller that sends one after the other, with an `alarm` that it keeps.
     pub async fn ping_with(
         &self,
-        routes: &RouteMap,
+        setting: &Setting,
         app: AppIx,
         slot: &Arc<Slot>,
         alarm: &mut Alarm,
     ) -> Option<Pinged> {
-        let route = routes.route(app)?;
+        let route = setting.route(app)?;
         let rules = route.rules.beat.as_ref()?;
-        let sending = slot.with(|session| self.prepare(route, rules, session))?;
+        let sending = slot.with(|session| self.prepare(setting, route, session))?;
         let mut landing = Landing { slot, route, landed: false };
         // Of several servers one that is down is not asked, and must not keep the others from being asked; the only one is tried
         // ever less anyway.
@@ -115,13 +110,13 @@ impl Pinger {
         };
         let now = self.clock.now();
         let (verdict, outcome) = match answer {
-            Some(heard) => self.judge((routes, route), slot, (&sending, &heard), now),
+            Some(heard) => self.judge((setting, route), slot, (&sending, &heard), now),
             None => Self::unreachable(route, slot, &sending, now),
         };
         landing.landed = true;
         self.registry.save(slot);
         if let Some(outcome) = outcome {
-            self.told(app, slot, &lifespan::Heard { outcome, ..sending.heard }, now);
+            self.told(&setting.lives, (app, slot), &lifespan::Heard { outcome, ..sending.heard }, now);
         }
         let label = crate::telemetry::labels::Verdict::from(verdict);
         self.shard.heartbeat(route.rules.app.index(), label, now.since(sending.heard.at));
@@ -129,9 +124,10 @@ impl Pinger {
     }
 
     /// Makes the request, under the session's lock: what it is sent with is what it will be compared with.
-    fn prepare(&self, route: &Route, rules: &BeatRules, session: &mut Session) -> Option<Sending> {
+    fn prepare(&self, setting: &Setting, route: &Route, session: &mut Session) -> Option<Sending> {
+        let rules = route.rules.beat.as_ref()?;
         let now = self.clock.now();
-        if session.has_ended() || session.expired(self.registry.clocks(), now).is_some() {
+        if session.has_ended() || session.expired(&self.registry.clocks(), now).is_some() {
             return None;
         }
         let at = route.rules.app;
@@ -139,7 +135,7 @@ impl Pinger {
         let (traits, passed) = (session.traits.as_deref(), session.passed.sent(at));
         let person = Person { traits, address: session.address, passed, app };
         let ask = Ask { method: &rules.method, target: &rules.path, heartbeat: true };
-        let prepared = own::prepare(route, &self.balancer, &person, &ask, now)?;
+        let prepared = own::prepare(route, &setting.balancer, &person, &ask, now)?;
         let server = if lives::sticks(route) { prepared.chosen.number() } else { 0 };
         let heard = heard(app, session.handle, server, now);
         let app = session.app_mut(at)?;
@@ -166,13 +162,13 @@ impl Pinger {
     /// Judges an answer, applies its cookies under the fence, and records the verdict.
     fn judge(
         &self,
-        (routes, route): (&RouteMap, &Route),
+        (setting, route): (&Setting, &Route),
         slot: &Slot,
         (sending, heard): (&Sending, &Heard),
         now: Timestamp,
     ) -> (Verdict, Option<Outcome>) {
         let Some(rules) = &route.rules.beat else { return (Verdict::Unreachable, None) };
-        let sets = Sets::of(routes, route, &heard.parts.headers);
+        let sets = Sets::of(setting, route, &heard.parts.headers);
         let said = self.evidence(route, rules, sending.canary, heard);
         slot.with(|session| {
             let app = session.app_mut(route.rules.app).filter(|app| sending.is_for(Some(app)));
@@ -241,18 +237,18 @@ impl Pinger {
     }
 
     /// Hands a verdict on to what makes out what it says about the app.
-    fn told(&self, app: AppIx, slot: &Slot, heard: &lifespan::Heard, now: Timestamp) {
-        let told = self.lives.heard(app, heard, now);
+    fn told(&self, lives: &Arc<Lives>, (app, slot): (AppIx, &Slot), heard: &lifespan::Heard, now: Timestamp) {
+        let told = lives.heard(app, heard, now);
         if told.restarted {
             slot.with(|session| session.timeline.note(now, Some(app), What::AppRestarted));
         }
         self.count(app, &told);
         let Some(mut wake) = told.wake else { return };
-        let this = self.clone();
+        let (this, lives) = (self.clone(), Arc::clone(lives));
         tokio::task::spawn_local(async move {
             loop {
                 tokio::time::sleep_until(this.clock.instant(wake)).await;
-                let told = this.lives.look(app, this.clock.now());
+                let told = lives.look(app, this.clock.now());
                 this.count(app, &told);
                 let Some(next) = told.wake else { return };
                 wake = next;

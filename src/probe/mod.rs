@@ -11,13 +11,13 @@ use futures_util::future::join;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::balance::Balancer;
 use crate::bridge::rules::{AppIx, BeatRules, Engine, SessionRules};
 use crate::clock::Clock;
 use crate::findings::{Found, Kind, Level};
 use crate::net::client::Client;
 use crate::ping::reading;
-use crate::route::{Route, RouteMap};
+use crate::route::Route;
+use crate::setting::Setting;
 use crate::sign_out::SignOut;
 
 mod bracket;
@@ -42,10 +42,8 @@ const BLIND: &str =
 pub struct Prober {
     /// Sends.
     pub client: Client,
-    /// Chooses servers.
-    pub balancer: Arc<Balancer>,
-    /// The apps.
-    pub routes: Arc<RouteMap>,
+    /// The apps and their servers.
+    pub setting: Arc<Setting>,
     /// Tells the time.
     pub clock: Clock,
     /// What the engines' tokens look like.
@@ -106,7 +104,7 @@ impl Prober {
     /// How long probing `app` takes at the most, but for the answers themselves. Zero for one that has nothing to wait for.
     #[must_use]
     pub fn takes(&self, app: AppIx, options: Options) -> Duration {
-        let rules = self.routes.route(app).map(|route| &route.rules);
+        let rules = self.setting.route(app).map(|route| &route.rules);
         let session = rules.filter(|rules| rules.beat.is_some()).and_then(|rules| rules.session.as_ref());
         let Some(timeout) = session.map(|session| session.timeout).filter(|own| *own <= options.longest)
         else {
@@ -125,7 +123,7 @@ impl Prober {
 impl Prober {
     /// How late a dead session of `app` may show, before any is seen.
     fn late(&self, app: AppIx) -> Duration {
-        let rules = self.routes.route(app).map(|route| &route.rules);
+        let rules = self.setting.route(app).map(|route| &route.rules);
         let lucee = |rules: &&crate::bridge::rules::AppRules| {
             let engine = rules.session.as_ref().map(|session| session.engine);
             engine == Some(Engine::Lucee) && rules.beat.as_ref().is_some_and(|beat| beat.canary.is_none())
@@ -148,7 +146,7 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn new(prober: &'a Prober, app: AppIx, options: Options, to: &'a UnboundedSender<Said>) -> Option<Self> {
-        let route = prober.routes.route(app)?;
+        let route = prober.setting.route(app)?;
         let (session, beat) = (route.rules.session.as_ref()?, route.rules.beat.as_ref()?);
         Some(Self { prober, route, session, beat, options, to, lost: Cell::new(false) })
     }

@@ -124,7 +124,7 @@ impl<'a> Visitor<'a> {
         let now = prober.clock.now();
         let mut session = AppSession::new(route.rules.app, now);
         let upstream =
-            || prober.balancer.stay(route, None).map(|chosen| chosen.upstream.authority.to_string());
+            || prober.setting.balancer.stay(route, None).map(|chosen| chosen.upstream.authority.to_string());
         let host = route.hosts.first().map(ToString::to_string);
         if let Some(authority) = host.or_else(upstream).filter(|_| prober.https || !route.hosts.is_empty()) {
             session.public = Some(Arc::new(Public { authority: authority.into(), https: prober.https }));
@@ -212,12 +212,12 @@ impl<'a> Visitor<'a> {
         let _turn = self.prober.turns.acquire().await.ok()?;
         let (traits, passed) = (traits(), self.passed());
         let person = self.person(&traits, &passed);
-        self.prober.sign_out.run(&self.prober.routes, self.route, &person).await.map(|ran| ran.outcome)
+        self.prober.sign_out.run(&self.prober.setting, self.route, &person).await.map(|ran| ran.outcome)
     }
 
     fn prepare(&self, ask: &Ask<'_>, now: Timestamp) -> Option<Prepared> {
         let (traits, passed) = (traits(), self.passed());
-        own::prepare(self.route, &self.prober.balancer, &self.person(&traits, &passed), ask, now)
+        own::prepare(self.route, &self.prober.setting.balancer, &self.person(&traits, &passed), ask, now)
     }
 
     const fn person<'p>(&'p self, traits: &'p ClientTraits, passed: &'p [u8]) -> Person<'p> {
@@ -241,7 +241,7 @@ impl<'a> Visitor<'a> {
     ) -> Heard {
         let sent = self.session.sent(self.used.0, !ask.method.is_safe());
         let mut fields = to_client::take_set_cookies(&mut headers);
-        to_client::drop_own(&self.route.rules, &mut fields, self.prober.routes.own_cookies());
+        to_client::drop_own(&self.route.rules, &mut fields, self.prober.setting.own_cookies());
         let upstream = prepared.chosen.upstream.authority.to_string();
         let (public, vault) = (self.session.public.clone(), self.session.vault().clone());
         let authority = public.as_deref().map_or(upstream.as_str(), |public| &public.authority);

@@ -20,7 +20,8 @@ use crate::bridge::timeline::What;
 use crate::bridge::url::{Clean, Found, UrlTokenValue};
 use crate::net::body::Body;
 use crate::registry::Refusal;
-use crate::route::{Route, RouteMap};
+use crate::route::Route;
+use crate::setting::Setting;
 use crate::telemetry::labels::UrlTokenResult;
 
 /// What a request's URL said about tokens.
@@ -41,7 +42,7 @@ impl Proxy {
     /// the browser can show who it is.
     pub(super) fn arrive(
         self: &Rc<Self>,
-        map: &Rc<RouteMap>,
+        map: &Rc<Setting>,
         arrived: &Arrived<'_>,
         visit: &mut Visit,
         note: &mut Note,
@@ -91,7 +92,7 @@ impl Proxy {
     /// Adopts a token that was issued through this proxy to a client without a bridge cookie, by the rules of `adoption`.
     fn weigh(
         self: &Rc<Self>,
-        map: &Rc<RouteMap>,
+        map: &Rc<Setting>,
         arrived: &Arrived<'_>,
         rules: &SessionRules,
         token: &UrlTokenValue,
@@ -144,7 +145,7 @@ impl Proxy {
     /// knew the old one is cut off.
     fn take_over(
         self: &Rc<Self>,
-        map: &Rc<RouteMap>,
+        map: &Rc<Setting>,
         inbound: &Inbound<'_>,
         mut app_session: AppSession,
         visit: &mut Visit,

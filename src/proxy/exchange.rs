@@ -30,14 +30,15 @@ use crate::net::body::Body;
 use crate::net::client::{Answer, Deadlines, SendError};
 use crate::own;
 use crate::registry::Slot;
-use crate::route::{Route, RouteMap};
+use crate::route::Route;
+use crate::setting::Setting;
 use crate::telemetry::labels::SessionEvent;
 use crate::time::Timestamp;
 use crate::wire::request::Head;
 
 /// A request that is to go to an app.
 pub(super) struct Exchange<'a> {
-    pub(super) map: &'a Rc<RouteMap>,
+    pub(super) map: &'a Rc<Setting>,
     pub(super) route: &'a Route,
     pub(super) inbound: &'a Inbound<'a>,
     pub(super) clean: &'a Clean<'a>,
@@ -79,7 +80,7 @@ impl Exchange<'_> {
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let departed = match slot {
             Some(slot) => slot.with(|session| self.depart_as(proxy, slot, session)),
-            None => self.translate(proxy, None, self.may_adopt(proxy, None), &[]),
+            None => self.translate(None, self.may_adopt(proxy, None), &[]),
         }?;
         let mut departed = self.check_shown(proxy, slot, departed)?;
         departed.head.put(X_REQUEST_ID.as_str(), &note.id);
@@ -126,7 +127,7 @@ impl Exchange<'_> {
             }
         }
         let adopting = self.may_adopt(proxy, session.app(self.app()));
-        let mut departed = self.translate(proxy, session.app(self.app()), adopting, &[])?;
+        let mut departed = self.translate(session.app(self.app()), adopting, &[])?;
         session.passed.browser_sent(self.app(), &departed.seen.passed);
         self.settle(session, &departed, now);
         if let Some(app) = session.app_mut(self.app()).filter(|_| self.upgrade.is_none()) {
@@ -143,14 +144,13 @@ impl Exchange<'_> {
 
     fn translate(
         &self,
-        proxy: &Proxy,
         session: Option<&AppSession>,
         adopting: bool,
         not: &[u16],
     ) -> Result<Box<Departed>, Error> {
-        // Where there is no token yet, there is nothing to stay for.
         let sticky = session.and_then(|app| app.upstream);
-        let mut chosen = proxy.shared.balancer.choose(self.route, sticky, not)?;
+        let mut chosen = self.map.balancer.choose(self.route, sticky, not)?;
+        // Who has no token yet has nothing to lose.
         chosen.moved &= session.is_some_and(AppSession::has_token);
         let (inbound, now) = (self.inbound, self.inbound.now);
         let context = ToApp {
@@ -162,7 +162,7 @@ impl Exchange<'_> {
             own: false,
             own_cookies: self.map.own_cookies(),
             adopting,
-            allow_names: if inbound.client.trusted { &proxy.shared.options.allow_headers } else { &[] },
+            allow_names: if inbound.client.trusted { &self.map.options.allow_headers } else { &[] },
             now,
         };
         let (mut head, seen) =
@@ -209,8 +209,8 @@ impl Exchange<'_> {
         }
         proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
         let mut next = match slot {
-            Some(slot) => slot.with(|session| self.translate(proxy, session.app(self.app()), false, &[])),
-            None => self.translate(proxy, None, false, &[]),
+            Some(slot) => slot.with(|session| self.translate(session.app(self.app()), false, &[])),
+            None => self.translate(None, false, &[]),
         }?;
         next.in_flight = departed.in_flight;
         Ok(next)
@@ -219,14 +219,13 @@ impl Exchange<'_> {
     /// The same request once more, with what the session holds now: its first answer was overtaken, or its token was dead.
     pub(super) fn again(
         &self,
-        proxy: &Proxy,
         visit: &Visit,
         departed: Box<Departed>,
         note: &Note,
     ) -> Result<Box<Departed>, Error> {
         let mut next = match &visit.slot {
-            Some(slot) => slot.with(|session| self.translate(proxy, session.app(self.app()), false, &[])),
-            None => self.translate(proxy, None, false, &[]),
+            Some(slot) => slot.with(|session| self.translate(session.app(self.app()), false, &[])),
+            None => self.translate(None, false, &[]),
         }?;
         next.head.put(X_REQUEST_ID.as_str(), &note.id);
         next.in_flight = departed.in_flight;
@@ -234,21 +233,15 @@ impl Exchange<'_> {
     }
 
     /// The same request for another server than those in `not`: they took no connection, so nothing was written.
-    fn elsewhere(
-        &self,
-        proxy: &Proxy,
-        visit: &Visit,
-        departed: &mut Departed,
-        not: &[u16],
-    ) -> Result<Box<Departed>, Error> {
+    fn elsewhere(&self, visit: &Visit, departed: &mut Departed, not: &[u16]) -> Result<Box<Departed>, Error> {
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let mut next = match slot {
             Some(slot) => slot.with(|session| {
-                let next = self.translate(proxy, session.app(self.app()), departed.adopting, not)?;
+                let next = self.translate(session.app(self.app()), departed.adopting, not)?;
                 self.settle(session, &next, self.inbound.now);
                 Ok::<_, Error>(next)
             }),
-            None => self.translate(proxy, None, departed.adopting, not),
+            None => self.translate(None, departed.adopting, not),
         }?;
         next.in_flight = departed.in_flight.take();
         Ok(next)
@@ -300,7 +293,7 @@ impl Exchange<'_> {
             if body.is_none() || self.route.upstreams.len() <= not.len() {
                 return Err(error.into());
             }
-            let Ok(mut next) = self.elsewhere(proxy, visit, departed, &not) else { return Err(error.into()) };
+            let Ok(mut next) = self.elsewhere(visit, departed, &not) else { return Err(error.into()) };
             next.head.put(X_REQUEST_ID.as_str(), &note.id);
             self.note_server(proxy, &next, note);
             *departed = next;
@@ -316,7 +309,7 @@ impl Exchange<'_> {
         body: &mut Option<Body>,
     ) -> Result<Answer, SendError> {
         let (upstream, head) = (&departed.chosen.upstream, &departed.head);
-        let timeouts = &proxy.shared.options.timeouts;
+        let timeouts = &self.map.options.timeouts;
         let deadlines = Deadlines { connect: timeouts.connect, first_byte: timeouts.first_byte };
         let empty = body.as_ref().is_none_or(http_body::Body::is_end_stream);
         match proxy.client.send_or_keep(upstream, head, body, &deadlines).await {

@@ -34,6 +34,8 @@ use crate::net::body::{Body, End, Outcome};
 use crate::net::stream::Peer;
 use crate::registry::{FLIGHT, Flight, Slot};
 use crate::route::{Route, RouteMap};
+use crate::setting::Setting;
+use crate::setting::options::Options;
 use crate::store::Outage;
 use crate::telemetry::labels::Reason;
 use crate::telemetry::{CleanPath, Line};
@@ -112,10 +114,9 @@ impl Proxy {
         upgraded: Option<OnUpgrade>,
         note: &mut Note,
     ) -> Result<Response<Body>, Error> {
-        let map = self.routes();
+        let map = self.setting();
         let fields = Fields::of(&parts.headers);
-        let Asks::Resource(inbound) = Inbound::read(parts, &fields, peer, &self.shared.options, began)?
-        else {
+        let Asks::Resource(inbound) = Inbound::read(parts, &fields, peer, &map.options, began)? else {
             return Ok(Self::server_options());
         };
         note.host.push_str(&inbound.host);
@@ -158,7 +159,7 @@ impl Proxy {
         }
 
         let length = content_length(&fields);
-        let body = self.body(body, length)?;
+        let body = within_bounds(body, length, &map.options)?;
         let form = inbound.method == Method::POST && forms::is_form(&fields);
         let body = forms::clean(route.rules.session.as_ref(), &fields, body, length).await?;
         let upgrade = upgraded.as_ref().and_then(|_| hop::upgrade(&parts.headers));
@@ -175,7 +176,7 @@ impl Proxy {
             // An id that was given is given all the same: the browser's old one may be over.
             give(&map, &inbound, &visit, note.fields.get_or_insert_default());
         }
-        Ok(self.release(answered?, &visit, route, upgraded, note))
+        Ok(self.release(answered?, (&map, &visit), route, upgraded, note))
     }
 
     /// `OPTIONS *` asks about the proxy itself.
@@ -195,21 +196,6 @@ impl Proxy {
             Ok(())
         } else {
             Err(Error::RateLimited)
-        }
-    }
-
-    /// The request's body within its bounds.
-    fn body(&self, body: Incoming, length: Option<u64>) -> Result<Body, Error> {
-        let options = &self.shared.options;
-        let body = Body::incoming(body);
-        if http_body::Body::is_end_stream(&body) {
-            return Ok(body);
-        }
-        let body = body.stalling_after(options.timeouts.body_stall);
-        match options.max_body {
-            Some(most) if length.is_some_and(|length| length > most) => Err(Error::BodyTooLarge),
-            Some(most) => Ok(body.limited(most)),
-            None => Ok(body),
         }
     }
 
@@ -236,7 +222,7 @@ impl Proxy {
     fn release(
         self: &Rc<Self>,
         answered: Answered,
-        visit: &Visit,
+        (map, visit): (&Setting, &Visit),
         route: &Route,
         upgraded: Option<OnUpgrade>,
         note: &mut Note,
@@ -245,16 +231,30 @@ impl Proxy {
         let (app, slot) = (route.rules.app, visit.slot.as_ref());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             if let (Some(client), Some(app_side)) = (upgraded, app_side) {
-                self.tunnel(&response, (client, app_side), slot, app);
+                self.tunnel((&response, map), (client, app_side), slot, app);
             }
             return response;
         }
         if stream::is_events(response.headers()) {
             drop(departed.in_flight);
-            return response.map(|body| self.events(body, slot, app));
+            return response.map(|body| self.events(map, body, slot, app));
         }
         note.held = Some((departed.chosen, departed.in_flight));
-        response.map(|body| body.stalling_after(self.shared.options.timeouts.body_stall))
+        response.map(|body| body.stalling_after(map.options.timeouts.body_stall))
+    }
+}
+
+/// The request's body within its bounds.
+fn within_bounds(body: Incoming, length: Option<u64>, options: &Options) -> Result<Body, Error> {
+    let body = Body::incoming(body);
+    if http_body::Body::is_end_stream(&body) {
+        return Ok(body);
+    }
+    let body = body.stalling_after(options.timeouts.body_stall);
+    match options.max_body {
+        Some(most) if length.is_some_and(|length| length > most) => Err(Error::BodyTooLarge),
+        Some(most) => Ok(body.limited(most)),
+        None => Ok(body),
     }
 }
 

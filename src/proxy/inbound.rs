@@ -9,9 +9,9 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Uri, Version};
 
 use super::error::Error;
-use super::options::{Options, PublicScheme};
 use crate::bridge::app_session::Public;
 use crate::net::stream::Peer;
+use crate::setting::options::{Options, PublicScheme};
 use crate::time::Timestamp;
 use crate::wire::fetch::{self, Fetch};
 use crate::wire::fields::Fields;

@@ -35,6 +35,7 @@ use crate::random;
 use crate::registry::Slot;
 use crate::route::{self, Route, RouteMap};
 use crate::secret::digest16;
+use crate::setting::Setting;
 use crate::time::Timestamp;
 use crate::wire::cookie::pairs;
 use crate::wire::query;
@@ -132,7 +133,7 @@ impl Proxy {
     /// `GET join/back`: with the nonce and the ticket both, the two hosts share one bridge session from here on.
     pub(super) fn join_back(
         self: &Rc<Self>,
-        map: &Rc<RouteMap>,
+        map: &Rc<Setting>,
         inbound: &Inbound<'_>,
         visit: &mut Visit,
     ) -> Result<Response<Body>, Error> {
@@ -169,7 +170,7 @@ impl Proxy {
     /// The session of the other host is this browser's here as well; what it had here moves in.
     fn become_one(
         self: &Rc<Self>,
-        map: &Rc<RouteMap>,
+        map: &Rc<Setting>,
         slot: &Arc<Slot>,
         visit: &mut Visit,
         inbound: &Inbound<'_>,

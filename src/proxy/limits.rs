@@ -3,6 +3,7 @@
 //! Invariant: asking does not count; only what has happened does. An address is its IPv4, or the /64 of its IPv6.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -15,8 +16,9 @@ const SWEEP_ABOVE: usize = 50_000;
 /// A token bucket an address.
 #[derive(Debug)]
 pub struct Buckets {
-    per_second: f64,
-    burst: f64,
+    /// The bits of two numbers, which a reload may change.
+    per_second: AtomicU64,
+    burst: AtomicU64,
     table: DashMap<IpAddr, Bucket, foldhash::quality::RandomState>,
 }
 
@@ -30,7 +32,20 @@ impl Buckets {
     /// `per_second` sustained, `burst` at once.
     #[must_use]
     pub fn new(per_second: f64, burst: u32) -> Self {
-        Self { per_second, burst: f64::from(burst), table: DashMap::default() }
+        let buckets =
+            Self { per_second: AtomicU64::new(0), burst: AtomicU64::new(0), table: DashMap::default() };
+        buckets.set(per_second, burst);
+        buckets
+    }
+
+    /// From now on `per_second` sustained and `burst` at once; what was counted stays.
+    pub fn set(&self, per_second: f64, burst: u32) {
+        self.per_second.store(per_second.to_bits(), Relaxed);
+        self.burst.store(f64::from(burst).to_bits(), Relaxed);
+    }
+
+    fn burst(&self) -> f64 {
+        f64::from_bits(self.burst.load(Relaxed))
     }
 
     /// True where one more may happen.
@@ -42,16 +57,16 @@ impl Buckets {
     /// One has happened.
     pub fn count(&self, address: IpAddr, now: Timestamp) {
         if self.table.len() > SWEEP_ABOVE {
-            self.table.retain(|_, bucket| self.left(bucket, now) < self.burst);
+            self.table.retain(|_, bucket| self.left(bucket, now) < self.burst());
         }
-        let mut bucket = self.table.entry(place(address)).or_insert(Bucket { left: self.burst, at: now });
+        let mut bucket = self.table.entry(place(address)).or_insert(Bucket { left: self.burst(), at: now });
         bucket.left = (self.left(&bucket, now) - 1.0).max(0.0);
         bucket.at = now;
     }
 
     fn left(&self, bucket: &Bucket, now: Timestamp) -> f64 {
-        let gained = now.since(bucket.at).as_secs_f64() * self.per_second;
-        (bucket.left + gained).min(self.burst)
+        let gained = now.since(bucket.at).as_secs_f64() * f64::from_bits(self.per_second.load(Relaxed));
+        (bucket.left + gained).min(self.burst())
     }
 }
 

@@ -7,14 +7,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::balance::Balancer;
 use crate::bridge::adoption;
 use crate::clock::Clock;
 use crate::net::client::Client;
 use crate::ping::Pinger;
 use crate::registry::Registry;
 use crate::registry::agenda::Agenda;
-use crate::route::RouteMap;
+use crate::setting::Setting;
+use crate::setting::options::Options;
 use crate::sign_out::SignOut;
 use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessSink;
@@ -31,7 +31,6 @@ pub mod inbound;
 mod join;
 pub mod limits;
 mod note;
-pub mod options;
 mod pages;
 pub mod reply;
 mod roundtrip;
@@ -40,14 +39,11 @@ mod visit;
 
 use join::Joins;
 use limits::Buckets;
-use options::Options;
 
 /// What all threads share. Written rarely, and never for a request that changes nothing.
 #[derive(Debug)]
 pub struct Shared {
     registry: Arc<Registry>,
-    balancer: Arc<Balancer>,
-    options: Options,
     clock: Clock,
     joins: Joins,
     new_sessions: Buckets,
@@ -59,18 +55,21 @@ pub struct Shared {
 impl Shared {
     /// What the proxies of all threads share.
     #[must_use]
-    pub fn new(registry: Arc<Registry>, balancer: Arc<Balancer>, options: Options, clock: Clock) -> Self {
+    pub fn new(registry: Arc<Registry>, options: &Options, clock: Clock) -> Self {
         let rate = options.new_sessions;
         Self {
             registry,
-            balancer,
             clock,
             joins: Joins::default(),
             new_sessions: Buckets::new(rate.per_second, rate.burst),
             adoptions: limits::tries(adoption::TRIES_A_MINUTE, std::time::Duration::from_secs(60)),
             since: clock.now(),
-            options,
         }
+    }
+
+    /// From now on clients are bounded by `options`.
+    pub fn follow(&self, options: &Options) {
+        self.new_sessions.set(options.new_sessions.per_second, options.new_sessions.burst);
     }
 }
 
@@ -78,7 +77,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Proxy {
     shared: Arc<Shared>,
-    routes: RefCell<Rc<RouteMap>>,
+    setting: RefCell<Rc<Setting>>,
     client: Client,
     agenda: Agenda,
     shard: Rc<Shard>,
@@ -92,8 +91,8 @@ pub struct Proxy {
 /// What a thread gives its proxy.
 #[derive(Debug)]
 pub struct Parts {
-    /// The route map.
-    pub routes: RouteMap,
+    /// Apps, servers, options.
+    pub setting: Rc<Setting>,
     /// Requests to apps.
     pub client: Client,
     /// Sends heartbeats that a person asks for.
@@ -116,7 +115,7 @@ impl Proxy {
     pub fn new(shared: Arc<Shared>, parts: Parts) -> Self {
         Self {
             shared,
-            routes: RefCell::new(Rc::new(parts.routes)),
+            setting: RefCell::new(parts.setting),
             client: parts.client,
             agenda: parts.agenda,
             shard: parts.shard,
@@ -128,10 +127,15 @@ impl Proxy {
         }
     }
 
-    /// The route map that requests which begin now will use.
+    /// The setting that requests which begin now will use.
     #[must_use]
-    pub fn routes(&self) -> Rc<RouteMap> {
-        Rc::clone(&self.routes.borrow())
+    pub fn setting(&self) -> Rc<Setting> {
+        Rc::clone(&self.setting.borrow())
+    }
+
+    /// Requests that begin from now on use `setting`; those that have begun go on with the one that they have.
+    pub fn follow(&self, setting: Rc<Setting>) {
+        self.setting.replace(setting);
     }
 
     /// Hands the lines of the access log that are ready to its writer.

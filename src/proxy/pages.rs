@@ -19,6 +19,7 @@ use crate::bridge::session::Session;
 use crate::net::body::Body;
 use crate::registry::Slot;
 use crate::route::RouteMap;
+use crate::setting::Setting;
 use crate::sign_out::Told;
 use crate::time::Timestamp;
 use crate::wire::fetch::Site;
@@ -33,7 +34,7 @@ impl Proxy {
     /// The page `name` below the prefix.
     pub(super) async fn page(
         self: &Rc<Self>,
-        map: &Rc<RouteMap>,
+        map: &Rc<Setting>,
         inbound: &Inbound<'_>,
         name: &str,
         visit: &mut Visit,
@@ -71,7 +72,7 @@ impl Proxy {
     }
 
     fn status_of(&self, map: &RouteMap, slot: Option<&Slot>, now: Timestamp) -> Value {
-        let clocks = self.shared.registry.clocks();
+        let clocks = &self.shared.registry.clocks();
         let told = slot.and_then(|slot| {
             slot.with(|session| {
                 (!session.has_ended()).then(|| {
@@ -89,7 +90,7 @@ impl Proxy {
     }
 
     /// "I need more time": activity, and a heartbeat to every app at once.
-    async fn extend(self: &Rc<Self>, map: &Rc<RouteMap>, visit: &Visit) -> Response<Body> {
+    async fn extend(self: &Rc<Self>, map: &Rc<Setting>, visit: &Visit) -> Response<Body> {
         let Some(slot) = &visit.slot else { return json_reply(&self.status_of(map, None, self.now())) };
         let apps: Vec<_> = slot.with(|session| {
             session.extend(self.now());
@@ -114,7 +115,7 @@ impl Proxy {
     /// Ends the session and signs out of its apps; the page that follows says what ended.
     async fn log_out(
         self: &Rc<Self>,
-        map: &Rc<RouteMap>,
+        map: &Rc<Setting>,
         inbound: &Inbound<'_>,
         visit: &mut Visit,
     ) -> Response<Body> {
@@ -141,7 +142,7 @@ impl Proxy {
     fn beat(&self, visit: &Visit) -> Response<Body> {
         if let Some(slot) = &visit.slot {
             let now = self.now();
-            slot.with(|session| session.seen(self.shared.registry.clocks(), now));
+            slot.with(|session| session.seen(&self.shared.registry.clocks(), now));
         }
         let mut response = reply::own(StatusCode::OK, "image/gif", String::new());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("image/gif"));

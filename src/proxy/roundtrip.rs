@@ -24,7 +24,7 @@ use crate::bridge::timeline::What;
 use crate::net::body::Body;
 use crate::net::client::{Answer, AppStream};
 use crate::registry::Slot;
-use crate::route::RouteMap;
+use crate::setting::Setting;
 use crate::sign_out::{self, Told};
 
 /// An answer that may be released.
@@ -54,7 +54,7 @@ impl Proxy {
                 .await?;
             let Answer { mut parts, body: said, upgraded } = answer;
             let (said, dead) = if again && may_be_dead(&departed, &parts) {
-                peek(said.stalling_after(self.shared.options.timeouts.body_stall)).await?
+                peek(said.stalling_after(exchange.map.options.timeouts.body_stall)).await?
             } else {
                 (said, false)
             };
@@ -91,7 +91,7 @@ impl Proxy {
                 note.events.push(if circles { "followed" } else { "sent_again" });
             }
             again = false;
-            departed = exchange.again(self, visit, departed, note)?;
+            departed = exchange.again(visit, departed, note)?;
         }
     }
 
@@ -161,7 +161,7 @@ impl Proxy {
     }
 
     /// Sees behind the person's back whether her sign-out from one app has ended her session there.
-    fn prove_behind(&self, map: &Rc<RouteMap>, slot: Arc<Slot>, left: Farewell, app: AppIx) {
+    fn prove_behind(&self, map: &Rc<Setting>, slot: Arc<Slot>, left: Farewell, app: AppIx) {
         let (by, map) = (self.sign_out.clone(), Rc::clone(map));
         tokio::task::spawn_local(async move {
             let what = by.of_one(&map, &left, app).await.and_then(sign_out::event);
@@ -173,7 +173,7 @@ impl Proxy {
     }
 
     /// Signs out everywhere at the person's own wish; tells how each app took it, as far as they answered in time.
-    pub(super) async fn sign_out_all(self: &Rc<Self>, map: &Rc<RouteMap>, slot: &Arc<Slot>) -> Vec<Told> {
+    pub(super) async fn sign_out_all(self: &Rc<Self>, map: &Rc<Setting>, slot: &Arc<Slot>) -> Vec<Told> {
         let Some(farewell) = self.shared.registry.end(slot, End::UserLogout, self.now()) else {
             return Vec::new();
         };

@@ -21,6 +21,7 @@ use crate::net::upgrade::{self, CloseFrame, Splice};
 use crate::random;
 use crate::registry::Slot;
 use crate::registry::agenda::{Agenda, Watch};
+use crate::setting::Setting;
 use crate::telemetry::labels::StreamKind;
 use crate::telemetry::metrics::Shard;
 use crate::wire::ws::{self, Frames};
@@ -98,7 +99,7 @@ impl Proxy {
             slot: slot.map(Arc::clone),
             agenda: self.agenda.clone(),
             clock: self.shared.clock,
-            clocks: *self.shared.registry.clocks(),
+            clocks: self.shared.registry.clocks(),
             shard: Rc::clone(&self.shard),
             app,
             kind,
@@ -106,9 +107,9 @@ impl Proxy {
     }
 
     /// An event stream to the browser: presence while it lasts, over when the session is.
-    pub(super) fn events(&self, body: Body, slot: Option<&Arc<Slot>>, app: AppIx) -> Body {
+    pub(super) fn events(&self, map: &Setting, body: Body, slot: Option<&Arc<Slot>>, app: AppIx) -> Body {
         let open = self.open_stream(slot, app, StreamKind::EventStream);
-        let body = body.stalling_after(self.shared.options.timeouts.stream_idle).on_end(move |_| drop(open));
+        let body = body.stalling_after(map.options.timeouts.stream_idle).on_end(move |_| drop(open));
         match slot {
             Some(slot) => {
                 let slot = Arc::clone(slot);
@@ -121,7 +122,7 @@ impl Proxy {
     /// Joins browser and app after the app's 101.
     pub(super) fn tunnel(
         self: &Rc<Self>,
-        response: &Response<Body>,
+        (response, map): (&Response<Body>, &Setting),
         (client, app_side): (OnUpgrade, Box<AppStream>),
         slot: Option<&Arc<Slot>>,
         app: AppIx,
@@ -131,7 +132,7 @@ impl Proxy {
             self.open_stream(slot, app, if websocket { StreamKind::WebSocket } else { StreamKind::Other });
         let slot = slot.map(Arc::clone);
         let options = Splice {
-            stream_idle: self.shared.options.timeouts.stream_idle,
+            stream_idle: map.options.timeouts.stream_idle,
             ended: async move {
                 match slot {
                     Some(slot) => slot.ended().await,

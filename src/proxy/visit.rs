@@ -21,6 +21,7 @@ use crate::random;
 use crate::registry::agenda::Watch;
 use crate::registry::{Opened, Slot, Visitor};
 use crate::route::RouteMap;
+use crate::setting::Setting;
 use crate::telemetry::labels::EndReason;
 use crate::wire::fields::Fields;
 
@@ -91,12 +92,7 @@ impl Visit {
 
 impl Proxy {
     /// Finds the bridge session of a request.
-    pub(super) fn visit(
-        self: &Rc<Self>,
-        map: &Rc<RouteMap>,
-        inbound: &Inbound<'_>,
-        note: &mut Note,
-    ) -> Visit {
+    pub(super) fn visit(self: &Rc<Self>, map: &Rc<Setting>, inbound: &Inbound<'_>, note: &mut Note) -> Visit {
         let agent = inbound.fields.user_agent.first().map_or(&b""[..], |agent| agent.as_bytes());
         let visitor = Visitor {
             address: inbound.address(),
@@ -171,7 +167,7 @@ impl Proxy {
 
     /// Watches a session for its end.
     pub(super) fn watch_end(&self, slot: &Arc<Slot>) {
-        if slot.with(|session| session.ends_sooner(self.shared.registry.clocks())) {
+        if slot.with(|session| session.ends_sooner(&self.shared.registry.clocks())) {
             self.agenda.put(slot, Watch::End);
         }
     }
@@ -185,7 +181,7 @@ impl Proxy {
     }
 
     /// Signs out of the apps of a session that has ended, without anybody waiting for it.
-    pub(super) fn sign_out_behind(self: &Rc<Self>, map: &Rc<RouteMap>, farewell: Box<Farewell>) {
+    pub(super) fn sign_out_behind(self: &Rc<Self>, map: &Rc<Setting>, farewell: Box<Farewell>) {
         self.count_end(farewell.end);
         if !farewell.end.signs_apps_out() {
             return;

@@ -19,6 +19,7 @@ use crate::store::Store;
 use crate::time::Timestamp;
 
 pub mod agenda;
+mod dials;
 mod ended;
 mod index;
 mod labels;
@@ -35,6 +36,7 @@ pub use slot::{FLIGHT, Flight, GRACE, Slot, Visitor};
 pub use table::{Ticket, Walk};
 
 use agenda::{Entry, Waiting};
+use dials::Dials;
 use ended::Graveyard;
 use options::Options;
 use slot::Held;
@@ -52,7 +54,7 @@ pub struct Registry {
     pending: Mutex<VecDeque<Ticket>>,
     graveyard: Mutex<Graveyard>,
     keyed: Keyed,
-    clocks: Clocks,
+    dials: Dials,
     options: Options,
     bound: AtomicUsize,
     waiting: AtomicUsize,
@@ -112,12 +114,14 @@ impl Registry {
     /// The same, of sessions that are kept in `store`.
     #[must_use]
     pub fn kept_in(store: Store, options: Options, clocks: Clocks, key: &[u8; 32]) -> Self {
+        let dials = Dials::new();
+        dials.set(&clocks);
         Self {
             table: Table::new(),
             pending: Mutex::default(),
             graveyard: Mutex::default(),
             keyed: Keyed::new(key),
-            clocks,
+            dials,
             options,
             bound: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -127,8 +131,13 @@ impl Registry {
 
     /// The three clocks.
     #[must_use]
-    pub const fn clocks(&self) -> &Clocks {
-        &self.clocks
+    pub fn clocks(&self) -> Clocks {
+        self.dials.read()
+    }
+
+    /// From now on sessions live by `clocks`.
+    pub fn set_clocks(&self, clocks: &Clocks) {
+        self.dials.set(clocks);
     }
 
     /// The keyed hash that stands for secrets: canaries, tokens.
@@ -151,7 +160,7 @@ impl Registry {
         let (found, expired) = slot.with_kept(|kept| {
             let found = find(&kept.ids, key, visitor, now)?;
             let found = if kept.session.has_ended() { Found::Bad } else { found };
-            let expired = if found.opens() { kept.session.expired(&self.clocks, now) } else { None };
+            let expired = if found.opens() { kept.session.expired(&self.clocks(), now) } else { None };
             if found.opens() && expired.is_none() {
                 returned(&mut kept.ids, key);
             }

@@ -20,7 +20,8 @@ use crate::bridge::timeline::{Event, What};
 use crate::findings::Findings;
 use crate::own::Person;
 use crate::ping::Pinger;
-use crate::route::{Route, RouteMap};
+use crate::route::Route;
+use crate::setting::Setting;
 use crate::telemetry::labels::SignOutResult;
 use crate::wire::set_cookie::{Flags, Lifetime, SetCookie, deletion};
 
@@ -93,11 +94,11 @@ type Telling = RefCell<Option<Told>>;
 impl SignOut {
     /// Signs out of every app of `farewell` but `but` (where the sign-out was seen). Takes three times the deadline of one
     /// request at the most.
-    pub async fn all(&self, routes: &RouteMap, farewell: &Farewell, but: Option<AppIx>) -> Vec<Told> {
+    pub async fn all(&self, setting: &Setting, farewell: &Farewell, but: Option<AppIx>) -> Vec<Told> {
         self.fenced().await;
         let told = farewell.apps.iter().map(|app| async move {
             let telling = Telling::default();
-            self.app(routes, farewell, (app, but), &telling).await;
+            self.app(setting, farewell, (app, but), &telling).await;
             telling.into_inner()
         });
         join_all(told).await.into_iter().flatten().collect()
@@ -105,17 +106,17 @@ impl SignOut {
 
     /// As [`SignOut::all`], for somebody who waits for it: an app that takes longer than [`PATIENCE`] is signed out of
     /// behind, and counts as one that has not answered, or not proven anything. Must run in a `LocalSet`.
-    pub async fn in_time(&self, routes: &Rc<RouteMap>, farewell: Farewell, but: Option<AppIx>) -> Vec<Told> {
+    pub async fn in_time(&self, setting: &Rc<Setting>, farewell: Farewell, but: Option<AppIx>) -> Vec<Told> {
         self.fenced().await;
         let (until, farewell) = (Instant::now() + PATIENCE, Rc::new(farewell));
         let asked: Vec<_> = (0..farewell.apps.len())
             .map(|at| {
                 let telling = Rc::new(Telling::default());
-                let (this, routes, farewell) = (self.clone(), Rc::clone(routes), Rc::clone(&farewell));
+                let (this, setting, farewell) = (self.clone(), Rc::clone(setting), Rc::clone(&farewell));
                 let into = Rc::clone(&telling);
                 let task = tokio::task::spawn_local(async move {
                     if let Some(app) = farewell.apps.get(at) {
-                        this.app(&routes, &farewell, (app, but), &into).await;
+                        this.app(&setting, &farewell, (app, but), &into).await;
                     }
                 });
                 (telling, task)
@@ -144,26 +145,26 @@ impl SignOut {
 
     /// Asks what is left of the session in an app that the person has signed out of by itself. `None` where that cannot be
     /// asked.
-    pub async fn of_one(&self, routes: &RouteMap, farewell: &Farewell, app: AppIx) -> Option<Proof> {
-        let (app, route) = (farewell.apps.iter().find(|own| own.app == app)?, routes.route(app)?);
-        self.prove(routes, route, (farewell, app), &[]).await
+    pub async fn of_one(&self, setting: &Setting, farewell: &Farewell, app: AppIx) -> Option<Proof> {
+        let (app, route) = (farewell.apps.iter().find(|own| own.app == app)?, setting.route(app)?);
+        self.prove(setting, route, (farewell, app), &[]).await
     }
 
     /// Signs out of one app of `farewell`, where it is to be asked, and sees what is left; says in `telling` what is known.
     async fn app(
         &self,
-        routes: &RouteMap,
+        setting: &Setting,
         farewell: &Farewell,
         (app, but): (&AppSession, Option<AppIx>),
         telling: &Telling,
     ) {
-        let Some(route) = routes.route(app.app) else { return };
+        let Some(route) = setting.route(app.app) else { return };
         let person = person(farewell, app);
         let seen_here = Some(app.app) == but;
         let mut told = Told::of(app, seen_here);
         let mut relayed = Vec::new();
         let wanted = !seen_here && (app.has_token() || !person.passed.is_empty());
-        if wanted && let Some(ran) = self.run(routes, route, &person).await {
+        if wanted && let Some(ran) = self.run(setting, route, &person).await {
             told.asked = true;
             told.confirmed = ran.outcome.is_confirmed();
             told.deletions = self.deletions(&ran.relayed);
@@ -179,7 +180,7 @@ impl SignOut {
             told.proof = Some(Proof::Unproven);
         }
         telling.replace(Some(told));
-        if is_out && let Some(proof) = self.prove(routes, route, (farewell, app), &relayed).await {
+        if is_out && let Some(proof) = self.prove(setting, route, (farewell, app), &relayed).await {
             if let Some(what) = event(proof) {
                 self.note(farewell, app.app, what);
             }

@@ -12,14 +12,15 @@ use crate::bridge::own::passed_after;
 use crate::bridge::session::Farewell;
 use crate::findings::{Found, Kind, Level};
 use crate::own::Person;
-use crate::route::{Route, RouteMap};
+use crate::route::Route;
+use crate::setting::Setting;
 
 impl SignOut {
     /// Whether the session of `person` with the app of `route` still answers: asked of the app's heartbeat page with the
     /// vault as it is in `person`, and judged as a heartbeat is. `None` where there is no such page or no token. Counts
     /// nothing and finds nothing: for whoever draws conclusions of his own.
-    pub async fn proof(&self, routes: &RouteMap, route: &Route, person: &Person<'_>) -> Option<Proof> {
-        let verdict = self.pinger.ask_with_old(routes, route, person).await?;
+    pub async fn proof(&self, setting: &Setting, route: &Route, person: &Person<'_>) -> Option<Proof> {
+        let verdict = self.pinger.ask_with_old(setting, route, person).await?;
         let known = person.app.beat.canary != 0;
         let silent = route.rules.session.as_ref().is_none_or(|session| session.engine.adopts_unknown_ids());
         Some(match verdict {
@@ -33,7 +34,7 @@ impl SignOut {
     /// sign-in that the app remembers in the browser takes no part: it would sign in anew, and the question is about the old.
     pub(super) async fn prove(
         &self,
-        routes: &RouteMap,
+        setting: &Setting,
         route: &Route,
         (farewell, app): (&Farewell, &AppSession),
         relayed: &[HeaderValue],
@@ -45,7 +46,7 @@ impl SignOut {
         let path = route.rules.beat.as_ref().map_or("/", |beat| beat.path.split('?').next().unwrap_or("/"));
         let gone: Vec<HeaderValue> = relayed.iter().cloned().chain(forget(farewell, app)).collect();
         let passed = passed_after(&route.rules, (person.passed, &gone), path, self.pinger.clock.now());
-        let proof = self.proof(routes, route, &Person { passed: &passed, ..person }).await?;
+        let proof = self.proof(setting, route, &Person { passed: &passed, ..person }).await?;
         self.pinger.shard.sign_out_proof(route.rules.app.index(), proof);
         self.found(route, proof);
         Some(proof)

@@ -20,7 +20,8 @@ use crate::net::body::Body;
 use crate::net::client::{Answer, SendError};
 use crate::own::{self, Ask, OwnError, Person, Prepared};
 use crate::ping::{leads_to_login, reading};
-use crate::route::{Route, RouteMap};
+use crate::route::Route;
+use crate::setting::Setting;
 use crate::wire::page::{Base, Form, Page};
 use crate::wire::path;
 use crate::wire::pattern::Pattern;
@@ -72,10 +73,16 @@ pub struct Ran {
 impl SignOut {
     /// Carries out the recipe of `route` in the name of `person`. `None` where the app has none. Takes twice the deadline
     /// of one request at the most.
-    pub async fn run(&self, routes: &RouteMap, route: &Route, person: &Person<'_>) -> Option<Ran> {
+    pub async fn run(&self, setting: &Setting, route: &Route, person: &Person<'_>) -> Option<Ran> {
         let recipe = route.rules.sign_out.recipe.as_ref()?;
-        let mut errand =
-            Errand { by: self, routes, route, person: *person, app: person.app.clone(), relayed: Vec::new() };
+        let mut errand = Errand {
+            by: self,
+            setting,
+            route,
+            person: *person,
+            app: person.app.clone(),
+            relayed: Vec::new(),
+        };
         let outcome = match recipe {
             Recipe::Request { method, target } => errand.last(method, target, None).await,
             Recipe::Form { page, action } => errand.form(page, action).await,
@@ -89,7 +96,7 @@ impl SignOut {
 /// A recipe while it is carried out.
 struct Errand<'a> {
     by: &'a SignOut,
-    routes: &'a RouteMap,
+    setting: &'a Setting,
     route: &'a Route,
     person: Person<'a>,
     /// The person's session with the app as it goes on from answer to answer.
@@ -197,7 +204,7 @@ impl Errand<'_> {
             let (clean, _) = url::clean(rules, &path, query, |_| None).ok()?;
             let normal = path::normal(&clean.path).ok()?;
             // Another app may stand below this one's path.
-            let is_own = self.routes.find(host, &normal).is_some_and(|route| route.rules.app == rules.app);
+            let is_own = self.setting.find(host, &normal).is_some_and(|route| route.rules.app == rules.app);
             let is_wanted = wanted.matches_link(&normal, clean.query.as_deref());
             (is_own && is_wanted).then(|| clean.to_text())
         })
@@ -228,7 +235,7 @@ impl Errand<'_> {
         let passed =
             passed_after(&self.route.rules, (self.person.passed, &self.relayed), path, pinger.clock.now());
         let person = Person { passed: &passed, app: &self.app, ..self.person };
-        own::prepare(self.route, &pinger.balancer, &person, ask, pinger.clock.now())
+        own::prepare(self.route, &self.setting.balancer, &person, ask, pinger.clock.now())
             .ok_or(Outcome::Unreachable)
     }
 
@@ -253,7 +260,7 @@ impl Errand<'_> {
     fn take_cookies(&mut self, prepared: &Prepared, headers: &http::HeaderMap) {
         let now = self.by.pinger.clock.now();
         let mut fields: SetCookies = headers.get_all(SET_COOKIE).iter().cloned().collect();
-        to_client::drop_own(&self.route.rules, &mut fields, self.routes.own_cookies());
+        to_client::drop_own(&self.route.rules, &mut fields, self.setting.own_cookies());
         let upstream = prepared.chosen.upstream.authority.to_string();
         let vault = self.app.vault().clone();
         let public = self.app.public.clone();

@@ -39,7 +39,10 @@ impl LogOptions {
     }
 
     fn filter(&self) -> Result<EnvFilter, LogError> {
-        EnvFilter::builder().parse(&self.level).map_err(LogError::Level)
+        let filter = EnvFilter::builder().parse(&self.level).map_err(LogError::Level)?;
+        // Whatever the database has to say that matters, the store says in words of its own.
+        let quiet = ["fjall=off", "lsm_tree=off"].into_iter().filter_map(|directive| directive.parse().ok());
+        Ok(quiet.fold(filter, EnvFilter::add_directive))
     }
 }
 

@@ -56,7 +56,7 @@ where
 {
     let (drainer, drain) = Drainer::new();
     let connections = options.connections.clone();
-    let task = spawn_local(async move { serve(listener, service, &options, drain).await });
+    let task = spawn_local(async move { serve(listener, service, &Terms::new(options), drain).await });
     Running { dialer, drainer, connections, task }
 }
 
@@ -584,7 +584,7 @@ async fn real_sockets_carry_a_request_through_server_and_client() {
                 seen.borrow_mut().push(Peer::clone(&peer));
                 echo(request, peer)
             };
-            serve(listener, service, &options(), drain).await;
+            serve(listener, service, &Terms::new(options()), drain).await;
         });
         let client = Client::new(Dialer::Sockets, ClientOptions::default());
         let origin = format!("http://{addr}").parse().unwrap();
@@ -768,9 +768,9 @@ where
     S: Fn(Request<Incoming>, Peer) -> F + 'static,
     F: Future<Output = Response<Body>> + 'static,
 {
-    let shop = Rc::new(Shop::new(service, &options(), None));
+    let shop = Rc::new(Shop::new(service, &Terms::new(options()), None));
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let permit = shop.options.connections.acquire().unwrap();
+    let permit = shop.terms.now().options.connections.acquire().unwrap();
     let (stream, since) = (Stream::from(near), Instant::now());
     (shop, Seat { stream, peer: Peer::LOCAL, permit, since, stage: Stage::New }, far)
 }
@@ -787,7 +787,7 @@ async fn a_connection_at_rest_is_parked_and_comes_back_when_asked() {
             assert_eq!(begun.elapsed(), Duration::from_millis(50), "soon after one request");
             sleep(secs(5)).await;
             assert!(
-                seat.deadline(&shop.options) < Instant::now() + secs(75),
+                seat.deadline(&shop.terms.now().options) < Instant::now() + secs(75),
                 "silence counts from its begin"
             );
         }

@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub struct Lives {
     /// Those that are kept alive.
-    apps: BTreeMap<AppIx, Life>,
+    apps: BTreeMap<AppIx, Arc<Life>>,
     findings: Findings,
 }
 
@@ -30,7 +30,7 @@ struct Life {
     name: Arc<str>,
     /// Its servers by number, where it has several that sessions stick to.
     servers: BTreeMap<u16, String>,
-    timeout: Duration,
+    terms: Terms,
     /// The [`Gate`] as of late: microseconds, and servers.
     longest: AtomicU64,
     watched: AtomicU64,
@@ -46,28 +46,37 @@ struct State {
 
 /// What followed from a verdict, or from time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub struct Told {
     /// The session whose heartbeat this was has ended in a restart of the app.
-    pub(super) restarted: bool,
+    pub restarted: bool,
     /// Restarts that were noticed.
-    pub(super) restarts: u64,
+    pub restarts: u64,
     /// Sessions that they cost, as far as they were not told before.
-    pub(super) lost: u64,
+    pub lost: u64,
     /// When the caller must look again; `None`: somebody does.
-    pub(super) wake: Option<Timestamp>,
+    pub wake: Option<Timestamp>,
 }
 
 impl Lives {
     /// Of the apps of `routes`; what is found goes into `findings`.
     #[must_use]
     pub fn new(routes: &RouteMap, balancer: &Balancer, findings: Findings) -> Self {
-        let apps =
-            routes.routes().iter().filter_map(|route| Some((route.rules.app, Life::new(route, balancer)?)));
-        Self { apps: apps.collect(), findings }
+        Self { apps: BTreeMap::new(), findings }.with(routes, balancer)
+    }
+
+    /// Of the apps of `routes`, with what this one knows of those of which nothing has changed that matters here.
+    #[must_use]
+    pub fn with(&self, routes: &RouteMap, balancer: &Balancer) -> Self {
+        let life = |route| {
+            let new = Life::new(route, balancer)?;
+            let known = self.life(new.app).filter(|old| old.is_like(&new));
+            Some((new.app, known.map_or_else(|| Arc::new(new), Arc::clone)))
+        };
+        Self { apps: routes.routes().iter().filter_map(life).collect(), findings: self.findings.clone() }
     }
 
     /// A heartbeat to `app` was judged.
-    pub(super) fn heard(&self, app: AppIx, heard: &Heard, now: Timestamp) -> Told {
+    pub fn heard(&self, app: AppIx, heard: &Heard, now: Timestamp) -> Told {
         let Some(life) = self.life(app).filter(|life| !life.gate().is_nothing_new(heard)) else {
             return Told::default();
         };
@@ -83,7 +92,7 @@ impl Lives {
     }
 
     /// It is time to look at `app` again.
-    pub(super) fn look(&self, app: AppIx, now: Timestamp) -> Told {
+    pub fn look(&self, app: AppIx, now: Timestamp) -> Told {
         let Some(life) = self.life(app) else { return Told::default() };
         life.with(now, |state| {
             state.wakes = state.wakes.filter(|wakes| *wakes > now);
@@ -92,7 +101,7 @@ impl Lives {
         })
     }
 
-    fn life(&self, app: AppIx) -> Option<&Life> {
+    fn life(&self, app: AppIx) -> Option<&Arc<Life>> {
         self.apps.get(&app)
     }
 
@@ -109,7 +118,7 @@ impl Lives {
                     }
                 }
                 Notice::Early { dead, alive, new } => {
-                    let says = says::early(&life.name, *dead, *alive, life.timeout);
+                    let says = says::early(&life.name, *dead, *alive, life.terms.timeout);
                     if *new {
                         tracing::warn!(app = %life.name, "{says}");
                     }
@@ -156,11 +165,16 @@ impl Life {
             app: route.rules.app,
             name: Arc::clone(&route.rules.name),
             servers,
-            timeout: session.timeout,
+            terms,
             longest: AtomicU64::new(0),
             watched: AtomicU64::new(0),
             state: Mutex::new(State { lifespan: Lifespan::new(terms), wakes: None }),
         })
+    }
+
+    /// True where what `other` would learn is what this one has learned.
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.name, &self.servers, &self.terms) == (&other.name, &other.servers, &other.terms)
     }
 
     fn gate(&self) -> Gate {
@@ -184,7 +198,7 @@ impl Life {
 }
 
 /// True where a session lives on one of the app's servers. Elsewhere they all keep it, and count as one.
-pub(super) fn sticks(route: &Route) -> bool {
+pub fn sticks(route: &Route) -> bool {
     route.balance == Balance::Sticky
 }
 
@@ -201,12 +215,12 @@ mod tests {
             app: AppIx(0),
             name: "appA".into(),
             servers: [(0, "http://one".to_owned()), (1, "http://two".to_owned())].into(),
-            timeout: seconds(1200),
+            terms,
             longest: AtomicU64::new(0),
             watched: AtomicU64::new(0),
             state: Mutex::new(State { lifespan: Lifespan::new(terms), wakes: None }),
         };
-        Lives { apps: [(AppIx(0), life)].into(), findings: Findings::default() }
+        Lives { apps: [(AppIx(0), Arc::new(life))].into(), findings: Findings::default() }
     }
 
     fn beat(lives: &Lives, session: u64, sent: u64, outcome: Outcome) -> Told {
