@@ -174,8 +174,12 @@ impl Findings {
     }
 
     fn enter(&self, entry: Entry) -> bool {
-        let mut all = self.entries();
         let about = |entry: &Entry| (entry.found.app, entry.found.kind);
+        if !self.places().is_empty() && !self.places().contains_key(&about(&entry)) {
+            // Whoever found it began with an older config, which still had that app.
+            return false;
+        }
+        let mut all = self.entries();
         let Some(old) = all.iter_mut().find(|old| about(old) == about(&entry)) else {
             all.push(entry);
             all.sort_by_key(about);

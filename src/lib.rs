@@ -14,6 +14,7 @@ pub mod health;
 pub mod heartbeat;
 pub mod init;
 pub mod lives;
+pub mod loads;
 pub mod names;
 pub mod net;
 pub mod numbered;

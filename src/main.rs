@@ -3,14 +3,15 @@
 //! 0 done, 1 failed while running, 2 wrong command line, 78 the config is wrong.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sessionbridge::app::keeping::Keeping;
 use sessionbridge::app::live::{self, Depth};
-use sessionbridge::app::{App, signals};
+use sessionbridge::app::reload::Origin;
+use sessionbridge::app::{App, ask, signals};
 use sessionbridge::config::{self, Config};
 use sessionbridge::demo;
 use sessionbridge::findings::Level;
@@ -49,6 +50,8 @@ struct Cli {
 enum Command {
     /// Serve, in the foreground, until SIGTERM or Ctrl-C
     Run(RunArgs),
+    /// Have a running proxy read its config anew, wait until it is in use, and say what has changed
+    Reload(ReloadArgs),
     /// Find every mistake in a config at once; exit code 78 where there is one
     Check(CheckArgs),
     /// Say what would be done with a request: which app, which rules, which tokens
@@ -68,6 +71,13 @@ enum Command {
 #[derive(Debug, Args)]
 struct RunArgs {
     /// The config [default: ./config.toml, then /etc/sessionbridge/config.toml]
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ReloadArgs {
+    /// The config that it runs with [default: ./config.toml, then /etc/sessionbridge/config.toml]
     #[arg(long, short)]
     config: Option<PathBuf>,
 }
@@ -101,6 +111,7 @@ impl CheckArgs {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run(args.config),
+        Command::Reload(args) => reload(args.config),
         Command::Check(args) if args.live => check_live(&args),
         Command::Check(args) => check(args.file),
         Command::Explain { url, config } => explain(&url, config),
@@ -110,7 +121,7 @@ fn main() -> ExitCode {
 }
 
 fn run(given: Option<PathBuf>) -> ExitCode {
-    let (config, path) = match load(given) {
+    let (config, mut origin) = match read(given) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
@@ -119,15 +130,15 @@ fn run(given: Option<PathBuf>) -> ExitCode {
         say(&format!("error: {error}\n"));
         return ExitCode::from(EX_CONFIG);
     }
-    let (config, keeping) = match keep(config, &path) {
+    let (config, keeping) = match keep(config, &mut origin) {
         Ok(kept) => kept,
         Err(error) => return report(Err(error)),
     };
-    report(serve(config, keeping, &path))
+    report(serve(config, keeping, origin))
 }
 
 /// Opens the store that `config` names; the config is read once more with the numbers that it has for apps.
-fn keep(config: Config, path: &Path) -> Result<(Config, Keeping), Box<dyn std::error::Error>> {
+fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping), Box<dyn std::error::Error>> {
     let Some(place) = config.store.place(|name| std::env::var(name).ok()) else {
         tracing::warn!("sessions are kept in memory: a restart ends them all");
         return Ok((config, Keeping::Memory));
@@ -135,15 +146,16 @@ fn keep(config: Config, path: &Path) -> Result<(Config, Keeping), Box<dyn std::e
     let opened = store::open_in_turn(&place, sessionbridge::random::bytes(), STORE_PATIENCE)?;
     tracing::info!(folder = %place.folder.display(), keys = %place.keys.display(), "sessions are kept here");
     let keeping = Keeping::Store(Box::new(opened));
-    let mut names = keeping.names()?;
-    let (config, _) = config::load(path, &mut names).map_err(|report| report.render(false))?;
-    keeping.keep_names(&names)?;
+    origin.names = keeping.names()?;
+    let (config, _) = config::load(&origin.path, &mut origin.names).map_err(|report| report.render(false))?;
+    keeping.keep_names(&origin.names)?;
     Ok((config, keeping))
 }
 
 /// Serves until a signal stops it.
-fn serve(config: Config, keeping: Keeping, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let app = App::bind_keeping(config, keeping)?.with_probes();
+fn serve(config: Config, keeping: Keeping, origin: Origin) -> Result<(), Box<dyn std::error::Error>> {
+    let path = origin.path.clone();
+    let app = App::bind_keeping(config, keeping)?.with_probes().with_reloads(origin);
     for address in app.addresses() {
         tracing::info!(%address, config = %path.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     }
@@ -153,7 +165,8 @@ fn serve(config: Config, keeping: Keeping, path: &Path) -> Result<(), Box<dyn st
     let (drainer, drain) = Drainer::new();
     let access = app.access().clone();
     let health = app.core().health().clone();
-    spawn_signals(drainer, access, (health, drain.clone()))?;
+    let loads = app.core().loads().clone();
+    spawn_signals(drainer, access, (health, drain.clone()), loads)?;
     app.run(&drain)?;
     tracing::info!("stopped");
     Ok(())
@@ -164,6 +177,7 @@ fn spawn_signals(
     drainer: Drainer,
     access: sessionbridge::telemetry::access::AccessLog,
     (health, mut drain): (sessionbridge::telemetry::health::Health, Drain),
+    loads: sessionbridge::loads::Loads,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
@@ -174,7 +188,7 @@ fn spawn_signals(
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                ended = signals::obey(drainer, access) => {
+                ended = signals::obey(drainer, access, loads) => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "signals cannot be listened to");
                     }
@@ -184,6 +198,37 @@ fn spawn_signals(
         });
     })?;
     Ok(())
+}
+
+/// Asks the proxy that runs with the config to read it anew. Where that cannot be used, it is not asked.
+fn reload(given: Option<PathBuf>) -> ExitCode {
+    // What is worth a thought, the proxy says itself.
+    let config = match find(given).map(|path| config::load(&path, &mut Names::default())) {
+        Ok(Ok((config, _))) => config,
+        Ok(Err(report)) => {
+            say(&report.render(std::io::stderr().is_terminal()));
+            return ExitCode::from(EX_CONFIG);
+        }
+        Err(code) => return code,
+    };
+    let (status, answer) = match ask::ask(&config.admin, "POST", "/api/v1/reload") {
+        Ok(answer) => answer,
+        Err(error) => return report(Err(error.into())),
+    };
+    match ask::reloaded(&answer) {
+        Some(told) if told.used => {
+            tell(&told.text);
+            ExitCode::SUCCESS
+        }
+        Some(told) => {
+            say(&told.text);
+            ExitCode::from(EX_CONFIG)
+        }
+        None => {
+            let message = answer.get("message").and_then(|message| message.as_str()).unwrap_or_default();
+            report(Err(format!("the proxy answers {status}: {message}").into()))
+        }
+    }
 }
 
 fn check(given: Option<PathBuf>) -> ExitCode {
@@ -227,7 +272,7 @@ fn check_live(args: &CheckArgs) -> ExitCode {
 }
 
 fn explain(url: &str, given: Option<PathBuf>) -> ExitCode {
-    let config = match load(given) {
+    let config = match read(given) {
         Ok((config, _)) => config,
         Err(code) => return code,
     };
@@ -244,15 +289,16 @@ fn explain(url: &str, given: Option<PathBuf>) -> ExitCode {
 }
 
 /// Loads the config; warnings go to standard error, mistakes as well, all at once.
-fn load(given: Option<PathBuf>) -> Result<(Config, PathBuf), ExitCode> {
+fn read(given: Option<PathBuf>) -> Result<(Config, Origin), ExitCode> {
     let path = find(given)?;
-    let colour = std::io::stderr().is_terminal();
-    match config::load(&path, &mut Names::default()) {
+    let (colour, mut names) = (std::io::stderr().is_terminal(), Names::default());
+    let (read, sources) = config::read(&path, &mut names);
+    match read {
         Ok((config, warnings)) => {
             for warning in warnings {
                 say(&format!("{}\n", warning.render(colour)));
             }
-            Ok((config, path))
+            Ok((config, Origin { path, names, sources }))
         }
         Err(report) => {
             say(&report.render(colour));

@@ -19,6 +19,7 @@ const RANKS: &[(&str, u32)] = &[
     ("telemetry", 1),
     ("wire", 1),
     ("clock", 1),
+    ("loads", 1),
     ("net", 2),
     ("bridge", 2),
     ("route", 3),

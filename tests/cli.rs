@@ -17,6 +17,7 @@ use std::time::Duration;
 use sessionbridge::clock::Clock;
 use sessionbridge::demo::sim::server::{self, SimRemote};
 use sessionbridge::demo::sim::{Profile, SimOptions};
+use tokio::time::Instant;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sessionbridge");
 /// Longer than anything takes on a busy machine.
@@ -762,4 +763,233 @@ fn https_is_served_with_certificates_from_files() {
     assert!(plain.starts_with("HTTP/1.1 400 ") && plain.to_lowercase().contains("x-bridge-error"), "{plain}");
     running.signal("TERM");
     assert_eq!(running.ended(), 0);
+}
+
+/// [`Apps`] with an operators' listener on a unix socket in `directory`.
+fn apps_with_operators(directory: &Path, more: &str) -> Apps {
+    let mut apps = apps(more);
+    let socket = format!("admin.listen = \"unix:{}\"", directory.join("admin.sock").display());
+    apps.config = apps.config.replace("admin.listen = \"off\"", &socket);
+    apps
+}
+
+#[test]
+fn a_changed_file_a_signal_and_a_command_have_the_config_read_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let apps = apps_with_operators(directory.path(), "");
+    let mut running = Running::start(directory.path(), &apps.config);
+    let session = cookie(&running.get("/AppA/index.cfm", ""));
+    let started = body(&running.get("/AppA/index.cfm", &session))["started"].clone();
+    let file = directory.path().join("config.toml");
+    let put = |config: &str| {
+        let new = directory.path().join("new");
+        std::fs::write(&new, config).unwrap();
+        std::fs::rename(&new, &file).unwrap();
+    };
+    put(&apps.config.replace("[apps.appB]", "[apps.other]"));
+    let line = running.wait_for("the config was read anew");
+    assert!(line.contains("apps.appB is apps.other now") && line.contains("\"file\""), "{line}");
+    running.signal("HUP");
+    let line = running.wait_for("the config was read anew");
+    assert!(line.contains("\"signal\"") && line.contains("\"none\""), "{line}");
+    let reload = || program(directory.path(), &["reload"]);
+    let done = reload();
+    assert_eq!(
+        (code(&done), &*String::from_utf8_lossy(&done.stdout)),
+        (0, "nothing has changed\n"),
+        "{}",
+        errors(&done)
+    );
+    put(&apps.config.replace("[apps.appB]", "[apps.appB"));
+    let line = running.wait_for("the one before it stays");
+    assert!(line.contains("config.toml:"), "{line}");
+    let done = reload();
+    assert!(code(&done) == 78 && errors(&done).contains("config.toml:"), "{}", errors(&done));
+    put(&apps.config.replace("listen = \"127.0.0.1:0\"", "listen = \"127.0.0.1:1\""));
+    let done = reload();
+    let told = String::from_utf8(done.stdout.clone()).unwrap();
+    assert!(
+        code(&done) == 0 && told.contains("used after a restart only: listen"),
+        "{told}{}",
+        errors(&done)
+    );
+    assert_eq!(body(&running.get("/AppA/index.cfm", &session))["started"], started);
+    running.signal("TERM");
+    assert_eq!(running.ended(), 0);
+    let done = reload();
+    assert!(code(&done) == 1 && errors(&done).contains("is it running?"), "{}", errors(&done));
+}
+
+#[test]
+fn a_certificate_that_is_renewed_is_the_one_of_the_next_handshake() {
+    let directory = tempfile::tempdir().unwrap();
+    let (tls, old) = https(directory.path());
+    let apps = apps(&tls);
+    let mut running = Running::start(directory.path(), &apps.config);
+    let greet = |client: &Arc<rustls::ClientConfig>| {
+        let name = "apps.example.org".try_into().unwrap();
+        rustls::StreamOwned::new(
+            rustls::ClientConnection::new(Arc::clone(client), name).unwrap(),
+            running.connect(),
+        )
+    };
+    let mut kept = greet(&old);
+    write!(kept, "GET /AppA/index.cfm HTTP/1.1\r\nHost: apps.example.org\r\n\r\n").unwrap();
+    let mut first = [0; 12];
+    kept.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let (_, new) = https(directory.path());
+    let line = running.wait_for("the config was read anew");
+    assert!(line.contains("~ tls.certificates"), "{line}");
+    let greet = |client: &Arc<rustls::ClientConfig>| {
+        let name = "apps.example.org".try_into().unwrap();
+        rustls::StreamOwned::new(
+            rustls::ClientConnection::new(Arc::clone(client), name).unwrap(),
+            running.connect(),
+        )
+    };
+    let answer = ask(greet(&new), "/AppA/index.cfm", "Connection: close\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    let refused = greet(&old).write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap_err();
+    assert!(refused.to_string().contains("certificate"), "{refused}");
+    // A key that does not fit is a mistake, and the certificate before it stays.
+    std::fs::write(directory.path().join("site.key"), rcgen::KeyPair::generate().unwrap().serialize_pem())
+        .unwrap();
+    running.wait_for("the one before it stays");
+    let answer = ask(
+        rustls::StreamOwned::new(
+            rustls::ClientConnection::new(Arc::clone(&new), "apps.example.org".try_into().unwrap()).unwrap(),
+            running.connect(),
+        ),
+        "/AppA/index.cfm",
+        "Connection: close\r\n",
+    );
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+/// Requests a second that are aimed at, over all clients.
+const RATE: u32 = 500;
+const CLIENTS: u32 = 10;
+
+/// One of [`CLIENTS`]: asks for a page at its share of [`RATE`] until then, and counts; every one of a session.
+fn visits(
+    number: u32,
+    until: Instant,
+    (ask, connect): (&dyn Fn(&str) -> String, &dyn Fn() -> TcpStream),
+    (session, started): (&str, &serde_json::Value),
+) -> u32 {
+    const PAGE: &str = "/AppA/index.cfm";
+    let (mut asked, pace, begin) = (0, Duration::from_secs(1) * CLIENTS / RATE, Instant::now());
+    while Instant::now() < until {
+        // Half on new connections, half on one that is kept.
+        let answers = if number.is_multiple_of(2) {
+            vec![ask(PAGE)]
+        } else {
+            let mut stream = connect();
+            (0..20).map(|_| kept_get(&mut stream, PAGE, session)).collect()
+        };
+        for answer in answers {
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert_eq!(body(&answer)["started"], *started);
+            asked += 1;
+        }
+        thread::sleep((begin + pace * asked).saturating_duration_since(Instant::now()));
+    }
+    asked
+}
+
+/// Reloads every 100 ms under load, for so long: nothing fails, and nobody's session is lost.
+fn reloads_under_load(span: Duration) {
+    let directory = tempfile::tempdir().unwrap();
+    let apps = apps_with_operators(directory.path(), "server.threads = 2\nlog.access = \"off\"");
+    let running = Running::start(directory.path(), &apps.config);
+    let session = cookie(&running.get("/AppA/index.cfm", ""));
+    let started = body(&running.get("/AppA/index.cfm", &session))["started"].clone();
+    let (until, address) = (Instant::now() + span, running.address.as_str());
+    let connect = || {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    };
+    let client = |number| {
+        let ask = |target: &str| ask(connect(), target, &format!("Connection: close\r\n{session}"));
+        visits(number, until, (&ask, &connect), (&session, &started))
+    };
+    let (asked, reloads) = thread::scope(|scope| {
+        let client = &client;
+        let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client(number))).collect();
+        let mut reloads = 0_u32;
+        while Instant::now() < until {
+            let begin = Instant::now();
+            // An app more, an app less, the servers in another order, other bounds.
+            let more = "[apps.more]\npath = \"/more/\"\nupstreams = [\"http://127.0.0.1:9\"]\n";
+            let config = match reloads % 3 {
+                0 => format!("{}{more}", apps.config),
+                1 => apps
+                    .config
+                    .replace("server.threads = 2", "server.threads = 2\nserver.timeouts.idle = \"50s\""),
+                _ => apps.config.clone(),
+            };
+            std::fs::write(directory.path().join("config.toml"), config).unwrap();
+            let stream = UnixStream::connect(directory.path().join("admin.sock")).unwrap();
+            let answer = post(stream, "/api/v1/reload");
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            reloads += 1;
+            thread::sleep((begin + Duration::from_millis(100)).saturating_duration_since(Instant::now()));
+        }
+        (clients.into_iter().map(|client| client.join().unwrap()).sum::<u32>(), reloads)
+    });
+    let seconds = u32::try_from(span.as_secs()).unwrap();
+    assert!(asked >= RATE * seconds / 4, "{asked} requests");
+    assert!(reloads >= seconds * 3, "{reloads} reloads");
+    let person = |seen: &&sessionbridge::demo::sim::Seen| seen.fresh && !is_probe(seen);
+    assert_eq!(apps.a.handle.with(|sim| sim.log().iter().filter(person).count()), 1, "one session, ever");
+    assert!(!running.seen.iter().any(|line| line.contains("panicked")));
+}
+
+fn is_probe(seen: &sessionbridge::demo::sim::Seen) -> bool {
+    let agent = seen.headers.get("user-agent").and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.starts_with("sessionbridge-probe/"))
+}
+
+fn post(mut stream: UnixStream, target: &str) -> String {
+    write!(
+        stream,
+        "POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// One GET on a connection that is kept.
+fn kept_get(stream: &mut TcpStream, target: &str, more: &str) -> String {
+    write!(
+        stream,
+        "GET {target} HTTP/1.1\r\nHost: apps.example.org\r\nAccept: application/json\r\n{more}\r\n"
+    )
+    .unwrap();
+    let (mut answer, mut octet) = (Vec::new(), [0]);
+    while !answer.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut octet).unwrap();
+        answer.push(octet[0]);
+    }
+    let head = String::from_utf8_lossy(&answer).to_lowercase();
+    let length = head.split_once("content-length: ").unwrap().1.split("\r\n").next().unwrap();
+    let mut said = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut said).unwrap();
+    answer.extend(said);
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn r5_reloads_under_load_fail_nothing_and_lose_nobody() {
+    reloads_under_load(Duration::from_secs(5));
+}
+
+#[test]
+#[ignore = "takes a minute: tests/run"]
+fn r5_reloads_under_load_for_a_minute() {
+    reloads_under_load(Duration::from_secs(60));
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRef, Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router, middleware};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,7 +22,7 @@ use super::error::ApiError;
 use super::gate::{self, Gate};
 use super::kill::Desk;
 use super::view::{self, At, SessionView};
-use super::{Parts, page, scan};
+use super::{Parts, loads, page, scan};
 use crate::bridge::id::Handle;
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::{End, Phase, Session};
@@ -76,6 +76,8 @@ pub(super) fn router(parts: Parts, desk: Desk) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/apps", get(apps))
+        .route("/api/v1/config", get(loads::config))
+        .route("/api/v1/reload", post(loads::reload))
         .route("/api/v1/findings", get(findings))
         .route("/api/v1/sessions", get(sessions))
         .route("/api/v1/sessions/{id}", get(session).delete(end))

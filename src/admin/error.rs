@@ -31,6 +31,8 @@ pub(super) enum ApiError {
     Query,
     #[error("no app has this name")]
     NoApp,
+    #[error("the config was read from no file here, or the proxy is stopping")]
+    NoReload,
     #[error("the proxy is stopping")]
     Stopping,
 }
@@ -44,6 +46,7 @@ impl ApiError {
             Self::NoPath | Self::NoSession | Self::Ended => (StatusCode::NOT_FOUND, "not_found"),
             Self::NoApp => (StatusCode::BAD_REQUEST, "unknown_app"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::NoReload => (StatusCode::SERVICE_UNAVAILABLE, "no_reload"),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         }
     }

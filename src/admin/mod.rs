@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::findings::Findings;
+use crate::loads::Loads;
 use crate::net::client::{Client, ClientOptions};
 use crate::net::drain::Drain;
 use crate::net::listener::Listener;
@@ -26,6 +27,7 @@ mod client;
 mod error;
 mod gate;
 mod kill;
+mod loads;
 mod page;
 mod scan;
 mod server;
@@ -46,6 +48,8 @@ pub struct Parts {
     pub clock: Clock,
     /// What was found out about the apps.
     pub findings: Findings,
+    /// Each time that the config was read, and the way to ask for it.
+    pub loads: Loads,
 }
 
 /// The operators' view.

@@ -58,7 +58,7 @@ pub(super) fn overview(desktop: &Desktop) -> Response {
     let sessions = views.fold(String::new(), |rows, view| rows + &session_row(&view, now));
     let all = parts.registry.counts();
     let body = format!(
-        "<h1>sessionbridge</h1><p>{bound} bound, {pending} pending. {ready}. {at}</p>\
+        "<h1>sessionbridge</h1><p>{bound} bound, {pending} pending. {ready}. {at}</p>{config}\
          <h2>Apps</h2><div><table><thead><tr><th>App<th>Path<th>Hosts<th>Engine<th class=n>Servers<th class=n>Timeout\
          <th>Heartbeat<th>Sessions</thead><tbody>{apps}</tbody></table></div>{servers}{findings}\
          <h2>Sessions</h2>{hint}<div><table><thead><tr><th>Id<th>State<th>Browser<th>Net<th class=n>Begun<th class=n>Active\
@@ -67,6 +67,7 @@ pub(super) fn overview(desktop: &Desktop) -> Response {
         pending = all.pending,
         ready = capitalised(parts.health.readiness().as_str()),
         at = At(now),
+        config = super::loads::banner(&parts.loads),
         hint = hint(all.bound + all.pending),
     );
     page(&body)

@@ -14,6 +14,7 @@ use crate::config::{Config, ListenText};
 use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::lives::Lives;
+use crate::loads::Loads;
 use crate::net::serve::ServeOptions;
 use crate::net::{Connections, LastWord, Tls};
 use crate::proxy;
@@ -43,6 +44,7 @@ pub struct Core {
     pub(super) clock: Clock,
     pub(super) request_prefix: u64,
     pub(super) findings: Findings,
+    pub(super) loads: Loads,
     /// How TLS is spoken at all listeners that speak it.
     tls: Option<Tls>,
     connections: Connections,
@@ -97,7 +99,7 @@ impl Core {
         observe(&metrics, (&registry, &present), (&armed, &pressure), &access, clock);
         tell_servers(&metrics, &present);
         let request_prefix = u64::from_le_bytes(random::bytes());
-        let health = Health::new();
+        let (health, loads) = (Health::new(), Loads::default());
         let admin = Admin::new(crate::admin::Parts {
             registry: Arc::clone(&registry),
             present: present.clone(),
@@ -105,6 +107,7 @@ impl Core {
             health: health.clone(),
             clock,
             findings: findings.clone(),
+            loads: loads.clone(),
         });
         Self {
             present,
@@ -117,6 +120,7 @@ impl Core {
             clock,
             request_prefix,
             findings,
+            loads,
             tls,
             connections,
             last_word: last_word(request_prefix),
@@ -189,6 +193,12 @@ impl Core {
     #[must_use]
     pub const fn findings(&self) -> &Findings {
         &self.findings
+    }
+
+    /// Each time that the config was read, and the way to ask for it.
+    #[must_use]
+    pub const fn loads(&self) -> &Loads {
+        &self.loads
     }
 
     /// The operators' view.

@@ -14,7 +14,7 @@ use crate::names::Names;
 use crate::registry::agenda::Waiting;
 use crate::registry::{Registry, Ticket};
 use crate::route::RouteMap;
-use crate::store::{Opened, StoreError};
+use crate::store::{Opened, Outage, StoreError};
 use crate::time::Timestamp;
 
 /// What the names are noted under.
@@ -62,9 +62,17 @@ impl Keeping {
     }
 }
 
+/// Keeps the numbers of apps and origins of a config that was read while the process runs.
+///
+/// # Errors
+/// Where the store cannot be written.
+pub(super) async fn note_names(registry: &Registry, names: &Names) -> Result<(), Outage> {
+    let mark = registry.store().note(NAMES, text(names));
+    registry.store().committed(mark).await
+}
+
 /// Names as they are noted.
-#[must_use]
-pub fn text(names: &Names) -> Vec<u8> {
+fn text(names: &Names) -> Vec<u8> {
     let noted = Noted { apps: names.apps().to_vec(), origins: names.origins().to_vec() };
     serde_json::to_vec(&noted).unwrap_or_default()
 }

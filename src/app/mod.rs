@@ -20,17 +20,21 @@ use crate::telemetry::access::{AccessLog, Writing};
 use crate::telemetry::health::Readiness;
 use crate::telemetry::log::LogError;
 
+pub mod ask;
 mod convert;
 pub mod core;
 pub mod keeping;
 pub mod live;
 pub mod probing;
+pub mod reload;
 pub mod signals;
+mod watch;
 pub mod worker;
 mod workers;
 
 use core::Core;
 use keeping::Keeping;
+use reload::{Fixed, Origin, Reloader};
 
 /// What keeps a proxy from starting.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +75,8 @@ pub struct App {
     access: AccessLog,
     writing: Writing,
     probes: bool,
+    fixed: Fixed,
+    origin: Option<Origin>,
 }
 
 impl App {
@@ -98,14 +104,21 @@ impl App {
         let bound = bound.collect::<Result<Vec<_>, BindError>>()?;
         let admin = config.admin.listen.as_ref().map(|at| bind(at.as_str(), 1)).transpose()?;
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
+        let fixed = Fixed::of(&config);
         let core = Core::keeping(config, keeping, Clock::system(), access.clone())?;
-        Ok(Self { core, bound, admin, threads, access, writing, probes: false })
+        Ok(Self { core, bound, admin, threads, access, writing, probes: false, fixed, origin: None })
     }
 
     /// The same, and while it runs it finds out about its apps with sessions of its own.
     #[must_use]
     pub fn with_probes(self) -> Self {
         Self { probes: true, ..self }
+    }
+
+    /// The same, and while it runs it reads its config, which came from `origin`, anew when that changes or somebody asks.
+    #[must_use]
+    pub fn with_reloads(self, origin: Origin) -> Self {
+        Self { origin: Some(origin), ..self }
     }
 
     /// Where browsers are served, with the ports that were taken.
@@ -166,6 +179,14 @@ impl App {
                 .spawn(move || on_this_thread(core.admin().serve(listener, admin_drain)))
         });
         let admin = admin.transpose()?;
+        if let Some(origin) = self.origin {
+            let reloader = Reloader::new(self.core.clone(), origin, self.fixed);
+            let asks = self.core.loads().open();
+            // It ends with the process, or when nobody can ask any more.
+            std::thread::Builder::new()
+                .name("config".to_owned())
+                .spawn(move || on_this_thread(reloader.run(asks)))?;
+        }
         self.core.health().advance(Readiness::Ready);
         for thread in threads {
             thread.join().map_err(|_| io::Error::other("a worker thread panicked"))??;

@@ -3,13 +3,15 @@
 //!
 //! Invariant: one request at a time, whatever the number of apps; what is found twice is said once.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 
 use super::core::Core;
 use crate::bridge::rules::AppIx;
@@ -19,6 +21,7 @@ use crate::net::client::{Client, ClientOptions};
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
 use crate::probe::{Ending, Options, Prober, Said};
+use crate::setting::Setting;
 use crate::sign_out::SignOut;
 
 /// Sessions of apps with a longer timeout are not waited for.
@@ -56,23 +59,66 @@ pub(super) fn prober(core: &Core, dialer: Dialer, turns: usize) -> Prober {
     }
 }
 
-/// Finds out about every app; ends when all is known and no probe's warning stands. Must run in a `LocalSet`.
+/// Finds out about every app, and again about those that a new config changes; for ever. Must run in a `LocalSet`.
 pub async fn run(core: Core, dialer: Dialer) {
-    let prober = Rc::new(prober(&core, dialer, 1));
+    let turn = core.enlist();
     let (to, said) = unbounded_channel();
-    let mut wait = APART;
-    for route in core.setting().routes() {
-        let (prober, to, app, start) = (Rc::clone(&prober), to.clone(), route.rules.app, wait);
-        let findings = core.findings.clone();
-        spawn_local(async move {
-            tokio::time::sleep(start).await;
-            once(&prober, app, &to).await;
-            until_mended(&prober, app, (&findings, &to)).await;
-        });
-        wait += APART;
+    let (first, probing) = (
+        Rc::clone(&turn.setting),
+        RefCell::new(Probing { apps: BTreeMap::new(), to, turns: Arc::new(Semaphore::new(1)) }),
+    );
+    probing.borrow_mut().follow(&core, &dialer, &first);
+    tokio::join!(
+        turn.follow(|setting| probing.borrow_mut().follow(&core, &dialer, &setting)),
+        record(&core, said)
+    );
+}
+
+/// What is being found out.
+struct Probing {
+    /// The apps, as they were when this was begun.
+    apps: BTreeMap<AppIx, (String, Probe)>,
+    to: UnboundedSender<Said>,
+    turns: Arc<Semaphore>,
+}
+
+/// An app that is being looked at; dropping it ends that.
+struct Probe(JoinHandle<()>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.abort();
     }
-    drop(to);
-    record(&core, said).await;
+}
+
+impl Probing {
+    /// Begins with the apps of `setting` that are new or changed, one after the other, and leaves those that have gone.
+    fn follow(&mut self, core: &Core, dialer: &Dialer, setting: &Setting) {
+        self.apps.retain(|app, _| setting.route(*app).is_some());
+        let new: Vec<_> =
+            setting.routes().iter().map(|route| (route.rules.app, format!("{route:?}"))).collect();
+        let new =
+            new.into_iter().filter(|(app, says)| self.apps.get(app).is_none_or(|(known, _)| known != says));
+        let new: Vec<_> = new.collect();
+        if new.is_empty() {
+            return;
+        }
+        // Whatever the number of configs, one request at a time.
+        let turns = Arc::clone(&self.turns);
+        let prober = Rc::new(Prober { turns, ..prober(core, dialer.clone(), 1) });
+        let mut wait = APART;
+        for (app, says) in new {
+            let (prober, to, start) = (Rc::clone(&prober), self.to.clone(), wait);
+            let findings = core.findings.clone();
+            let probe = spawn_local(async move {
+                tokio::time::sleep(start).await;
+                once(&prober, app, &to).await;
+                until_mended(&prober, app, (&findings, &to)).await;
+            });
+            self.apps.insert(app, (says, Probe(probe)));
+            wait += APART;
+        }
+    }
 }
 
 /// Finds out about `app`, however often it must be asked.

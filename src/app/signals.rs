@@ -4,14 +4,16 @@ use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::loads::{By, Loads};
 use crate::net::drain::Drainer;
 use crate::telemetry::access::AccessLog;
 
-/// Obeys signals for ever: TERM, INT and QUIT drain, a second one stops at once; USR1 opens the logs again.
+/// Obeys signals for ever: TERM, INT and QUIT drain, a second one stops at once; HUP asks for the config to be
+/// read anew, USR1 opens the logs again.
 ///
 /// # Errors
 /// Where a signal cannot be listened to.
-pub async fn obey(drainer: Drainer, access: AccessLog) -> io::Result<()> {
+pub async fn obey(drainer: Drainer, access: AccessLog, loads: Loads) -> io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut quit = signal(SignalKind::quit())?;
@@ -29,7 +31,10 @@ pub async fn obey(drainer: Drainer, access: AccessLog) -> io::Result<()> {
                 continue;
             }
             _ = hup.recv() => {
-                tracing::warn!("SIGHUP: reload is not built yet in this version; restart to read the config anew");
+                // What comes of it is in the log.
+                if loads.send(By::Signal).is_none() {
+                    tracing::warn!("SIGHUP: the config was read from no file here, and cannot be read anew");
+                }
                 continue;
             }
             _ = usr2.recv() => {

@@ -18,7 +18,7 @@ use crate::net::serve::{Terms, serve};
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
 use crate::proxy::{Parts, Proxy};
-use crate::registry::agenda::Agenda;
+use crate::registry::agenda::{Agenda, Watch};
 use crate::registry::{Registry, Walk};
 use crate::sign_out::SignOut;
 use crate::telemetry::RequestIds;
@@ -29,6 +29,9 @@ const FLUSH: Duration = Duration::from_millis(100);
 /// How often sessions are looked through, and in how many turns all are: so far behind are the clocks in the store.
 const REST: Duration = Duration::from_millis(500);
 const TURNS: usize = 8;
+
+/// Sessions that are looked at before other tasks of the thread get their turn.
+const WAKEN: usize = 64;
 
 /// Runs worker `number` on this thread until `drain` has stopped it. Must run in a `LocalSet`.
 pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Dialer, drain: Drain) {
@@ -51,7 +54,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         Parts {
             setting,
             client: client.clone(),
-            agenda,
+            agenda: agenda.clone(),
             shard,
             pinger: pinger.clone(),
             sign_out: sign_out.clone(),
@@ -73,7 +76,11 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
     };
     let checking = (number == 0).then(|| spawn_local(health::run(settings, dialer, core.clock)));
     let resting = (number == 0).then(|| spawn_local(rest(Arc::clone(&core.registry))));
-    let following = spawn_local(follow(turn, core, (Rc::clone(&proxy), client, terms.clone())));
+    let following = spawn_local(follow(
+        turn,
+        (core, (number == 0).then_some(agenda)),
+        (Rc::clone(&proxy), client, terms.clone()),
+    ));
     let serving = listeners.into_iter().map(|listener| {
         let proxy = Rc::clone(&proxy);
         let service = move |request, peer| Rc::clone(&proxy).handle(request, peer);
@@ -88,14 +95,45 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
     proxy.flush();
 }
 
-/// Takes each setting that follows: what begins from then on, begins with it.
-async fn follow(turn: Turn, core: Core, (proxy, client, terms): (Rc<Proxy>, Client, Terms)) {
+/// Takes each setting that follows: what begins from then on, begins with it. The thread that has an `agenda` here sees to
+/// sessions that end sooner by it.
+async fn follow(
+    turn: Turn,
+    (core, agenda): (Core, Option<Agenda>),
+    (proxy, client, terms): (Rc<Proxy>, Client, Terms),
+) {
     turn.follow(|setting| {
+        if let Some(agenda) =
+            agenda.as_ref().filter(|_| proxy.setting().bridge.clocks != setting.bridge.clocks)
+        {
+            spawn_local(watch_ends(Arc::clone(&core.registry), agenda.clone()));
+        }
         client.set_body_stall(setting.options.timeouts.body_stall);
         terms.change(core.serve_options(&setting));
         proxy.follow(setting);
     })
     .await;
+}
+
+/// Watches the sessions that end sooner by the present clocks than by those that they were watched by.
+async fn watch_ends(registry: Arc<Registry>, agenda: Agenda) {
+    let (clocks, mut sooner) = (registry.clocks(), Vec::new());
+    registry.each(|session, ticket| {
+        if session.ends_at(&clocks) < session.watched {
+            sooner.push(ticket);
+        }
+        true
+    });
+    for (at, ticket) in sooner.into_iter().enumerate() {
+        if let Some(slot) =
+            registry.slot(ticket).filter(|slot| slot.with(|session| session.ends_sooner(&clocks)))
+        {
+            agenda.put(&slot, Watch::End);
+        }
+        if at % WAKEN == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 async fn flush(proxy: Rc<Proxy>) {

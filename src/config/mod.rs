@@ -14,7 +14,9 @@ mod health;
 mod lines;
 mod mask;
 mod options;
+mod outline;
 mod places;
+mod reading;
 mod report;
 mod server;
 mod session;
@@ -37,6 +39,9 @@ pub use self::options::{
     AccessLog, AdminOptions, ListenText, LogFormat, LogLevel, LogOptions, Mode, OriginText, StoreKind,
     StoreOptions,
 };
+pub use self::outline::{Change, How, Outline};
+use self::reading::Recorder;
+pub use self::reading::Sources;
 pub use self::report::{Report, Unreadable, Warning, summary};
 use self::table::Table;
 use self::tree::{Findings, Node, Value};
@@ -81,31 +86,42 @@ pub struct Config {
     pub log: LogOptions,
     /// Where the settings of the apps stand.
     pub lines: Lines,
+    /// What it says, to be held against another.
+    pub outline: Outline,
 }
+
+/// A config with what is worth a thought in it, or all its mistakes.
+pub type Read = Result<(Config, Vec<Warning>), Report>;
 
 /// Reads the config at `path` and what it includes. New apps and servers are given numbers in `names`, which a config with a
 /// mistake leaves as they are.
 ///
 /// # Errors
 /// All mistakes at once, and the warnings with them.
-pub fn load(path: &Path, names: &mut Names) -> Result<(Config, Vec<Warning>), Report> {
-    let name = path.display().to_string();
-    match std::fs::read_to_string(path) {
-        Ok(text) => load_with((&name, &text), &Process, names),
+pub fn load(path: &Path, names: &mut Names) -> Read {
+    read(path, names).0
+}
+
+/// [`load`], and what was read for it.
+pub fn read(path: &Path, names: &mut Names) -> (Read, Sources) {
+    let (name, outside) = (path.display().to_string(), Recorder::new(&Process));
+    let read = match outside.file(path) {
+        Ok(text) => load_with((&name, &text), &outside, names),
         Err(error) => {
             let title = format!("cannot read `{name}`: {}", vars::reason(&error));
             let finding = report::Finding { title, at: None, also: None, help: None };
             let cause = Unreadable { path: path.to_owned(), source: error };
             Err(Report { errors: vec![finding], warnings: Vec::new(), cause: Some(cause) })
         }
-    }
+    };
+    (read, outside.into_sources())
 }
 
 /// [`load`] for `text`, called `name` in reports; what it includes is looked for beside `name`.
 ///
 /// # Errors
 /// All mistakes at once, and the warnings with them.
-pub fn load_str(name: &str, text: &str, names: &mut Names) -> Result<(Config, Vec<Warning>), Report> {
+pub fn load_str(name: &str, text: &str, names: &mut Names) -> Read {
     load_with((name, text), &Process, names)
 }
 
@@ -125,15 +141,11 @@ pub fn check(path: &Path, colour: bool) -> (String, bool) {
 }
 
 /// [`load_str`], with variables and files from `outside`.
-fn load_with(
-    (name, text): (&str, &str),
-    outside: &dyn Outside,
-    names: &mut Names,
-) -> Result<(Config, Vec<Warning>), Report> {
+fn load_with((name, text): (&str, &str), outside: &dyn Outside, names: &mut Names) -> Read {
     let findings = Findings::default();
     let node = sources::read(name, text, outside, &findings);
     let mut named = names.clone();
-    let config = read(&node, outside, &findings, &mut named);
+    let config = read_all(&node, outside, &findings, &mut named);
     let (errors, warnings) = findings.into_parts();
     match config {
         Some(config) if errors.is_empty() => {
@@ -145,7 +157,7 @@ fn load_with(
 }
 
 /// The whole tree; what is returned is usable only where no error was found.
-fn read(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut Names) -> Option<Config> {
+fn read_all(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut Names) -> Option<Config> {
     let top = Table::new(node, "", findings)?;
     version(&top);
     let _ = top.entry("include");
@@ -181,8 +193,12 @@ fn read(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut Nam
         findings.warn(report::Finding { title, at: None, also: None, help: None });
     }
     let routes = RouteMap::new(routes, rules, bridge.rules);
+    let mut outline = Outline::of(node);
+    // Files are renewed where they are.
+    outline.add("tls.certificates", tls.as_ref().map_or(0, net::Tls::fingerprint));
     Some(Config {
         lines: Lines::of(node, &routes),
+        outline,
         listen,
         tls,
         threads: server.threads,

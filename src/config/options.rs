@@ -122,7 +122,7 @@ pub struct AdminOptions {
 }
 
 /// `[log]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogOptions {
     /// What is worth a line.
     pub level: LogLevel,

@@ -19,7 +19,7 @@ pub(super) fn read(name: &str, text: &str, outside: &dyn Outside, findings: &Fin
     let directory = Path::new(name).parent().unwrap_or_else(|| Path::new(""));
     let mut included: Vec<PathBuf> = Vec::new();
     for pattern in patterns(&main, findings) {
-        for path in matching(directory, &pattern, findings) {
+        for path in matching(directory, &pattern, outside, findings) {
             if path != Path::new(name) && !included.contains(&path) {
                 include(&mut main, &path, &pattern, outside, findings);
                 included.push(path);
@@ -66,7 +66,7 @@ fn refuse_nested(key: &Key, findings: &Findings) -> bool {
 
 /// The files that `pattern` names, sorted. Stars stand in the last part of a path only; a name without a star
 /// is a file that must be there.
-fn matching(directory: &Path, pattern: &Text, findings: &Findings) -> Vec<PathBuf> {
+fn matching(directory: &Path, pattern: &Text, outside: &dyn Outside, findings: &Findings) -> Vec<PathBuf> {
     let whole = directory.join(&pattern.text);
     let last = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let parent = whole.parent().unwrap_or(directory);
@@ -80,9 +80,9 @@ fn matching(directory: &Path, pattern: &Text, findings: &Findings) -> Vec<PathBu
     }
     let expression = last.split('*').map(regex::escape).collect::<Vec<_>>().join(".*");
     let Ok(glob) = Regex::new(&format!("^{expression}$")) else { return Vec::new() };
-    let listed = std::fs::read_dir(if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
-    let names = listed.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let names = outside.names(if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
     let mut found: Vec<PathBuf> = names
+        .into_iter()
         // A name that begins with a dot is an editor's or a package manager's own, as in a shell.
         .filter(|name| name.to_str().is_some_and(|name| !name.starts_with('.') && glob.is_match(name)))
         .map(|name| parent.join(name))

@@ -2,6 +2,7 @@
 //!
 //! Resolved after parsing, once: what a variable holds is never looked into again, and never shown.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 /// Where variables and files come from: the process, or a test.
@@ -13,6 +14,11 @@ pub(super) trait Outside {
     /// # Errors
     /// Where it cannot be read.
     fn file(&self, path: &Path) -> std::io::Result<String>;
+    /// The names of what is in `directory`; none where it cannot be read.
+    fn names(&self, directory: &Path) -> Vec<OsString> {
+        let listed = std::fs::read_dir(directory);
+        listed.into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+    }
 }
 
 /// The process's own environment and file system.

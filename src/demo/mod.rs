@@ -11,6 +11,7 @@ use crate::app::core::Core;
 use crate::app::{App, BindError, signals};
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::loads::Loads;
 use crate::net::{Drainer, ListenAddr};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log::{self, LogOptions};
@@ -209,7 +210,7 @@ fn spawn_signals(drainer: Drainer, access: AccessLog) -> Result<(), StartError> 
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
     let obey = move || {
         // Where signals cannot be listened to, they end the process as they always do.
-        let _ = runtime.block_on(signals::obey(drainer, access));
+        let _ = runtime.block_on(signals::obey(drainer, access, Loads::default()));
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(obey).map_err(StartError::Thread)?;
     Ok(())

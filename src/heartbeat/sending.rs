@@ -188,7 +188,7 @@ impl Heartbeat {
     fn ticket(&self, app: AppIx, now: Timestamp) -> Option<Ticket> {
         let setting = (self.setting)();
         let Some(rules) = setting.route(app).and_then(|route| route.rules.beat.as_ref()) else {
-            self.drop_queue(app);
+            self.give_up_queue(app, now);
             return None;
         };
         let wait = match self.pressure.admit(app, rules, now, &self.told) {
@@ -218,6 +218,14 @@ impl Heartbeat {
     pub(super) fn drop_what_waits(&self) {
         let apps = self.queues.borrow().in_turn();
         apps.into_iter().for_each(|app| self.drop_queue(app));
+    }
+
+    /// The app is kept alive no longer. Each session is told, so that whoever comes back when the app is back is seen to anew.
+    fn give_up_queue(&self, app: AppIx, now: Timestamp) {
+        while let Some(waiting) = self.pop(app) {
+            self.ask(&waiting.item.slot, app, now);
+        }
+        self.leave_line(app);
     }
 
     fn drop_queue(&self, app: AppIx) {

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod resolve;
 pub mod serve;
 pub mod stream;
+mod terms;
 pub mod tls;
 pub mod upgrade;
 pub mod upstream;

@@ -3,9 +3,7 @@
 //! Invariant: no connection is without a deadline (see `phase`, `park` and `guard`) or outside the cap; after a drain no
 //! new request begins on an idle connection, and none that began is cut before the drain time is over.
 
-use std::cell::RefCell;
 use std::convert::Infallible;
-use std::fmt;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,10 +30,11 @@ use super::guard::Guarded;
 use super::listener::Listener;
 use super::park::Lot;
 use super::phase::{Phase, PhaseLimits};
-use super::protocol::{self, LocalExec};
+use super::protocol;
 use super::refuse::{LastWord, Refusals};
 use super::served::{InFlight, Served, Streams};
 use super::stream::{Peer, Rewind, Stream};
+pub use super::terms::Terms;
 use super::tls::{self, Greeted, Tls};
 use super::watch::{Lamp, Watched, watch};
 
@@ -59,49 +58,6 @@ pub struct ServeOptions {
     pub drain_timeout: Duration,
     /// Answers where no service is asked: 400, 414, 431 to a head, 503 over the cap.
     pub last_word: LastWord,
-}
-
-/// [`ServeOptions`] that may change while clients are served: clones of it, on one thread, change together. A connection goes by
-/// the new ones from its next request on.
-#[derive(Clone)]
-pub struct Terms(Rc<RefCell<Rc<Agreed>>>);
-
-/// Options, and what is made of them.
-struct Agreed {
-    options: ServeOptions,
-    http1: http1::Builder,
-    http2: http2::Builder<LocalExec>,
-}
-
-impl Terms {
-    /// Begins with `options`.
-    #[must_use]
-    pub fn new(options: ServeOptions) -> Self {
-        Self(Rc::new(RefCell::new(Rc::new(Agreed::new(options)))))
-    }
-
-    /// From now on `options`.
-    pub fn change(&self, options: ServeOptions) {
-        self.0.replace(Rc::new(Agreed::new(options)));
-    }
-
-    fn now(&self) -> Rc<Agreed> {
-        Rc::clone(&self.0.borrow())
-    }
-}
-
-impl fmt::Debug for Terms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.now().options.fmt(f)
-    }
-}
-
-impl Agreed {
-    fn new(options: ServeOptions) -> Self {
-        let (http1, http2) =
-            (protocol::http1(options.max_header_bytes), protocol::http2(options.max_header_bytes));
-        Self { options, http1, http2 }
-    }
 }
 
 /// Serves what `listener` accepts until `drain`, and returns when the last connection is gone or was cut. Connections

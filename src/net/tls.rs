@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -235,6 +236,16 @@ impl Tls {
         config.ticketer = Arc::clone(&old.config.ticketer);
         let spoken = Spoken { config: Arc::new(config), certificates: new.certificates };
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = spoken;
+    }
+
+    /// A number that another set of certificates hardly has.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        for own in self.spoken().certificates.0.iter() {
+            own.key.cert.iter().for_each(|certificate| certificate.as_ref().hash(&mut hasher));
+        }
+        hasher.finish()
     }
 
     fn spoken(&self) -> Spoken {

@@ -166,10 +166,7 @@ impl Proxy {
         let exchange =
             Exchange { map: &map, route, inbound: &inbound, clean: &clean, standing, form, upgrade };
         let first = self.take_turn(&visit, route, standing).await;
-        let answered = match exchange.depart(self, &visit, note) {
-            Ok(departed) => self.exchange(&exchange, &mut visit, departed, body, note).await,
-            Err(error) => Err(error),
-        };
+        let answered = self.exchange(&exchange, &mut visit, body, note).await;
         visit.tell(note);
         drop(first);
         if answered.is_err() {

@@ -36,15 +36,15 @@ pub(super) struct Answered {
 }
 
 impl Proxy {
-    /// Sends what has departed and reads what returns.
+    /// Sends a request to its app and reads what returns.
     pub(super) async fn exchange(
         self: &Rc<Self>,
         exchange: &Exchange<'_>,
         visit: &mut Visit,
-        mut departed: Box<Departed>,
         body: Body,
         note: &mut Note,
     ) -> Result<Answered, Error> {
+        let mut departed = exchange.depart(self, visit, note)?;
         let repeatable = matches!(*exchange.inbound.method, Method::GET | Method::HEAD)
             && http_body::Body::is_end_stream(&body);
         let (mut body, mut again) = (Some(body), repeatable);

@@ -1,7 +1,7 @@
 //! What of the config steers the table of live sessions.
 
 /// `[store]` as far as the table itself goes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Bridge sessions at the most; pending ones may fill a fifth of that.
     pub max_sessions: usize,

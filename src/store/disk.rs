@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use super::queue::Note;
 use super::sum::{Sum, Sums};
 
 /// How this version writes.
@@ -97,6 +98,14 @@ pub(super) struct Change {
     pub(super) record: Option<Vec<u8>>,
 }
 
+/// What is written at once.
+pub(super) struct Commit {
+    pub(super) changes: Vec<Change>,
+    pub(super) notes: Vec<Note>,
+    /// Of all records that are there after it.
+    pub(super) sum: Sum,
+}
+
 impl std::fmt::Debug for Disk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Disk({})", self.path.display())
@@ -178,16 +187,19 @@ impl Disk {
         batch.commit().map_err(|error| self.failed("written", error))
     }
 
-    /// Writes all `changes` or none, and the sum of what is there after them; on disk when this returns.
-    pub(super) fn commit(&self, changes: &[Change], sum: &Sum) -> Result<(), DiskError> {
+    /// Writes all of a commit or nothing; on disk when this returns.
+    pub(super) fn commit(&self, commit: &Commit) -> Result<(), DiskError> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
-        for change in changes {
+        for change in &commit.changes {
             match &change.record {
                 Some(record) => batch.insert(&self.sessions, change.name, record.as_slice()),
                 None => batch.remove(&self.sessions, change.name),
             }
         }
-        batch.insert(&self.own, SUM, sum.as_slice());
+        for (name, value) in &commit.notes {
+            batch.insert(&self.own, note_name(name), value.as_slice());
+        }
+        batch.insert(&self.own, SUM, commit.sum.as_slice());
         batch.commit().map_err(|error| self.failed("written", error))
     }
 
@@ -227,6 +239,11 @@ impl Disk {
     fn failed(&self, verb: &'static str, error: fjall::Error) -> DiskError {
         DiskError::Failed { path: self.path.clone(), verb, source: Box::new(error) }
     }
+}
+
+/// What a note is kept under: apart from the store's own words.
+pub(super) fn note_name(name: &str) -> Vec<u8> {
+    format!("note {name}").into_bytes()
 }
 
 /// True where the store may not be there yet.

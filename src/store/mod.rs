@@ -27,7 +27,7 @@ pub use disk::DiskError;
 pub use keys::KeysError;
 pub use queue::{Mark, Outage, Record};
 
-use disk::{Disk, damaged};
+use disk::{Disk, damaged, note_name};
 use keys::{Keys, Print};
 use queue::Queue;
 use seal::SealError;
@@ -142,6 +142,11 @@ impl Store {
     /// here on.
     pub fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
         self.0.as_ref().map_or_else(Mark::default, |open| open.queue.put(was, record))
+    }
+
+    /// Notes something that is no secret under `name`, with the next commit.
+    pub fn note(&self, name: &str, value: Vec<u8>) -> Mark {
+        self.0.as_ref().map_or_else(Mark::default, |open| open.queue.note((name.to_owned(), value)))
     }
 
     /// True where what was put in under `mark` is on disk.
@@ -282,7 +287,7 @@ impl Opened {
     /// # Errors
     /// See [`StoreError`].
     pub fn noted(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.disk.get(note_name(name).as_bytes())?)
+        Ok(self.disk.get(&note_name(name))?)
     }
 
     /// Notes something that is no secret under `name`; on disk when this returns.
@@ -290,7 +295,7 @@ impl Opened {
     /// # Errors
     /// See [`StoreError`].
     pub fn note(&self, name: &str, value: &[u8]) -> Result<(), StoreError> {
-        Ok(self.disk.put(note_name(name).as_bytes(), value)?)
+        Ok(self.disk.put(&note_name(name), value)?)
     }
 
     /// The store, for those who will change sessions; nothing is written before [`Read::start`].
@@ -402,10 +407,6 @@ pub fn open_in_turn(place: &Place, random: [u8; 64], patience: Duration) -> Resu
             opened => return opened,
         }
     }
-}
-
-fn note_name(name: &str) -> String {
-    format!("note {name}")
 }
 
 fn key_name(print: Print) -> Vec<u8> {

@@ -33,7 +33,11 @@ pub struct Outage;
 pub(super) struct Group {
     pub(super) mark: Mark,
     pub(super) records: Vec<Arc<dyn Record>>,
+    pub(super) notes: Vec<Note>,
 }
+
+/// Something that the store is to say of itself: a name, and what it says.
+pub(super) type Note = (String, Vec<u8>);
 
 /// The queue between those who change sessions and the writer.
 pub(super) struct Queue {
@@ -50,14 +54,26 @@ pub(super) struct Queue {
 struct Gathering {
     mark: u64,
     records: Vec<Arc<dyn Record>>,
+    notes: Vec<Note>,
     /// Nothing more will come.
     closed: bool,
+}
+
+impl Gathering {
+    const fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.notes.is_empty()
+    }
 }
 
 impl Queue {
     pub(super) fn new() -> Self {
         Self {
-            gathering: Mutex::new(Gathering { mark: 1, records: Vec::new(), closed: false }),
+            gathering: Mutex::new(Gathering {
+                mark: 1,
+                records: Vec::new(),
+                notes: Vec::new(),
+                closed: false,
+            }),
             something: Condvar::new(),
             committed: AtomicU64::new(0),
             fails: AtomicBool::new(false),
@@ -69,18 +85,27 @@ impl Queue {
     pub(super) fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
         let mut gathering = self.gathering();
         if was.0 != gathering.mark {
+            let first = gathering.is_empty();
             gathering.records.push(record());
-            if gathering.records.len() == 1 {
+            if first {
                 self.something.notify_one();
             }
         }
         Mark(gathering.mark)
     }
 
+    /// Puts a note in.
+    pub(super) fn note(&self, note: Note) -> Mark {
+        let mut gathering = self.gathering();
+        gathering.notes.push(note);
+        self.something.notify_one();
+        Mark(gathering.mark)
+    }
+
     /// The group that holds the last record that was put in.
     pub(super) fn last(&self) -> Mark {
         let gathering = self.gathering();
-        Mark(if gathering.records.is_empty() { gathering.mark - 1 } else { gathering.mark })
+        Mark(if gathering.is_empty() { gathering.mark - 1 } else { gathering.mark })
     }
 
     pub(super) fn is_committed(&self, mark: Mark) -> bool {
@@ -124,15 +149,15 @@ impl Queue {
     /// The next group; the calling thread sleeps until there is one. `None`: it is closed, and all has been taken.
     pub(super) fn take(&self) -> Option<Group> {
         let gathering = self.gathering();
-        let waits = |gathering: &mut Gathering| gathering.records.is_empty() && !gathering.closed;
+        let waits = |gathering: &mut Gathering| gathering.is_empty() && !gathering.closed;
         let gathering = self.something.wait_while(gathering, waits);
         let mut gathering = gathering.unwrap_or_else(PoisonError::into_inner);
-        if gathering.records.is_empty() {
+        if gathering.is_empty() {
             return None;
         }
-        let (mark, records) = (Mark(gathering.mark), std::mem::take(&mut gathering.records));
+        let (records, notes) = (std::mem::take(&mut gathering.records), std::mem::take(&mut gathering.notes));
         gathering.mark += 1;
-        Some(Group { mark, records })
+        Some(Group { mark: Mark(gathering.mark - 1), records, notes })
     }
 
     /// Sleeps for `span`, or until it is closed. True: it is.

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::disk::{Change, Disk, DiskError};
+use super::disk::{Change, Commit, Disk, DiskError};
 use super::keys::Keys;
 use super::queue::{Group, Queue};
 use super::seal;
-use super::sum::{Sum, Sums};
+use super::sum::Sums;
 
 /// How long it waits before it tries again.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -42,9 +42,10 @@ pub(super) fn run(queue: &Queue, held: (Disk, Sums), reopen: &Reopen, keys: &Key
         let count = group.records.len();
         let mark = group.mark;
         let changes = changes(&group, keys);
-        drop(group);
         let sum = sums.after(&changes);
-        if !write(queue, &mut disk, reopen, (&changes, &sum), done) {
+        let commit = Commit { changes, sum, notes: group.notes };
+        drop(group.records);
+        if !write(queue, &mut disk, reopen, &commit, done) {
             break;
         }
         let groups = done.groups.fetch_add(1, Ordering::Relaxed);
@@ -84,17 +85,11 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
 }
 
 /// Brings `changes` to disk, however long it takes. False where the queue was closed before it could be done.
-fn write(
-    queue: &Queue,
-    disk: &mut Option<Disk>,
-    reopen: &Reopen,
-    (changes, sum): (&[Change], &Sum),
-    done: &Done,
-) -> bool {
+fn write(queue: &Queue, disk: &mut Option<Disk>, reopen: &Reopen, commit: &Commit, done: &Done) -> bool {
     let mut tries = 0_u32;
     loop {
         let written = match disk.take().map_or_else(reopen, Ok) {
-            Ok(open) => open.commit(changes, sum).map(|()| open),
+            Ok(open) => open.commit(commit).map(|()| open),
             Err(error) => Err(error),
         };
         let error = match written {
@@ -117,7 +112,10 @@ fn write(
         }
         tries += 1;
         if queue.pause(PATIENCE) {
-            tracing::error!(records = changes.len(), "closed before the last changes could be written");
+            tracing::error!(
+                records = commit.changes.len(),
+                "closed before the last changes could be written"
+            );
             return false;
         }
     }

@@ -34,6 +34,9 @@ mod waves;
 
 /// What the deaths of sessions say about their apps.
 mod explained;
+/// The config read anew while the proxy runs.
+mod reload;
+
 /// Configs drafted from running apps, run as they are.
 mod init;
 

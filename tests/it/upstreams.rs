@@ -10,8 +10,9 @@ use http::request::Parts;
 use serde_json::Value;
 
 use super::admin::operator;
+use super::support::reloading::Reloading;
 use super::support::scripted::{Asked, Say, Script};
-use super::support::{Act, Browser, Heard, Stage, World, pass, run};
+use super::support::{Act, Browser, Heard, Stage, World, pair_apps, pass, run};
 
 const TWO: &str = "[apps.a]\nupstreams = [\"http://a\", \"http://b\"]\n";
 
@@ -623,5 +624,33 @@ fn an_app_whose_name_does_not_resolve_at_the_start_keeps_nobody_from_starting() 
         assert_eq!(browser.get("/other/").await.text(), "other");
         *answers.lock().unwrap() = Some(vec!["10.0.0.1"]);
         assert_eq!(browser.get("/").await.text(), "one");
+    });
+}
+
+#[test]
+fn what_is_known_of_a_server_outlives_a_reload_and_no_longer_than_it_is_in_the_config() {
+    run(async {
+        let toml = |upstream: &str, more: &str| {
+            format!("[apps.a]\npath = \"/AppA/\"\nupstreams = [\"http://{upstream}\"]\n{more}")
+        };
+        let [app, _] = pair_apps("servlet");
+        let mut reloading = Reloading::new(&toml("gone", ""), [app]);
+        let mut browser = reloading.world.browser();
+        let mut ends = Vec::new();
+        for _ in 0..6 {
+            ends.push(browser.get("/AppA/nothing").await.header("x-bridge-error").unwrap().to_owned());
+        }
+        assert_eq!(ends[4..], ["connect_refused", "circuit_open"]);
+        reloading.change(&toml("gone", "[server.timeouts]\nconnect = \"1s\"\n")).await;
+        assert_eq!(browser.get("/AppA/").await.header("x-bridge-error"), Some("circuit_open"));
+        reloading.change(&toml("appa", "")).await;
+        assert_eq!(browser.get("/AppA/index.jsp").await.status, 200, "another server");
+        let health = "health = { path = \"/AppA/fail\", every = \"1s\", fall = 2 }\n";
+        reloading.change(&toml("appa", health)).await;
+        pass(10.0).await;
+        assert_eq!(browser.get("/AppA/index.jsp").await.header("x-bridge-error"), Some("no_upstream"));
+        reloading.change(&toml("appa", "")).await;
+        pass(2.0).await;
+        assert_eq!(browser.get("/AppA/index.jsp").await.status, 200, "nobody checks it any more");
     });
 }

@@ -1,7 +1,7 @@
 //! R1 of the fault list: the process is killed at random moments under people who sign in, get new tokens and sign out.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +14,9 @@ const CLIENTS: u64 = 64;
 
 /// What all clients share.
 struct Scene {
-    address: RwLock<String>,
+    /// Of the process that runs, and how many have run.
+    address: Mutex<(String, u32)>,
+    restarted: Condvar,
     stop: AtomicBool,
     acknowledged: AtomicU64,
     wrong: Mutex<Vec<String>>,
@@ -22,7 +24,19 @@ struct Scene {
 
 impl Scene {
     fn address(&self) -> String {
-        self.address.read().unwrap().clone()
+        self.address.lock().unwrap().0.clone()
+    }
+
+    fn moves_to(&self, address: &str) {
+        let mut now = self.address.lock().unwrap();
+        *now = (address.to_owned(), now.1 + 1);
+        self.restarted.notify_all();
+    }
+
+    /// How many processes have run; the next one is waited for where there are only `so_many`.
+    fn after(&self, so_many: u32) -> u32 {
+        let waits = |now: &mut (String, u32)| now.1 <= so_many && !self.stop.load(Ordering::Relaxed);
+        self.restarted.wait_while(self.address.lock().unwrap(), waits).unwrap().1
     }
 
     fn wrong(&self, what: String) {
@@ -112,6 +126,39 @@ impl Person {
         Some(())
     }
 
+    /// Has something acknowledged, of each kind in its turn.
+    fn be_told(&mut self, scene: &Scene, turn: u32) {
+        let address = scene.address();
+        if self.signed_in.is_none() || turn % 3 == 0 {
+            self.browser.cookie = None;
+            self.signed_in = Some(self.browser.sign_in(&address).unwrap());
+        } else if turn % 3 == 1 {
+            let answer = self.browser.ask(&address, "POST", "/a/rotate").unwrap();
+            self.signed_in = Some(answer.body.parse().unwrap());
+        } else {
+            self.ended.extend(self.browser.cookie.clone());
+            assert_eq!(self.browser.get(&address, "/a/logout").as_deref(), Some("out"));
+            self.signed_in = None;
+        }
+    }
+
+    /// What was acknowledged is so.
+    fn check(&mut self, scene: &Scene) {
+        let address = scene.address();
+        if let Some(number) = self.signed_in {
+            let says = self.browser.get(&address, "/a/page");
+            if says != Some(number.to_string()) {
+                scene.wrong(format!("session {number} was acknowledged a moment before, and is {says:?}"));
+            }
+        }
+        if let Some(last) = self.ended.last().cloned() {
+            let says = Browser::with(Some(last)).get(&address, "/a/page");
+            if says.as_deref() != Some("none") {
+                scene.wrong(format!("a session that was signed out a moment before is {says:?}"));
+            }
+        }
+    }
+
     /// After an answer that never came: whatever is, is.
     fn resume(&mut self, scene: &Scene) {
         self.signed_in = self.browser.get(&scene.address(), "/a/page").and_then(|says| says.parse().ok());
@@ -120,10 +167,14 @@ impl Person {
 
 fn live(number: u64, scene: &Scene) {
     let mut person = Person::new(number);
+    let mut processes = scene.after(0);
     while !scene.stop.load(Ordering::Relaxed) {
         match person.step(scene) {
             Some(()) => drop(scene.acknowledged.fetch_add(1, Ordering::Relaxed)),
-            None => person.resume(scene),
+            None => {
+                processes = scene.after(processes);
+                person.resume(scene);
+            }
         }
     }
 }
@@ -134,7 +185,8 @@ fn nothing_acknowledged_is_lost_by_a_crash_and_nothing_signed_out_comes_back() {
     let config = config(folder.path(), &app);
     let mut process = Process::start(folder.path(), &config);
     let scene = Arc::new(Scene {
-        address: RwLock::new(process.address.clone()),
+        address: Mutex::new((process.address.clone(), 1)),
+        restarted: Condvar::new(),
         stop: AtomicBool::new(false),
         acknowledged: AtomicU64::new(0),
         wrong: Mutex::default(),
@@ -145,20 +197,25 @@ fn nothing_acknowledged_is_lost_by_a_crash_and_nothing_signed_out_comes_back() {
             thread::spawn(move || live(number + 1, &scene))
         })
         .collect();
-    let mut random = Person::new(4_711);
-    for _ in 0..kills {
-        // Not before something was acknowledged; then at any moment.
+    let mut sniper = Person::new(4_711);
+    for kill in 0..kills {
+        // Not before something was acknowledged; then at any moment, or as soon as the killer was told something herself.
         let before = scene.acknowledged.load(Ordering::Relaxed);
         while scene.acknowledged.load(Ordering::Relaxed) < before + 200 {
             thread::sleep(Duration::from_millis(1));
         }
-        thread::sleep(Duration::from_micros(random.draw(100_000)));
+        match kill % 2 {
+            0 => thread::sleep(Duration::from_micros(sniper.draw(100_000))),
+            _ => sniper.be_told(&scene, kill),
+        }
         process.kill();
         process = Process::start(folder.path(), &config);
-        scene.address.write().unwrap().clone_from(&process.address);
+        scene.moves_to(&process.address);
+        sniper.check(&scene);
         assert!(scene.wrong.lock().unwrap().is_empty(), "{:#?}", scene.wrong.lock().unwrap());
     }
     scene.stop.store(true, Ordering::Relaxed);
+    scene.moves_to(&process.address);
     people.into_iter().for_each(|person| person.join().unwrap());
     assert!(scene.wrong.lock().unwrap().is_empty(), "{:#?}", scene.wrong.lock().unwrap());
     assert!(app.mixed().is_empty(), "{:?}", app.mixed());

@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::*;
 use crate::net::drain::Drainer;
 use crate::net::listener::{Bound, ListenAddr, MemoryDialer, memory};
+use crate::net::protocol::LocalExec;
 use crate::net::testing::{
     Ends, certificate, connector, data, greet, local, read_head, read_rest, read_until, script, secs,
 };

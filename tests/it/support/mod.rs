@@ -20,6 +20,7 @@ mod browser;
 pub(crate) mod live;
 pub(crate) mod plain;
 mod raw;
+pub(crate) mod reloading;
 pub(crate) mod said;
 pub(crate) mod scripted;
 pub(crate) mod stage;
