@@ -21,7 +21,7 @@ pub fn moved(session: &mut Session, rules: &AppRules, server: u16, now: Timestam
 
 /// The canary of before is not the one that the new server shows, and what dies there did not die with it.
 const fn settle(app: &mut AppSession, server: u16, now: Timestamp) {
-    app.upstream = Some(server);
+    app.go_to(server);
     app.beat.canary = 0;
     app.beat.failures = 0;
     app.beat.proven = now;
@@ -40,10 +40,14 @@ mod tests {
         let rules = testing::app(Engine::Servlet, "appA", "/AppA/");
         let mut session = Session::new(Handle(1), now);
         let app = session.app_or_new(rules.app, now).unwrap();
+        let beat = app.sent(now, false);
         (app.upstream, app.beat.canary, app.beat.failures) = (Some(3), 77, 2);
         session.app_or_new(AppIx(rules.app.0 + 1), now).unwrap().upstream = Some(3);
+        let stamp = session.stamp();
         moved(&mut session, &rules, 9, now);
-        let app = session.app(rules.app).unwrap();
+        assert_ne!(session.stamp(), stamp, "it is kept where sessions are");
+        let app = session.app_mut(rules.app).unwrap();
+        assert!(app.learn_from_beat(beat, &[], now).stale, "a heartbeat's answer from the old server");
         assert_eq!((app.upstream, app.beat.canary, app.beat.failures, app.beat.proven), (Some(9), 0, 0, now));
         assert_eq!(
             session.app(AppIx(rules.app.0 + 1)).unwrap().upstream,

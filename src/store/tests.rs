@@ -206,8 +206,7 @@ fn crashed(folder: &Path) -> (Place, Vec<BTreeMap<[u8; 8], Vec<u8>>>) {
     let mut states = vec![BTreeMap::new()];
     for number in 0..40_u64 {
         // Every fifth takes out the second before it.
-        let record =
-            if number % 5 == 4 { told(number - 2, None) } else { told(number, Some(&[number as u8; 60])) };
+        let record = if number % 5 == 4 { told(number - 2, None) } else { told(number, Some(&[number as u8; 60])) };
         commit(&store, &[Arc::clone(&record)]);
         let mut state = states.last().unwrap().clone();
         match record.text.lock().unwrap().clone() {

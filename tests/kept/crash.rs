@@ -56,12 +56,7 @@ struct Person {
 
 impl Person {
     fn new(number: u64) -> Self {
-        Self {
-            browser: Browser::default(),
-            signed_in: None,
-            ended: Vec::new(),
-            random: number * 0x9e37_79b9 + 1,
-        }
+        Self { browser: Browser::default(), signed_in: None, ended: Vec::new(), random: number * 0x9e37_79b9 + 1 }
     }
 
     fn draw(&mut self, below: u64) -> u64 {
@@ -90,10 +85,7 @@ impl Person {
                 let answer = self.browser.ask(&address, "POST", "/a/rotate")?;
                 match answer.body.parse() {
                     Ok(next) => self.signed_in = Some(next),
-                    Err(_) => scene.wrong(format!(
-                        "session {number} was acknowledged, and at its renewal is {}",
-                        answer.body
-                    )),
+                    Err(_) => scene.wrong(format!("session {number} was acknowledged, and at its renewal is {}", answer.body)),
                 }
             }
             8 => {

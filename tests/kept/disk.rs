@@ -9,9 +9,7 @@ use crate::process::{Process, config};
 
 /// Bytes that a file of the process may have.
 fn limit(process: &Process, bytes: &str) {
-    let status = Command::new("prlimit")
-        .args(["--pid", &process.id().to_string(), &format!("--fsize={bytes}")])
-        .status();
+    let status = Command::new("prlimit").args(["--pid", &process.id().to_string(), &format!("--fsize={bytes}")]).status();
     assert!(status.unwrap().success());
 }
 
