@@ -23,11 +23,11 @@ use crate::registry::Registry;
 use crate::route::RouteMap;
 use crate::setting::options::PublicScheme;
 use crate::setting::{Present, Setting};
-use crate::store::StoreError;
+use crate::store::{Facts, StoreError};
 use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::{AppNames, Build, Metrics};
+use crate::telemetry::metrics::{AppNames, Build, Metrics, StoreNumbers};
 
 use super::workers::{Taken, Turn, Workers};
 
@@ -296,9 +296,25 @@ fn observe(
         let counts = registry.counts();
         gauges.sessions(counts.bound as u64, counts.pending as u64);
         gauges.heartbeats(armed.load(Ordering::Relaxed) as u64, pressure.waiting() as u64);
+        if registry.store().keeps() {
+            gauges.store(store_numbers(&registry.store().facts()));
+        }
         gauges.log_lines_dropped(access.dropped());
         for (app, state, count) in crate::admin::app_states(&registry, &present.now(), clock.now()) {
             gauges.app_sessions(app, state, count);
         }
     });
+}
+
+/// What the store has done, for a scrape.
+fn store_numbers(facts: &Facts) -> StoreNumbers {
+    StoreNumbers {
+        commits: facts.commits,
+        took: facts.took,
+        records: facts.records,
+        failures: facts.failures,
+        waiting: facts.waiting,
+        bytes: facts.bytes,
+        fails: facts.fails,
+    }
 }

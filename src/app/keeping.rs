@@ -129,7 +129,12 @@ pub(super) fn take_in(
     let counts = registry.counts();
     let took = clock.now().since(began);
     if counts.bound + counts.pending > 0 {
-        tracing::info!(sessions = counts.bound, pending = counts.pending, ?took, "sessions of before are back");
+        tracing::info!(
+            sessions = counts.bound,
+            pending = counts.pending,
+            ?took,
+            "sessions of before are back"
+        );
     }
     Ok(Watches(all))
 }

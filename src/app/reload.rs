@@ -165,7 +165,9 @@ impl Reloader {
         let restart = self.fixed.hold(&mut config);
         if names != self.origin.names && keeping::note_names(&self.core.registry, &names).await.is_err() {
             // Sessions would be kept with numbers that nobody could read after a crash.
-            return Outcome::Refused("the store cannot be written: apps and servers cannot change now".to_owned());
+            return Outcome::Refused(
+                "the store cannot be written: apps and servers cannot change now".to_owned(),
+            );
         }
         (self.outline, self.origin.names) = (outline, names);
         self.core.follow(config).await;

@@ -219,7 +219,8 @@ impl AppSession {
     pub(super) fn stamp(&self) -> u64 {
         let flags = u64::from(self.adopted) | u64::from(self.posted) << 1 | u64::from(self.lent) << 2;
         let changes = u64::from(self.generation) << 32 | u64::from(self.revision);
-        let numbers = [u64::from(self.app.0), self.created.micros(), changes, flags | u64::from(self.apart) << 3];
+        let numbers =
+            [u64::from(self.app.0), self.created.micros(), changes, flags | u64::from(self.apart) << 3];
         numbers.into_iter().fold(0, mix)
     }
 

@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::yield_now;
 
-use crate::bridge::beat::{Next, Pace};
 use crate::bridge::answer;
+use crate::bridge::beat::{Next, Pace};
 use crate::bridge::rules::{AppIx, Clocks};
 use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;

@@ -69,7 +69,8 @@ impl Registry {
         let mut kept = alone::read(record, Kept::unpack)?;
         kept.session.recovered();
         let phase = kept.session.phase();
-        let ticket = self.table.lay(&mut kept, |kept, ticket| prepare(&mut kept.session, ticket)).ok_or(Unknown)?;
+        let ticket =
+            self.table.lay(&mut kept, |kept, ticket| prepare(&mut kept.session, ticket)).ok_or(Unknown)?;
         let count = match phase {
             Phase::Pending => {
                 self.pending().push_back(ticket);

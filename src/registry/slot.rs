@@ -81,7 +81,9 @@ pub(super) struct Kept {
 impl Kept {
     /// The session's stamp and that of its ids.
     pub(super) fn stamped(&self) -> u64 {
-        let of = |held: &Held| held.key.hash() ^ u64::from(held.replaced.is_some()) ^ u64::from(held.only.is_some()) << 1;
+        let of = |held: &Held| {
+            held.key.hash() ^ u64::from(held.replaced.is_some()) ^ u64::from(held.only.is_some()) << 1
+        };
         let ids = self.ids.iter().map(of).fold(self.session.stamp(), mix);
         self.owned.iter().copied().fold(ids, mix)
     }

@@ -164,7 +164,11 @@ impl Table {
     /// When the session of `ticket` was made, without waking it.
     pub(super) fn created(&self, ticket: Ticket) -> Option<Timestamp> {
         let part = &mut *self.part_at(ticket.place);
-        match part.cells.get(ticket.cell()).filter(|_| part.generations.get(ticket.cell()) == Some(&ticket.generation))? {
+        match part
+            .cells
+            .get(ticket.cell())
+            .filter(|_| part.generations.get(ticket.cell()) == Some(&ticket.generation))?
+        {
             Cell::Asleep(packed) => Some(packed.look(&mut part.common).created),
             Cell::Awake(_) => None,
         }

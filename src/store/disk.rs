@@ -49,7 +49,9 @@ pub enum DiskError {
     #[error("the store {0} is in use by another process")]
     Locked(PathBuf),
     /// A newer version made it.
-    #[error("the store {path} was written by a newer version of sessionbridge (format {found}, this one reads {FORMAT})")]
+    #[error(
+        "the store {path} was written by a newer version of sessionbridge (format {found}, this one reads {FORMAT})"
+    )]
     Newer {
         /// Where.
         path: PathBuf,
@@ -137,7 +139,9 @@ impl Disk {
         let disk = opened.unwrap_or_else(|_| Err(damaged(path, "reading it fails")))?;
         match disk.get(b"format")?.as_deref() {
             Some([FORMAT]) => Ok(disk),
-            Some([found]) if *found > FORMAT => Err(DiskError::Newer { path: path.to_owned(), found: *found }),
+            Some([found]) if *found > FORMAT => {
+                Err(DiskError::Newer { path: path.to_owned(), found: *found })
+            }
             Some(_) => Err(damaged(path, "it does not say how it was written")),
             None if begun && disk.is_new()? => {
                 disk.put(b"format", &[FORMAT])?;
@@ -218,7 +222,9 @@ impl Disk {
         let mut all = self.sessions.range(low.as_slice()..=high.as_slice());
         loop {
             let next = catch_unwind(AssertUnwindSafe(|| all.next().map(fjall::Guard::into_inner)));
-            let Some(read) = next.map_err(|_| damaged(&self.path, "reading it fails"))? else { return Ok(()) };
+            let Some(read) = next.map_err(|_| damaged(&self.path, "reading it fails"))? else {
+                return Ok(());
+            };
             let (name, record) = read.map_err(|error| damaged(&self.path, &error.to_string()))?;
             let name = name.as_ref().try_into().map_err(|_| damaged(&self.path, "a record has no name"))?;
             look(name, &record)?;

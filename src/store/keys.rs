@@ -145,7 +145,8 @@ impl Key {
 
 fn key(line: &str) -> Option<Key> {
     let (name, text) = line.split_once(char::is_whitespace)?;
-    let named = name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let named =
+        name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     let text = text.trim().trim_end_matches('=');
     let bytes = Zeroizing::new(STANDARD_NO_PAD.decode(text).ok()?);
     let bytes: &[u8; 32] = bytes.as_slice().try_into().ok()?;

@@ -267,7 +267,8 @@ impl Opened {
             SealError::Newer => damaged(folder, "a record was written by a newer version").into(),
             SealError::Key(print) => {
                 let name = self.disk.get(&key_name(print)).ok().flatten();
-                let name = name.map_or_else(|| "?".to_owned(), |name| String::from_utf8_lossy(&name).into_owned());
+                let name =
+                    name.map_or_else(|| "?".to_owned(), |name| String::from_utf8_lossy(&name).into_owned());
                 StoreError::Key { key: name, folder: folder.clone(), keys: self.place.keys.clone() }
             }
             SealError::Damaged => damaged(folder, "a record does not open").into(),

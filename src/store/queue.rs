@@ -68,7 +68,12 @@ impl Gathering {
 impl Queue {
     pub(super) fn new() -> Self {
         Self {
-            gathering: Mutex::new(Gathering { mark: 1, records: Vec::new(), notes: Vec::new(), closed: false }),
+            gathering: Mutex::new(Gathering {
+                mark: 1,
+                records: Vec::new(),
+                notes: Vec::new(),
+                closed: false,
+            }),
             something: Condvar::new(),
             committed: AtomicU64::new(0),
             fails: AtomicBool::new(false),

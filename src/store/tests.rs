@@ -5,6 +5,9 @@ use std::sync::Mutex as StdMutex;
 
 use super::*;
 
+/// What is in a store, by name.
+type Records = BTreeMap<[u8; 8], Vec<u8>>;
+
 /// A record that says a text, until it is ended.
 struct Told {
     name: [u8; 8],
@@ -37,7 +40,7 @@ fn opened(place: &Place) -> Opened {
     open(place, [5; 64]).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn all(opened: Opened) -> Result<BTreeMap<[u8; 8], Vec<u8>>, StoreError> {
+fn all(opened: Opened) -> Result<Records, StoreError> {
     let seen = StdMutex::new(BTreeMap::new());
     opened.read(2, |name, record, _| {
         seen.lock().unwrap().insert(name, record.to_vec());
@@ -199,14 +202,15 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// A store with one record a commit, ended as a crash would end it, and what was in it after each commit.
-fn crashed(folder: &Path) -> (Place, Vec<BTreeMap<[u8; 8], Vec<u8>>>) {
+fn crashed(folder: &Path) -> (Place, Vec<Records>) {
     let live = place(&folder.join("live"));
     let first = opened(&live);
     let store = start(first);
     let mut states = vec![BTreeMap::new()];
     for number in 0..40_u64 {
         // Every fifth takes out the second before it.
-        let record = if number % 5 == 4 { told(number - 2, None) } else { told(number, Some(&[number as u8; 60])) };
+        let record =
+            if number % 5 == 4 { told(number - 2, None) } else { told(number, Some(&[number as u8; 60])) };
         commit(&store, &[Arc::clone(&record)]);
         let mut state = states.last().unwrap().clone();
         match record.text.lock().unwrap().clone() {
@@ -222,7 +226,7 @@ fn crashed(folder: &Path) -> (Place, Vec<BTreeMap<[u8; 8], Vec<u8>>>) {
 }
 
 /// Opens a copy of the store with `damage` done to it: a state that it was in, or a refusal.
-fn survives(crashed: &Place, states: &[BTreeMap<[u8; 8], Vec<u8>>], damage: impl Fn(&Path)) -> Option<usize> {
+fn survives(crashed: &Place, states: &[Records], damage: impl Fn(&Path)) -> Option<usize> {
     let folder = tempfile::tempdir().unwrap();
     let hurt = place(folder.path());
     copy(&crashed.folder, &hurt.folder);

@@ -85,13 +85,7 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
 }
 
 /// Brings `changes` to disk, however long it takes. False where the queue was closed before it could be done.
-fn write(
-    queue: &Queue,
-    disk: &mut Option<Disk>,
-    reopen: &Reopen,
-    commit: &Commit,
-    done: &Done,
-) -> bool {
+fn write(queue: &Queue, disk: &mut Option<Disk>, reopen: &Reopen, commit: &Commit, done: &Done) -> bool {
     let mut tries = 0_u32;
     loop {
         let written = match disk.take().map_or_else(reopen, Ok) {
@@ -118,7 +112,10 @@ fn write(
         }
         tries += 1;
         if queue.pause(PATIENCE) {
-            tracing::error!(records = commit.changes.len(), "closed before the last changes could be written");
+            tracing::error!(
+                records = commit.changes.len(),
+                "closed before the last changes could be written"
+            );
             return false;
         }
     }

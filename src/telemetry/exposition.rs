@@ -42,6 +42,7 @@ impl Collector for Scrape {
         page.sessions()?;
         page.heartbeats()?;
         page.findings()?;
+        page.store()?;
         page.connections()?;
         page.process()
     }
@@ -176,6 +177,31 @@ impl<'p> Page<'p, '_> {
         self.gauge("streams_open", "WebSockets, event streams and other upgraded connections", &streams)?;
         let framing = self.total(|cells| &cells.framing_refused);
         self.counter("framing_refused", "Requests refused because they could be read in two ways", &framing)
+    }
+
+    fn store(&mut self) -> fmt::Result {
+        let Some(store) = self.reading.gauges.store else { return Ok(()) };
+        let counts = [
+            ("store_commits", "Groups of records that were brought to disk", store.commits),
+            ("store_records", "Records in them", store.records),
+            ("store_failures", "Times that the store could not be written", store.failures),
+        ];
+        for (name, help, count) in counts {
+            self.counter(name, help, &[(Vec::new(), count)])?;
+        }
+        let (name, help) = ("store_commit", "How long commits took, all together");
+        let unit = Some(&Unit::Seconds);
+        let mut took = self.encoder.encode_descriptor(name, help, unit, MetricType::Counter)?;
+        took.encode_counter::<NoLabelSet, f64, u64>(&store.took.as_secs_f64(), None)?;
+        let gauges = [
+            ("store_failing", "1 while the store cannot be written", u64::from(store.fails)),
+            ("store_waiting", "Records that wait for their commit", store.waiting),
+            ("store_bytes", "Bytes of the store on disk", store.bytes),
+        ];
+        for (name, help, value) in gauges {
+            self.gauge(name, help, &[(Vec::new(), signed(value))])?;
+        }
+        Ok(())
     }
 
     fn process(&mut self) -> fmt::Result {

@@ -159,6 +159,26 @@ pub struct Gauges {
     pub(super) upstreams: BTreeMap<(usize, String), bool>,
     pub(super) circuits: BTreeMap<(usize, String), bool>,
     pub(super) findings: BTreeSet<(usize, &'static str, &'static str)>,
+    pub(super) store: Option<StoreNumbers>,
+}
+
+/// What a store has done; only where there is one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoreNumbers {
+    /// Groups that were committed.
+    pub commits: u64,
+    /// How long that took, all together.
+    pub took: Duration,
+    /// Records in them.
+    pub records: u64,
+    /// Times that it could not be written.
+    pub failures: u64,
+    /// Records that wait.
+    pub waiting: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// True while it cannot be written.
+    pub fails: bool,
 }
 
 impl Gauges {
@@ -187,6 +207,11 @@ impl Gauges {
     /// Whether an upstream's circuit is open, half open included. Open is what any source says is open.
     pub fn upstream_circuit(&mut self, app: usize, upstream: &str, open: bool) {
         *self.circuits.entry((app, upstream.to_owned())).or_default() |= open;
+    }
+
+    /// What the store has done.
+    pub const fn store(&mut self, store: StoreNumbers) {
+        self.store = Some(store);
     }
 
     /// Something was found out about an app: what kind of thing, and how to take it.

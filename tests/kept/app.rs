@@ -102,7 +102,7 @@ impl State {
             }
             _ => {
                 self.beats += u64::from(target == "/a/ping" && live.is_some());
-                (String::new(), live.map_or("none".to_owned(), |number| number.to_string()))
+                (String::new(), live.map_or_else(|| "none".to_owned(), |number| number.to_string()))
             }
         };
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{fields}\r\n{body}", body.len())

@@ -56,7 +56,12 @@ struct Person {
 
 impl Person {
     fn new(number: u64) -> Self {
-        Self { browser: Browser::default(), signed_in: None, ended: Vec::new(), random: number * 0x9e37_79b9 + 1 }
+        Self {
+            browser: Browser::default(),
+            signed_in: None,
+            ended: Vec::new(),
+            random: number * 0x9e37_79b9 + 1,
+        }
     }
 
     fn draw(&mut self, below: u64) -> u64 {
@@ -85,7 +90,10 @@ impl Person {
                 let answer = self.browser.ask(&address, "POST", "/a/rotate")?;
                 match answer.body.parse() {
                     Ok(next) => self.signed_in = Some(next),
-                    Err(_) => scene.wrong(format!("session {number} was acknowledged, and at its renewal is {}", answer.body)),
+                    Err(_) => scene.wrong(format!(
+                        "session {number} was acknowledged, and at its renewal is {}",
+                        answer.body
+                    )),
                 }
             }
             8 => {
@@ -121,7 +129,7 @@ impl Person {
     /// Has something acknowledged, of each kind in its turn.
     fn be_told(&mut self, scene: &Scene, turn: u32) {
         let address = scene.address();
-        if self.signed_in.is_none() || turn % 3 == 0 {
+        if self.signed_in.is_none() || turn.is_multiple_of(3) {
             self.browser.cookie = None;
             self.signed_in = Some(self.browser.sign_in(&address).unwrap());
         } else if turn % 3 == 1 {

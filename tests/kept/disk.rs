@@ -1,7 +1,9 @@
 //! R3 of the fault list: the disk is full. Who was signed in goes on, nobody new is let in, and it heals by itself.
 
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::browser::Browser;
@@ -9,7 +11,9 @@ use crate::process::{Process, config};
 
 /// Bytes that a file of the process may have.
 fn limit(process: &Process, bytes: &str) {
-    let status = Command::new("prlimit").args(["--pid", &process.id().to_string(), &format!("--fsize={bytes}")]).status();
+    let status = Command::new("prlimit")
+        .args(["--pid", &process.id().to_string(), &format!("--fsize={bytes}")])
+        .status();
     assert!(status.unwrap().success());
 }
 
@@ -28,6 +32,8 @@ fn a_full_disk_ends_nobodys_session_and_refuses_new_ones_until_there_is_room() {
     assert!(refused.head.to_ascii_lowercase().contains("x-bridge-error: store_outage"), "{}", refused.head);
     assert!(!refused.head.contains("bridge="), "no id that a restart would forget");
     process.wait_for("the store cannot be written");
+    let metrics = process.admin_text("/metrics");
+    assert!(metrics.contains("sessionbridge_store_failing 1"), "{metrics}");
     assert_eq!(signed_in.get(&process.address, "/a/page"), Some(number.to_string()), "goes on");
     let next: u64 = signed_in.ask(&process.address, "POST", "/a/rotate").unwrap().body.parse().unwrap();
     assert_eq!(signed_in.get(&process.address, "/a/page"), Some(next.to_string()), "with new tokens, too");
@@ -42,6 +48,7 @@ fn a_full_disk_ends_nobodys_session_and_refuses_new_ones_until_there_is_room() {
         std::thread::sleep(Duration::from_millis(5));
     };
     process.wait_for("the store can be written again");
+    assert!(process.admin_text("/metrics").contains("sessionbridge_store_failing 0"));
     process.kill();
     let process = Process::start(folder.path(), &config);
     assert_eq!(signed_in.get(&process.address, "/a/page"), Some(next.to_string()), "what waited was written");

@@ -1,6 +1,8 @@
 //! What people have is there after a restart: their sessions, under the same ids and names, watched as before.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::browser::Browser;
