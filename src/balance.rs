@@ -1,27 +1,33 @@
-//! Which of an app's servers a request goes to.
+//! Which of an app's servers a request goes to, and how they are.
 //!
-//! Invariant: a sticky app session goes where it went before, as long as the app has that server. Counters that threads share
-//! are written only where the balance asks for them.
+//! Invariants: a sticky app session goes where it went before, as long as that server is there; the proxy's own requests never
+//! go to another one in its name. What an app's own answers say never keeps requests from it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::clock::Clock;
+use crate::net::client::SendError;
 use crate::net::upstream::Upstream;
-use crate::route::{Balance, Route, UpstreamIx};
+use crate::route::{Balance, Route, RouteMap};
+use crate::time::Timestamp;
 
-/// All servers of all apps, and how busy they are.
+pub mod checks;
+pub mod circuit;
+pub mod fault;
+pub mod server;
+
+use fault::Fault;
+use server::{Server, Shut};
+
+/// All servers of all apps.
 #[derive(Debug)]
 pub struct Balancer {
-    /// By number; `None`: no app of the config has it.
-    servers: Vec<Option<Arc<Server>>>,
+    /// By the app's number, in the order of its route.
+    apps: Vec<Vec<Arc<Server>>>,
     turn: AtomicUsize,
-}
-
-/// What is known of one server, for as long as it is in the config.
-#[derive(Debug)]
-struct Server {
-    upstream: Upstream,
-    in_flight: AtomicUsize,
+    clock: Clock,
 }
 
 /// A server that was chosen. Dropping it says that the request is over.
@@ -31,156 +37,178 @@ pub struct Chosen {
     pub place: u16,
     /// It.
     pub upstream: Upstream,
-    counted: Option<Arc<Server>>,
+    /// True where the app session was on another server until now.
+    pub moved: bool,
+    server: Arc<Server>,
+}
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        self.server.ends();
+    }
 }
 
 impl Chosen {
+    fn new(server: &Arc<Server>, place: usize) -> Self {
+        server.begins();
+        let place = u16::try_from(place).unwrap_or(u16::MAX);
+        Self { place, upstream: server.upstream.clone(), moved: false, server: Arc::clone(server) }
+    }
+
     /// Its number, which is what an app session sticks to.
     #[must_use]
     pub const fn number(&self) -> u16 {
         self.upstream.ix.0
     }
-}
 
-impl Drop for Chosen {
-    fn drop(&mut self) {
-        if let Some(server) = &self.counted {
-            server.in_flight.fetch_sub(1, Ordering::Relaxed);
+    /// The server has answered, with whatever status.
+    pub fn answered(&self) {
+        self.server.answered();
+    }
+
+    /// It has not, and this is why.
+    pub fn failed(&self, error: &SendError) {
+        if let Some(fault) = Fault::of(error) {
+            self.server.failed(fault);
         }
     }
+
+    /// Asks whether it may be asked now: see [`Server::admit`].
+    #[must_use]
+    pub fn admits(&self) -> bool {
+        self.server.admit().is_ok()
+    }
+}
+
+/// Why there is no server for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoServer {
+    /// None is up.
+    Down,
+    /// Those that are there have failed too often of late; the first may be tried after so many seconds.
+    Circuit(u32),
 }
 
 impl Balancer {
-    /// Over `upstreams`, each at its number.
+    /// The servers of the apps of `routes`, which are at `upstreams`. `clock` tells when one may be tried again.
     #[must_use]
-    pub fn new(upstreams: Vec<Upstream>) -> Self {
-        Self { servers: Vec::new(), turn: AtomicUsize::new(0) }.with(upstreams)
+    pub fn new(routes: &RouteMap, upstreams: &[Upstream], clock: Clock) -> Self {
+        Self { apps: Vec::new(), turn: AtomicUsize::new(0), clock }.with(routes, upstreams)
     }
 
-    /// The balancer over `upstreams`, with what this one knows of those that it has.
+    /// The balancer for `routes` at `upstreams`, with what this one knows of those that it has.
     #[must_use]
-    pub fn with(&self, upstreams: Vec<Upstream>) -> Self {
-        let most = upstreams.iter().map(|upstream| usize::from(upstream.ix.0) + 1).max().unwrap_or(0);
-        let mut servers = vec![None; most];
-        for upstream in upstreams {
-            let ix = UpstreamIx(upstream.ix.0);
-            let known = self.server(ix).filter(|server| server.upstream.origin == upstream.origin);
-            let server = known.map_or_else(|| Arc::new(Server::new(upstream)), Arc::clone);
-            if let Some(place) = servers.get_mut(usize::from(ix.0)) {
-                *place = Some(server);
+    pub fn with(&self, routes: &RouteMap, upstreams: &[Upstream]) -> Self {
+        let places: HashMap<u16, &Upstream> = upstreams.iter().map(|own| (own.ix.0, own)).collect();
+        let mut apps = Vec::new();
+        for route in routes.routes() {
+            let server = |upstream: &Upstream| {
+                let known = self.servers(route).iter().find(|own| own.upstream.origin == upstream.origin);
+                let fresh =
+                    || Arc::new(Server::new(upstream.clone(), Arc::clone(&route.rules.name), self.clock));
+                known.map_or_else(fresh, Arc::clone)
+            };
+            let at = route.rules.app.index();
+            if apps.len() <= at {
+                apps.resize_with(at + 1, Vec::new);
+            }
+            if let Some(servers) = apps.get_mut(at) {
+                *servers = route.upstreams.iter().filter_map(|ix| Some(server(places.get(&ix.0)?))).collect();
             }
         }
-        Self { servers, turn: AtomicUsize::new(self.turn.load(Ordering::Relaxed)) }
+        Self { apps, turn: AtomicUsize::new(self.turn.load(Ordering::Relaxed)), clock: self.clock }
     }
 
-    /// Where the server `number` is.
+    /// The servers of the app of `route`, in its own order.
     #[must_use]
-    pub fn origin(&self, number: UpstreamIx) -> Option<String> {
-        self.server(number).map(|server| server.upstream.origin.to_string())
+    pub fn servers(&self, route: &Route) -> &[Arc<Server>] {
+        self.apps.get(route.rules.app.index()).map_or(&[], Vec::as_slice)
     }
 
-    /// Chooses a server for a request to `route`. `sticky`: the number of the one where its app session went before. `None` only
-    /// for a route without servers, which the config does not let pass.
-    #[must_use]
-    pub fn choose(&self, route: &Route, sticky: Option<u16>) -> Option<Chosen> {
-        let servers = &route.upstreams;
-        let place = match (servers.len(), route.balance) {
-            (0, _) => return None,
-            (1, _) => 0,
-            (many, Balance::Sticky) => {
-                let known = sticky.and_then(|number| servers.iter().position(|own| own.0 == number));
-                known.unwrap_or_else(|| self.next(many))
+    /// Chooses a server for a person's request to the app of `route`. `sticky`: the number of the one where its app session is;
+    /// `not`: the numbers of those that have failed this request already.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn choose(&self, route: &Route, sticky: Option<u16>, not: &[u16]) -> Result<Chosen, NoServer> {
+        let servers = self.servers(route);
+        let mut why = None;
+        let mut ask = |place: usize| {
+            let server = servers.get(place).filter(|server| !not.contains(&server.upstream.ix.0))?;
+            match server.admit() {
+                Ok(()) => Some(Chosen::new(server, place)),
+                Err(shut) => {
+                    why = Some(sooner(why, shut));
+                    None
+                }
             }
-            (many, Balance::RoundRobin) => self.next(many),
-            (many, Balance::LeastRequests) => self.least(route, many),
         };
-        let server = self.server(*servers.get(place)?)?;
-        let counted = (route.balance == Balance::LeastRequests && servers.len() > 1).then(|| {
-            server.in_flight.fetch_add(1, Ordering::Relaxed);
-            Arc::clone(server)
-        });
-        Some(Chosen {
-            place: u16::try_from(place).unwrap_or(u16::MAX),
-            upstream: server.upstream.clone(),
-            counted,
-        })
+        if servers.len() == 1 {
+            return ask(0).ok_or_else(|| self.none(why));
+        }
+        let bound = sticky.filter(|_| route.balance == Balance::Sticky);
+        let home = bound.and_then(|number| place_of(servers, number));
+        if let Some(chosen) = home.and_then(&mut ask) {
+            return Ok(chosen);
+        }
+        let start = self.first(route.balance, servers);
+        let places = (0..servers.len()).map(|offset| (start + offset) % servers.len());
+        let found = places.filter(|place| Some(*place) != home).find_map(ask);
+        let mut chosen = found.ok_or_else(|| self.none(why))?;
+        chosen.moved = bound.is_some();
+        Ok(chosen)
     }
 
-    fn server(&self, number: UpstreamIx) -> Option<&Arc<Server>> {
-        self.servers.get(usize::from(number.0))?.as_ref()
-    }
-
-    fn next(&self, many: usize) -> usize {
-        self.turn.fetch_add(1, Ordering::Relaxed) % many
-    }
-
-    fn least(&self, route: &Route, many: usize) -> usize {
-        let start = self.next(many);
-        let load = |place: usize| {
-            let server = route.upstreams.get(place).and_then(|number| self.server(*number));
-            server.map_or(usize::MAX, |server| server.in_flight.load(Ordering::Relaxed))
+    /// Chooses a server for a request of the proxy's own in the name of an app session: its own one, whether it is up or not. On
+    /// another one such a request would begin an empty session. `None` where the app has that server no more.
+    #[must_use]
+    pub fn stay(&self, route: &Route, sticky: Option<u16>) -> Option<Chosen> {
+        let servers = self.servers(route);
+        let bound = sticky.filter(|_| route.balance == Balance::Sticky && servers.len() > 1);
+        let place = match bound {
+            Some(number) => place_of(servers, number)?,
+            None => match self.choose(route, None, &[]) {
+                Ok(chosen) => return Some(chosen),
+                Err(_) => 0,
+            },
         };
-        (0..many).map(|offset| (start + offset) % many).min_by_key(|place| load(*place)).unwrap_or(0)
+        Some(Chosen::new(servers.get(place)?, place))
+    }
+
+    fn none(&self, why: Option<Shut>) -> NoServer {
+        match why {
+            Some(Shut::Circuit(until)) => {
+                let millis = until.since(self.clock.now()).as_millis();
+                NoServer::Circuit(u32::try_from(millis.div_ceil(1000)).unwrap_or(u32::MAX).max(1))
+            }
+            Some(Shut::Down) | None => NoServer::Down,
+        }
+    }
+
+    /// The place to look at first.
+    fn first(&self, balance: Balance, servers: &[Arc<Server>]) -> usize {
+        let many = servers.len().max(1);
+        let start = self.turn.fetch_add(1, Ordering::Relaxed) % many;
+        if balance != Balance::LeastRequests {
+            return start;
+        }
+        let load = |place: &usize| servers.get(*place).map_or(u64::MAX, |server| server.in_flight());
+        (0..many).map(|offset| (start + offset) % many).min_by_key(load).unwrap_or(start)
     }
 }
 
-impl Server {
-    const fn new(upstream: Upstream) -> Self {
-        Self { upstream, in_flight: AtomicUsize::new(0) }
-    }
+fn place_of(servers: &[Arc<Server>], number: u16) -> Option<usize> {
+    servers.iter().position(|server| server.upstream.ix.0 == number)
+}
+
+/// Of two reasons the one that is over first.
+fn sooner(one: Option<Shut>, other: Shut) -> Shut {
+    let until = |shut: &Shut| match shut {
+        Shut::Circuit(until) => *until,
+        Shut::Down => Timestamp::FAR,
+    };
+    one.filter(|one| until(one) <= until(&other)).unwrap_or(other)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bridge::rules::Engine;
-    use crate::bridge::testing;
-    use crate::net::upstream;
-    use crate::route::HostHeader;
-
-    fn upstreams(numbers: &[u16]) -> Vec<Upstream> {
-        let at = |number: &u16| {
-            Upstream::new(upstream::UpstreamIx(*number), format!("http://h:{}", number + 1).parse().unwrap())
-        };
-        numbers.iter().map(at).collect()
-    }
-
-    fn route(servers: &[u16], balance: Balance) -> Route {
-        Route {
-            rules: testing::app(Engine::Lucee, "appA", "/AppA/"),
-            hosts: Vec::new(),
-            upstreams: servers.iter().copied().map(UpstreamIx).collect(),
-            balance,
-            host_header: HostHeader::Keep,
-        }
-    }
-
-    #[test]
-    fn a_session_sticks_to_its_server_wherever_that_stands_in_the_list() {
-        let balancer = Balancer::new(upstreams(&[7, 300, 2]));
-        for servers in [[7, 300, 2], [2, 7, 300]] {
-            let route = route(&servers, Balance::Sticky);
-            for _ in 0..3 {
-                assert_eq!(balancer.choose(&route, Some(300)).unwrap().number(), 300);
-            }
-        }
-        let fewer = route(&[7, 2], Balance::Sticky);
-        let chosen: Vec<u16> = (0..4).map(|_| balancer.choose(&fewer, Some(300)).unwrap().number()).collect();
-        assert!(chosen.contains(&7) && chosen.contains(&2), "another is chosen: {chosen:?}");
-    }
-
-    #[test]
-    fn what_is_in_flight_stays_counted_when_the_servers_change() {
-        let old = Balancer::new(upstreams(&[1, 2]));
-        let busy = old.choose(&route(&[1, 2], Balance::LeastRequests), None).unwrap();
-        let new = old.with(upstreams(&[1, 2, 3]));
-        let both = route(&[1, 2], Balance::LeastRequests);
-        for _ in 0..4 {
-            assert_ne!(new.choose(&both, None).unwrap().number(), busy.number());
-        }
-        let number = busy.number();
-        drop(busy);
-        assert!((0..4).any(|_| new.choose(&both, None).unwrap().number() == number), "and counted off");
-        assert_eq!(new.with(upstreams(&[3])).origin(UpstreamIx(1)), None);
-    }
-}
+mod tests;

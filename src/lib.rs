@@ -10,6 +10,7 @@ pub mod config;
 pub mod demo;
 pub mod digits;
 pub mod findings;
+pub mod health;
 pub mod heartbeat;
 pub mod init;
 pub mod lives;

@@ -159,8 +159,8 @@ impl Life {
         let interval = Pace { rules, timeout: session.timeout, seed: 0 }.interval();
         let terms = Terms { timeout: session.timeout, interval, jitter_percent: rules.jitter_percent };
         let several = sticks(route) && route.upstreams.len() > 1;
-        let servers = route.upstreams.iter().filter(|_| several);
-        let servers = servers.filter_map(|server| Some((server.0, balancer.origin(*server)?))).collect();
+        let servers = balancer.servers(route).iter().filter(|_| several);
+        let servers = servers.map(|own| (own.upstream.ix.0, own.upstream.origin.to_string())).collect();
         Some(Self {
             app: route.rules.app,
             name: Arc::clone(&route.rules.name),

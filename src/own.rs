@@ -79,7 +79,7 @@ pub fn prepare(
     ask: &Ask<'_>,
     now: Timestamp,
 ) -> Option<Prepared> {
-    let chosen = balancer.choose(route, person.app.upstream)?;
+    let chosen = balancer.stay(route, person.app.upstream)?;
     let public = person.app.public.as_deref();
     let authority = match (public, route.hosts.first()) {
         (Some(public), _) => public.authority.to_string(),
@@ -159,7 +159,16 @@ async fn hand_over(
         return Err(OwnError::Target);
     }
     let deadlines = Deadlines { connect: deadline, first_byte: deadline };
-    Ok(client.send(&prepared.chosen.upstream, &prepared.head, body, &deadlines).await?)
+    let sent = client.send(&prepared.chosen.upstream, &prepared.head, body, &deadlines).await;
+    match &sent {
+        Ok(_) => prepared.chosen.answered(),
+        Err(error @ (SendError::Dns(_) | SendError::Connect(_) | SendError::ConnectTimeout)) => {
+            prepared.chosen.failed(error);
+        }
+        // A page that breaks, or takes longer than we wait, is not the app: people ask for others, and wait longer.
+        Err(_) => {}
+    }
+    Ok(sent?)
 }
 
 /// The `Host` that the app of `route` sees when browsers ask for `authority`.

@@ -3,6 +3,8 @@
 //!
 //! Total: [`RouteMap::find`] answers every host and path, and never looks at anything else of a request.
 
+use std::time::Duration;
+
 use crate::bridge::rules::{Adopt, AppIx, AppRules, BridgeRules, Mode, RequestRule};
 
 /// One upstream server, by the number that its origin has for ever; see [`crate::names`].
@@ -44,6 +46,21 @@ pub struct Route {
     pub balance: Balance,
     /// Which `Host` they see.
     pub host_header: HostHeader,
+    /// How they are found to be well or not; `None`: by what requests meet alone.
+    pub health: Option<HealthRules>,
+}
+
+/// `[apps.NAME.health]`: how each server of an app is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthRules {
+    /// The public path, and query, that is asked for; it lies inside the app.
+    pub path: Box<str>,
+    /// How often.
+    pub every: Duration,
+    /// As many failures in a row and a server is down.
+    pub fall: u32,
+    /// As many passes in a row and it is up again.
+    pub rise: u32,
 }
 
 /// All apps, the rules for requests, and the bridge they share.

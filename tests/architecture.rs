@@ -31,6 +31,7 @@ const RANKS: &[(&str, u32)] = &[
     ("lives", 5),
     ("setting", 6),
     ("ping", 7),
+    ("health", 7),
     ("sign_out", 8),
     ("proxy", 9),
     ("heartbeat", 9),

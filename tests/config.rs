@@ -137,7 +137,7 @@ const SETTINGS: &str = "
     engine type cookies persistent exceptions set_cookie secure http_only partitioned
     url_tokens keep_url_tokens form_tokens adopt tokens name query path_param pattern rolling
     method alive status contains canary json regex
-    detect request page form link login match activity session
+    detect request page form link login match activity session fall rise
     min_version redirect_http cert key
     kind max_sessions token user_header level format access
 ";

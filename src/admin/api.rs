@@ -131,11 +131,10 @@ async fn apps(State(desktop): State<Desktop>) -> Json<Value> {
     let (routes, now) = (&desktop.setting, desktop.now());
     let counts = scan::census(&desktop.parts.registry, routes, now);
     let found = desktop.parts.findings.all();
-    let apps = routes
-        .routes()
-        .iter()
-        .zip(&counts)
-        .map(|(route, states)| view::app(route, states, (&found, &desktop.parts.findings)));
+    let apps = routes.routes().iter().zip(&counts).map(|(route, states)| {
+        let servers = desktop.setting.balancer.servers(route);
+        view::app((route, servers), states, (&found, &desktop.parts.findings))
+    });
     Json(json!({"now": At(now), "apps": apps.collect::<Vec<_>>()}))
 }
 

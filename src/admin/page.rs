@@ -14,7 +14,7 @@ use http::header::CONTENT_SECURITY_POLICY;
 
 use super::api::Desktop;
 use super::scan;
-use super::view::{self, AppView, At, SessionView};
+use super::view::{self, AppView, At, SessionView, UpstreamView};
 use crate::time::Timestamp;
 use crate::wire::html::{capitalised, escape};
 
@@ -46,9 +46,12 @@ pub(super) fn overview(desktop: &Desktop) -> Response {
     let counts = scan::census(&parts.registry, &desktop.setting, now);
     let found = parts.findings.all();
     let apps = desktop.setting.routes().iter().zip(&counts);
-    let apps: Vec<_> =
-        apps.map(|(route, states)| view::app(route, states, (&found, &parts.findings))).collect();
-    let findings = findings(&apps);
+    let apps: Vec<_> = apps
+        .map(|(route, states)| {
+            view::app((route, desktop.setting.balancer.servers(route)), states, (&found, &parts.findings))
+        })
+        .collect();
+    let (findings, servers) = (findings(&apps), servers(&apps));
     let apps = apps.iter().fold(String::new(), |rows, app| rows + &app_row(app));
     let slots = scan::latest(&parts.registry, SHOWN);
     let views = slots.iter().filter_map(|slot| desktop.view(slot));
@@ -57,7 +60,7 @@ pub(super) fn overview(desktop: &Desktop) -> Response {
     let body = format!(
         "<h1>sessionbridge</h1><p>{bound} bound, {pending} pending. {ready}. {at}</p>{config}\
          <h2>Apps</h2><div><table><thead><tr><th>App<th>Path<th>Hosts<th>Engine<th class=n>Servers<th class=n>Timeout\
-         <th>Heartbeat<th>Sessions</thead><tbody>{apps}</tbody></table></div>{findings}\
+         <th>Heartbeat<th>Sessions</thead><tbody>{apps}</tbody></table></div>{servers}{findings}\
          <h2>Sessions</h2>{hint}<div><table><thead><tr><th>Id<th>State<th>Browser<th>Net<th class=n>Begun<th class=n>Active\
          <th class=n>Left<th class=n>Requests<th>Open<th>Apps</thead><tbody>{sessions}</tbody></table></div>",
         bound = all.bound,
@@ -109,9 +112,49 @@ fn app_row(app: &AppView<'_>) -> String {
         escape(app.mount),
         escape(&hosts),
         escape(app.engine.unwrap_or("no session here")),
-        app.upstreams,
+        up(&app.upstreams),
         app.timeout.map(seconds).unwrap_or_default(),
         if states.is_empty() { "<span class=dim>none</span>" } else { &states },
+    )
+}
+
+/// How many servers it has, and how many of them are up where not all are.
+fn up(servers: &[UpstreamView]) -> String {
+    let up = servers.iter().filter(|server| server.state == "up").count();
+    if up == servers.len() {
+        return up.to_string();
+    }
+    format!("<span class=bad>{up} of {} up</span>", servers.len())
+}
+
+/// The apps' servers, where an app has several, or one that is not as it should be.
+fn servers(apps: &[AppView<'_>]) -> String {
+    let shown = apps
+        .iter()
+        .filter(|app| app.upstreams.len() > 1 || app.upstreams.iter().any(|own| own.state != "up"));
+    let rows = shown.flat_map(|app| app.upstreams.iter().map(move |server| (app.name, server)));
+    let rows = rows.fold(String::new(), |mut rows, (app, server)| {
+        let class = if server.state == "up" { "" } else { " class=bad" };
+        let last = server.last_error.as_ref();
+        let _ = write!(
+            rows,
+            "<tr><td><b>{}</b><td><code>{}</code><td{class}>{}<td>{}<td class=n>{}<td>{}",
+            escape(app),
+            escape(&server.url),
+            escape(&server.state.replace('_', " ")),
+            server.since,
+            server.in_flight,
+            last.map(|last| format!("{} <span class=dim>{}</span>", escape(&last.reason), last.at))
+                .unwrap_or_default(),
+        );
+        rows
+    });
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "<h2>Servers</h2><div><table><thead><tr><th>App<th>Server<th>State<th>Since<th class=n>In flight<th>Last error\
+         </thead><tbody>{rows}</tbody></table></div>"
     )
 }
 
@@ -201,7 +244,18 @@ mod tests {
             name: "<script>alert(1)</script>",
             mount: "/\"onload=x/",
             hosts: vec!["<b>"],
-            upstreams: 1,
+            upstreams: vec![UpstreamView {
+                url: "http://<u>:80".to_owned(),
+                state: "half_open",
+                since: At(Timestamp::from_secs(1)),
+                circuit: "half_open",
+                healthy: None,
+                in_flight: 7,
+                last_error: Some(view::FaultView {
+                    at: At(Timestamp::from_secs(1)),
+                    reason: "<connect_refused>".to_owned(),
+                }),
+            }],
             engine: None,
             timeout: Some(1200.0),
             heartbeat: Some("/'<img>"),
@@ -220,7 +274,12 @@ mod tests {
         assert!(found.contains("&lt;i&gt;restarted") && found.contains("<td class=bad>warning"), "{found}");
         assert!(!found.contains("<i>") && !found.contains("<script"));
         assert_eq!(findings(&[]), "");
+        let rows = servers(std::slice::from_ref(&app));
+        assert!(rows.contains("http://&lt;u&gt;:80") && rows.contains("&lt;connect_refused&gt;"), "{rows}");
+        assert!(rows.contains("<td class=bad>half open") && rows.contains("<td class=n>7"), "{rows}");
+        assert!(!rows.contains("<u>") && !rows.contains("<script"));
         let row = app_row(&app);
+        assert!(row.contains("<span class=bad>0 of 1 up</span>"), "{row}");
         assert!(
             row.contains("&lt;script&gt;")
                 && row.contains("&quot;onload")

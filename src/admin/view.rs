@@ -4,11 +4,14 @@
 //! a request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
 use super::client;
 use super::scan::States;
+use crate::balance::circuit::Stand;
+use crate::balance::server::Server;
 use crate::bridge::app_session::AppSession;
 use crate::bridge::beat::Verdict;
 use crate::bridge::rules::{Clocks, Engine};
@@ -118,8 +121,8 @@ pub(super) struct AppView<'a> {
     pub(super) mount: &'a str,
     /// Empty: any.
     pub(super) hosts: Vec<&'a str>,
-    /// How many servers it has.
-    pub(super) upstreams: usize,
+    /// Its servers.
+    pub(super) upstreams: Vec<UpstreamView>,
     pub(super) engine: Option<&'static str>,
     /// Seconds after which it forgets a session that nobody uses.
     pub(super) timeout: Option<f64>,
@@ -129,6 +132,34 @@ pub(super) struct AppView<'a> {
     pub(super) sessions: BTreeMap<&'static str, u64>,
     /// What was found out about it.
     pub(super) findings: Vec<FindingView<'a>>,
+}
+
+/// One server of an app.
+#[derive(Debug, Serialize)]
+pub(super) struct UpstreamView {
+    /// As the config has it.
+    pub(super) url: String,
+    /// `up`; `down`: its health checks fail; `open`: it did not answer, and is left alone; `half_open`: one request tries it.
+    pub(super) state: &'static str,
+    /// Since when it gets requests, or gets none.
+    pub(super) since: At,
+    /// Its circuit breaker: `closed`, `open` or `half_open`.
+    pub(super) circuit: &'static str,
+    /// What its health checks say; left out where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) healthy: Option<bool>,
+    /// Requests that have no whole answer yet.
+    pub(super) in_flight: u64,
+    /// What went wrong last, if anything ever did.
+    pub(super) last_error: Option<FaultView>,
+}
+
+/// Something that went wrong at a server.
+#[derive(Debug, Serialize)]
+pub(super) struct FaultView {
+    pub(super) at: At,
+    /// A reason word of a request, or `status_503`.
+    pub(super) reason: String,
 }
 
 /// Something that was found out about an app.
@@ -229,9 +260,9 @@ pub(super) fn finding<'a>(found: &'a Found, app: Option<&'a str>, findings: &'a 
     }
 }
 
-/// An app, with the states that its sessions are in, and what was found out about it among `found`.
+/// An app and its `servers`, with the states that its sessions are in, and what was found out about it among `found`.
 pub(super) fn app<'a>(
-    route: &'a Route,
+    (route, servers): (&'a Route, &[Arc<Server>]),
     states: &States,
     (found, findings): (&'a [Found], &'a Findings),
 ) -> AppView<'a> {
@@ -244,12 +275,31 @@ pub(super) fn app<'a>(
         name: &route.rules.name,
         mount: route.rules.mount.prefix(),
         hosts: route.hosts.iter().map(|host| &**host).collect(),
-        upstreams: route.upstreams.len(),
+        upstreams: servers.iter().map(|server| upstream(server, route)).collect(),
         engine: session.map(|session| engine(session.engine)),
         timeout: session.map(|session| session.timeout.as_secs_f64()),
         heartbeat: route.rules.beat.as_ref().and_then(|beat| beat.path.split('?').next()),
         sessions: all.map(count).into(),
         findings: own.map(|found| finding(found, None, findings)).collect(),
+    }
+}
+
+fn upstream(server: &Server, route: &Route) -> UpstreamView {
+    let standing = server.standing();
+    let state = match (standing.healthy, standing.circuit) {
+        (false, _) => "down",
+        (true, Stand::Closed) => "up",
+        (true, circuit) => circuit.as_str(),
+    };
+    let fault = standing.last_fault;
+    UpstreamView {
+        url: server.upstream.origin.to_string(),
+        state,
+        since: At(standing.since),
+        circuit: standing.circuit.as_str(),
+        healthy: route.health.is_some().then_some(standing.healthy),
+        in_flight: standing.in_flight,
+        last_error: fault.map(|(at, fault)| FaultView { at: At(at), reason: fault.to_string() }),
     }
 }
 

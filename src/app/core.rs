@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::keeping::{self, Keeping, Watches};
 use crate::admin::Admin;
 use crate::balance::Balancer;
+use crate::balance::circuit::Stand;
 use crate::clock::Clock;
 use crate::config::{Config, ListenText};
 use crate::findings::Findings;
@@ -90,12 +91,13 @@ impl Core {
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
         let metrics = Metrics::new(build(), app_names(&config.routes), listeners);
         let (connections, tls) = (Connections::new(config.max_connections), config.tls.clone());
-        let balancer = Balancer::new(super::convert::upstreams(&config.origins));
+        let balancer = Balancer::new(&config.routes, &super::convert::upstreams(&config.origins), clock);
         let lives = Lives::new(&config.routes, &balancer, findings.clone());
         let present = Present::new(setting(config, balancer, lives));
         let (armed, pressure) = (Arc::new(AtomicUsize::new(0)), Arc::new(Pressure::default()));
         tell_findings(&metrics, &findings);
         observe(&metrics, (&registry, &present), (&armed, &pressure), &access, clock);
+        tell_servers(&metrics, &present);
         let request_prefix = u64::from_le_bytes(random::bytes());
         let (health, loads) = (Health::new(), Loads::default());
         let admin = Admin::new(crate::admin::Parts {
@@ -137,7 +139,7 @@ impl Core {
 
     fn hand_out(&self, config: Config) -> Taken {
         let old = self.present.now();
-        let balancer = old.balancer.with(super::convert::upstreams(&config.origins));
+        let balancer = old.balancer.with(&config.routes, &super::convert::upstreams(&config.origins));
         let lives = old.lives.with(&config.routes, &balancer);
         self.connections.set_max(config.max_connections);
         self.registry.set_clocks(&config.routes.bridge.clocks);
@@ -260,6 +262,22 @@ fn tell_findings(metrics: &Metrics, findings: &Findings) {
     metrics.observe(move |gauges| {
         for found in findings.all() {
             gauges.finding(found.app.index(), found.kind.as_str(), found.level.as_str());
+        }
+    });
+}
+
+/// How the apps' servers are at a scrape.
+fn tell_servers(metrics: &Metrics, present: &Present) {
+    let present = present.clone();
+    metrics.observe(move |gauges| {
+        let setting = present.now();
+        for route in setting.routes.routes() {
+            for server in setting.balancer.servers(route) {
+                let (app, upstream) = (route.rules.app.index(), server.upstream.origin.to_string());
+                let standing = server.standing();
+                gauges.upstream(app, &upstream, standing.up);
+                gauges.upstream_circuit(app, &upstream, standing.circuit != Stand::Closed);
+            }
         }
     });
 }

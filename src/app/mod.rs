@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::net::drain::{Drain, Drainer};
 use crate::net::inherit::Inherited;
 use crate::net::listener::{Bound, ListenAddr, ListenAddrError, Listener};
+use crate::net::resolve::Resolver;
 use crate::net::upstream::Dialer;
 use crate::store::StoreError;
 use crate::telemetry::access::{AccessLog, Writing};
@@ -200,7 +201,12 @@ impl App {
     /// Where a thread or a runtime cannot be started.
     pub fn run(self, drain: &Drain) -> io::Result<()> {
         let watchdog = Watchdog::from_env(self.threads);
-        let work = Work { core: self.core.clone(), drain: drain.clone(), watchdog: watchdog.clone() };
+        let work = Work {
+            core: self.core.clone(),
+            drain: drain.clone(),
+            watchdog: watchdog.clone(),
+            resolver: Resolver::system(),
+        };
         let (threads, ups) = work.begin(self.ports.browsers, (self.threads, self.probes))?;
         let (stop_admin, admin) = (Drainer::new(), self.ports.admin);
         let admin = admin.map(|bound| administer(self.core.clone(), bound, (&stop_admin, drain)));
@@ -242,6 +248,8 @@ struct Work {
     core: Core,
     drain: Drain,
     watchdog: Option<Watchdog>,
+    /// The names of apps' servers, looked up once for all.
+    resolver: Resolver,
 }
 
 /// Threads, to be waited for.
@@ -273,9 +281,10 @@ impl Work {
     }
 
     async fn run(self, number: usize, listeners: Vec<Listener>, (up, probes): (mpsc::Sender<()>, bool)) {
+        let dialer = Dialer::sockets(self.resolver);
         if probes {
             // It ends with the thread's tasks, when the worker has.
-            tokio::task::spawn_local(probing::run(self.core.clone(), Dialer::Sockets));
+            tokio::task::spawn_local(probing::run(self.core.clone(), dialer.clone()));
         }
         if let Some(watchdog) = self.watchdog {
             tokio::task::spawn_local(watchdog.beat(number));
@@ -283,7 +292,7 @@ impl Work {
         // Who does not want to know is gone.
         let _ = up.send(());
         drop(up);
-        worker::run(self.core, number, listeners, Dialer::Sockets, self.drain).await;
+        worker::run(self.core, number, listeners, dialer, self.drain).await;
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::core::Core;
 use super::workers::Turn;
+use crate::health;
 use crate::heartbeat::Heartbeat;
 use crate::net::Connections;
 use crate::net::client::{Client, ClientOptions};
@@ -44,7 +45,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
     let serving = core.serve_options(&setting);
     let (connections, terms) = (serving.connections.clone(), Terms::new(serving));
     let body_stall = setting.options.timeouts.body_stall;
-    let client = Client::new(dialer, ClientOptions { body_stall, ..ClientOptions::default() });
+    let client = Client::new(dialer.clone(), ClientOptions { body_stall, ..ClientOptions::default() });
     let shard = Rc::new(core.metrics.shard());
     let (agenda, entries) = Agenda::new();
     let pinger = Pinger {
@@ -79,6 +80,11 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         spawn_local(flush(Rc::clone(&proxy))),
     ];
     if number == 0 {
+        let settings = {
+            let proxy = Rc::clone(&proxy);
+            Rc::new(move || proxy.setting())
+        };
+        tasks.push(spawn_local(health::run(settings, dialer, core.clock)));
         tasks.push(spawn_local(rest(Arc::clone(&core.registry))));
     }
     let following =

@@ -211,6 +211,12 @@ impl AppSession {
         Sent { generation: self.generation, revision: self.revision, started, unsafe_method }
     }
 
+    /// It is at `server` from now on. That is a change like one of its cookies: what a heartbeat hears at the old one comes too late.
+    pub(super) const fn go_to(&mut self, server: u16) {
+        self.upstream = Some(server);
+        self.revision = self.revision.wrapping_add(1);
+    }
+
     /// Its part of [`super::session::Session::stamp`].
     pub(super) fn stamp(&self) -> u64 {
         let flags = u64::from(self.adopted) | u64::from(self.posted) << 1 | u64::from(self.lent) << 2;

@@ -15,6 +15,7 @@ pub mod janitor;
 pub mod lifespan;
 mod lineage;
 pub mod mount;
+pub mod moved;
 pub mod own;
 pub mod packing;
 pub mod passed;

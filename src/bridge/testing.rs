@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::app_session::{AppSession, Edit, Learned, Sent};
 use super::mount::Mount;
 use super::rules::{
-    Adopt, Alive, AppIx, AppRules, BeatRules, CookieMode, Engine, FormTokens, PartRule, Scope, SessionRules,
-    SetCookiePolicy, Shape, SignOutRules, TokenRule, UrlToken,
+    Adopt, Alive, AppIx, AppRules, BeatRules, BridgeRules, Clocks, CookieMode, Engine, FormTokens, PartRule,
+    SameSite, Scope, SessionRules, SetCookiePolicy, Shape, SignOutRules, TokenRule, UrlToken,
 };
 use super::to_app::{self, Seen, ToApp};
 use super::to_client::{self, ToClient};
@@ -34,6 +34,22 @@ pub(crate) fn at(seconds: u64) -> Timestamp {
 /// What a request of generation `generation` was sent with.
 pub(crate) fn sent(generation: u32, started: u64, unsafe_method: bool) -> Sent {
     Sent { generation, revision: 0, started: at(started), unsafe_method }
+}
+
+/// What lives and dies together, as the config has it where it says nothing.
+pub(crate) fn bridge() -> BridgeRules {
+    BridgeRules {
+        cookie: BRIDGE.into(),
+        same_site: SameSite::Lax,
+        prefix: "/.bridge".into(),
+        clocks: Clocks {
+            idle_timeout: Duration::from_secs(30 * 60),
+            presence_limit: Some(Duration::from_secs(4 * 3600)),
+            presence_ttl: Duration::from_secs(90),
+            max_lifetime: Duration::from_secs(12 * 3600),
+        },
+        adopt_cookies: None,
+    }
 }
 
 fn part(name: &str, shape: &str) -> PartRule {

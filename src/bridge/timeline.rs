@@ -42,6 +42,8 @@ pub enum What {
     Heartbeat(Verdict),
     /// A heartbeat found that the app session ended when the app was restarted.
     AppRestarted,
+    /// Its server was gone: the person's request went to another one.
+    Moved,
     /// Requests at a steady beat that nobody declared to be background.
     SteadyBeat,
     /// A sign-out was seen or asked for.
@@ -78,6 +80,7 @@ impl What {
             Self::Joined => "joined",
             Self::Heartbeat(_) => "heartbeat",
             Self::AppRestarted => "app_restarted",
+            Self::Moved => "moved",
             Self::SteadyBeat => "steady_beat",
             Self::SignOut => "sign_out",
             Self::SignOutConfirmed => "sign_out_confirmed",
@@ -101,7 +104,7 @@ impl What {
 }
 
 /// All that can happen; a place in here is what a packed timeline says.
-const WORDS: [What; 32] = [
+const WORDS: [What; 33] = [
     What::Created,
     What::Bound,
     What::Renewed,
@@ -134,6 +137,7 @@ const WORDS: [What; 32] = [
     What::Ended(End::Evicted),
     What::Ended(End::Joined),
     What::Ended(End::Released),
+    What::Moved,
 ];
 
 /// One event.

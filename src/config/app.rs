@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::address;
 use super::beat::{self, Pace};
 use super::engines;
+use super::health;
 use super::options::OriginText;
 use super::report::{Finding, Span};
 use super::session;
@@ -127,9 +128,8 @@ fn read(table: Table<'_>, key: &Key, shared: &mut Shared<'_>) -> Draft {
     // below it.
     let beat = beat::read(&table, &mount, &shared.pace);
     let sign_out = sign_out::read(&table, &mount, shared.sign_out);
-    for key in ["tls", "health"] {
-        table.unbuilt(key);
-    }
+    let health = health::read(&table, &mount);
+    table.unbuilt("tls");
     table.unbuilt_unless("html", is_plain_html);
     let sub = |table_key: &'static str, key: &str| -> Option<Span> {
         let Value::Table(entries) = &table.node(table_key)?.value else { return None };
@@ -152,7 +152,7 @@ fn read(table: Table<'_>, key: &Key, shared: &mut Shared<'_>) -> Draft {
     };
     table.finish();
     Draft {
-        route: Route { rules, hosts, upstreams: numbers, balance, host_header },
+        route: Route { rules, hosts, upstreams: numbers, balance, host_header, health },
         span: key.span.clone(),
         path: good_path.map(|path| path.span.clone()),
         has_bad_path,

@@ -170,6 +170,11 @@ fn place(out: &mut String, config: &Config, route: &Route, asked: &Asked<'_>) {
         (_, Balance::LeastRequests) => " (where the fewest requests are in flight)",
     };
     line(out, "upstreams", &format!("{}{balance}", origins.join(", ")));
+    if let Some(health) = &route.health {
+        let (every, rows) = (units::shown(health.every), (health.fall, health.rise));
+        let says = format!("{} every {every}; {} failures: down, {} passes: up", health.path, rows.0, rows.1);
+        line(out, "health", &says);
+    }
     let host = match &route.host_header {
         HostHeader::Keep => "as the browser sent it",
         HostHeader::Upstream => "the upstream's own",

@@ -10,6 +10,7 @@ mod bridge;
 mod check;
 pub mod engines;
 mod explain;
+mod health;
 mod lines;
 mod mask;
 mod newcomers;

@@ -115,9 +115,9 @@ impl Heartbeat {
         while let Some(Begin { app, ticket, entry, late }) = next.take() {
             self.pinger.shard.heartbeat_lag(late);
             let setting = (self.setting)();
-            let verdict = self.pinger.ping_with(&setting, app, &entry.slot, &mut alarm).await;
+            let pinged = self.pinger.ping_with(&setting, app, &entry.slot, &mut alarm).await;
             let now = self.clock.now();
-            let answered = verdict.map(|verdict| verdict != Verdict::Unreachable);
+            let answered = pinged.filter(|own| own.sent).map(|own| own.verdict != Verdict::Unreachable);
             let turn = self.pressure.done(ticket, answered, now);
             self.place(entry, now);
             next = self.follow(app, turn, now);

@@ -173,7 +173,8 @@ struct Asked<'a> {
 impl Client {
     /// A client without connections.
     pub fn new(dialer: Dialer, options: ClientOptions) -> Self {
-        let pool = Rc::new(Pool::new(options.idle_timeout, options.max_idle));
+        let resolver = dialer.resolver().cloned();
+        let pool = Rc::new(Pool::new(options.idle_timeout, options.max_idle, resolver));
         Self { dialer, body_stall: Rc::new(Cell::new(options.body_stall)), pool }
     }
 
@@ -196,12 +197,26 @@ impl Client {
         body: Body,
         deadlines: &Deadlines,
     ) -> Result<Answer, SendError> {
-        let (mut body, upload) = follow(body);
+        self.send_or_keep(upstream, head, &mut Some(body), deadlines).await
+    }
+
+    /// As [`Client::send`]. Where not one byte of the request was written, `body` is there again: it may go to another server.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_or_keep(
+        &self,
+        upstream: &Upstream,
+        head: &Head,
+        body: &mut Option<Body>,
+        deadlines: &Deadlines,
+    ) -> Result<Answer, SendError> {
+        let (mut going, upload) = follow(body.take().unwrap_or_default());
         let asked = Asked { head, upload, first_byte: deadlines.first_byte };
         if let Some(conn) = self.pool.take(upstream) {
-            match asked.on(conn, body, true).await {
+            match asked.on(conn, going, true).await {
                 Ok(answer) => return Ok(answer),
-                Err(Lost::Unsent(unsent, _)) => body = unsent,
+                Err(Lost::Unsent(unsent, _)) => going = unsent,
                 Err(Lost::Sent(error)) => {
                     if matches!(error, SendError::Reset { .. }) {
                         self.pool.forget(upstream.ix);
@@ -210,9 +225,18 @@ impl Client {
                 }
             }
         }
-        let conn = self.dial(upstream, deadlines.connect).await?;
-        asked.on(conn, body, false).await.map_err(|lost| match lost {
-            Lost::Unsent(_, source) => SendError::Reset { reused: false, source },
+        let conn = match self.dial(upstream, deadlines.connect).await {
+            Ok(conn) => conn,
+            Err(error) => {
+                *body = Some(going);
+                return Err(error);
+            }
+        };
+        asked.on(conn, going, false).await.map_err(|lost| match lost {
+            Lost::Unsent(unsent, source) => {
+                *body = Some(unsent);
+                SendError::Reset { reused: false, source }
+            }
             Lost::Sent(error) => error,
         })
     }
@@ -223,10 +247,10 @@ impl Client {
     }
 
     async fn dial(&self, upstream: &Upstream, limit: Duration) -> Result<Rc<RefCell<Conn>>, SendError> {
-        let stream = self.dialer.dial(&upstream.origin, limit).await?;
+        let (stream, resolved) = self.dialer.dial_resolved(&upstream.origin, limit).await?;
         let io = Guarded::new(Rewind::new(bytes::Bytes::new(), stream), self.body_stall.get());
         self.pool.ensure_reaper();
-        Ok(Rc::new(RefCell::new(Conn::new(io, upstream.clone(), Rc::downgrade(&self.pool)))))
+        Ok(Rc::new(RefCell::new(Conn::new(io, upstream.clone(), resolved, Rc::downgrade(&self.pool)))))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Idle connections to apps, one stack per upstream.
 //!
 //! Invariant: a connection in the pool has answered its last request in full, body and all, and belongs to the origin
-//! that its upstream names now.
+//! that its upstream names now, and to an address that its name has now.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use super::h1::Conn;
+use super::resolve::Resolver;
 use super::upstream::{Origin, Upstream, UpstreamIx};
 
 /// All idle connections of one thread.
@@ -20,6 +21,7 @@ pub(super) struct Pool {
     stacks: RefCell<Vec<Stack>>,
     idle_timeout: Duration,
     max_idle: usize,
+    resolver: Option<Resolver>,
     reaping: Cell<bool>,
 }
 
@@ -36,8 +38,9 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(idle_timeout: Duration, max_idle: usize) -> Self {
-        Self { stacks: RefCell::default(), idle_timeout, max_idle, reaping: Cell::new(false) }
+    /// An empty one. `resolver` knows the addresses of names, where they are remembered.
+    pub(super) fn new(idle_timeout: Duration, max_idle: usize, resolver: Option<Resolver>) -> Self {
+        Self { stacks: RefCell::default(), idle_timeout, max_idle, resolver, reaping: Cell::new(false) }
     }
 
     /// An idle connection to `upstream` that is still good, the one used last first.
@@ -54,7 +57,7 @@ impl Pool {
             if now - idle.since >= self.idle_timeout {
                 // Those below are older.
                 stack.idle.clear();
-            } else if idle.conn.borrow_mut().is_quiet() {
+            } else if self.serves(&mut idle.conn.borrow_mut()) {
                 return Some(idle.conn);
             }
         }
@@ -64,7 +67,10 @@ impl Pool {
     /// Keeps a connection whose answer has ended in full.
     pub(super) fn give(&self, conn: Rc<RefCell<Conn>>) {
         let (ix, origin) = {
-            let conn = conn.borrow();
+            let mut conn = conn.borrow_mut();
+            if !self.leads_there(&mut conn) {
+                return;
+            }
             (usize::from(conn.upstream.ix.0), Arc::clone(&conn.upstream.origin))
         };
         let mut stacks = self.stacks.borrow_mut();
@@ -105,10 +111,28 @@ impl Pool {
     fn drop_expired(&self) {
         let now = Instant::now();
         for stack in self.stacks.borrow_mut().iter_mut() {
-            stack
-                .idle
-                .retain(|idle| now - idle.since < self.idle_timeout && idle.conn.borrow_mut().is_quiet());
+            stack.idle.retain(|idle| {
+                now - idle.since < self.idle_timeout && self.serves(&mut idle.conn.borrow_mut())
+            });
+            // Where connections are used again and again, nobody dials, and nobody else would ask where the name leads now.
+            if let (Some(resolver), Some(Origin::Tcp { host, .. })) =
+                (&self.resolver, stack.origin.as_deref())
+                && !stack.idle.is_empty()
+            {
+                resolver.refresh(host);
+            }
         }
+    }
+
+    /// True for an idle connection on which a request may go out.
+    fn serves(&self, conn: &mut Conn) -> bool {
+        conn.is_quiet() && self.leads_there(conn)
+    }
+
+    /// True where the address that it is connected to is still one of its name's.
+    fn leads_there(&self, conn: &mut Conn) -> bool {
+        let (Some(resolver), Some(resolved)) = (&self.resolver, &mut conn.resolved) else { return true };
+        resolved.is_current(resolver, &conn.upstream.origin)
     }
 }
 

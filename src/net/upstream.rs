@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -12,8 +13,9 @@ use std::time::Duration;
 
 use tokio::io::DuplexStream;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::resolve::Resolver;
 use super::stream::Stream;
 
 /// The place of an app.
@@ -107,6 +109,37 @@ pub enum Dialer {
     Sockets,
     /// In this process, whatever the origin is: the function is given its text.
     Memory(DialMemory),
+    /// Names by a resolver that remembers them, and then so.
+    Resolving(Resolver, Reach),
+}
+
+/// How an address is reached once it is known.
+#[derive(Clone)]
+pub enum Reach {
+    /// By the system's sockets.
+    Sockets,
+    /// In this process: the function is given the text of the origin with the address for its name.
+    Memory(DialMemory),
+}
+
+/// Which of a name's addresses a connection was made to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resolved {
+    address: IpAddr,
+    /// [`Resolver::changes`] when it was last known to be one of them.
+    changes: u64,
+}
+
+impl Resolved {
+    /// True where the host of `origin` still has the address.
+    pub(super) fn is_current(&mut self, resolver: &Resolver, origin: &Origin) -> bool {
+        let changes = resolver.changes();
+        if self.changes == changes {
+            return true;
+        }
+        self.changes = changes;
+        matches!(origin, Origin::Tcp { host, .. } if resolver.has(host, self.address))
+    }
 }
 
 impl FromStr for Origin {
@@ -161,27 +194,68 @@ impl fmt::Debug for Dialer {
         f.write_str(match self {
             Self::Sockets => "Sockets",
             Self::Memory(_) => "Memory",
+            Self::Resolving(..) => "Resolving",
         })
     }
 }
 
 impl Dialer {
-    /// A new connection to `origin`, within `limit`.
+    /// By the system's sockets; names are remembered by `resolver`.
+    #[must_use]
+    pub const fn sockets(resolver: Resolver) -> Self {
+        Self::Resolving(resolver, Reach::Sockets)
+    }
+
+    /// A new connection to `origin`, within `limit`. Of a name's addresses each is tried in turn, and none takes the time of
+    /// those behind it.
     ///
     /// # Errors
     /// See [`ConnectError`].
     pub async fn dial(&self, origin: &Origin, limit: Duration) -> Result<Stream, ConnectError> {
-        in_time(limit, self.dial_patiently(origin)).await
+        Ok(self.dial_resolved(origin, limit).await?.0)
     }
 
-    async fn dial_patiently(&self, origin: &Origin) -> Result<Stream, ConnectError> {
+    /// As [`Dialer::dial`], and which address of a name it is to.
+    pub(super) async fn dial_resolved(
+        &self,
+        origin: &Origin,
+        limit: Duration,
+    ) -> Result<(Stream, Option<Resolved>), ConnectError> {
+        in_time(limit, self.dial_patiently(origin, Instant::now() + limit)).await
+    }
+
+    /// What remembers names, where anything does.
+    pub(super) const fn resolver(&self) -> Option<&Resolver> {
+        match self {
+            Self::Resolving(resolver, _) => Some(resolver),
+            Self::Sockets | Self::Memory(_) => None,
+        }
+    }
+
+    async fn dial_patiently(
+        &self,
+        origin: &Origin,
+        due: Instant,
+    ) -> Result<(Stream, Option<Resolved>), ConnectError> {
+        let reach = match self {
+            Self::Memory(dial) => return dial_memory(dial, origin).map(|stream| (stream, None)),
+            Self::Resolving(resolver, reach) => match origin {
+                Origin::Tcp { host, port } if host.parse::<IpAddr>().is_err() => {
+                    let (stream, resolved) = dial_name(resolver, reach, (host, *port), due).await?;
+                    return Ok((stream, Some(resolved)));
+                }
+                _ => reach.clone(),
+            },
+            Self::Sockets => Reach::Sockets,
+        };
+        Ok((reach.connect(origin).await?, None))
+    }
+}
+
+impl Reach {
+    async fn connect(&self, origin: &Origin) -> Result<Stream, ConnectError> {
         match (self, origin) {
-            (Self::Memory(dial), Origin::Memory(name)) => {
-                dial(name).map(Stream::from).map_err(ConnectError::Refused)
-            }
-            (Self::Memory(dial), other) => {
-                dial(&other.to_string()).map(Stream::from).map_err(ConnectError::Refused)
-            }
+            (Self::Memory(dial), origin) => dial_memory(dial, origin),
             (Self::Sockets, Origin::Tcp { host, port }) => dial_tcp(host, *port).await,
             (Self::Sockets, Origin::Unix(path)) => {
                 UnixStream::connect(path).await.map(Stream::Unix).map_err(ConnectError::Refused)
@@ -193,11 +267,62 @@ impl Dialer {
     }
 }
 
-async fn in_time(
+async fn in_time<T>(
     limit: Duration,
-    dialing: impl Future<Output = Result<Stream, ConnectError>>,
-) -> Result<Stream, ConnectError> {
+    dialing: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
     timeout(limit, dialing).await.unwrap_or(Err(ConnectError::Timeout))
+}
+
+fn dial_memory(dial: &DialMemory, origin: &Origin) -> Result<Stream, ConnectError> {
+    let dialed = match origin {
+        Origin::Memory(name) => dial(name),
+        other => dial(&other.to_string()),
+    };
+    dialed.map(Stream::from).map_err(ConnectError::Refused)
+}
+
+/// Tries the addresses of a name in turn, and once more those that it has now where none takes the connection.
+async fn dial_name(
+    resolver: &Resolver,
+    reach: &Reach,
+    (host, port): (&str, u16),
+    due: Instant,
+) -> Result<(Stream, Resolved), ConnectError> {
+    let connect = async |origin: Origin| reach.connect(&origin).await;
+    let changes = resolver.changes();
+    let addresses = resolver.addresses(host).await.map_err(ConnectError::Dns)?;
+    let error = match dial_each(connect, &addresses, port, due).await {
+        Ok((stream, address)) => {
+            resolver.prefer(host, address);
+            return Ok((stream, Resolved { address, changes }));
+        }
+        Err(error) => error,
+    };
+    let Some(others) = resolver.others(host, &addresses).await else { return Err(error) };
+    let changes = resolver.changes();
+    let (stream, address) = dial_each(connect, &others, port, due).await?;
+    resolver.prefer(host, address);
+    Ok((stream, Resolved { address, changes }))
+}
+
+async fn dial_each(
+    connect: impl AsyncFn(Origin) -> Result<Stream, ConnectError>,
+    addresses: &[IpAddr],
+    port: u16,
+    due: Instant,
+) -> Result<(Stream, IpAddr), ConnectError> {
+    let mut last = ConnectError::Dns(io::ErrorKind::NotFound.into());
+    for (at, &address) in addresses.iter().enumerate() {
+        let left = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let share = due.saturating_duration_since(Instant::now()) / left;
+        let origin = Origin::Tcp { host: address.to_string(), port };
+        match in_time(share, connect(origin)).await {
+            Ok(stream) => return Ok((stream, address)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 async fn dial_tcp(host: &str, port: u16) -> Result<Stream, ConnectError> {
@@ -269,6 +394,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_remembered_name_is_dialed_at_an_address_that_takes_the_connection() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = Origin::Tcp { host: "localhost".into(), port: listener.local_addr().unwrap().port() };
+        let dialer = Dialer::sockets(Resolver::system());
+        for _ in 0..2 {
+            // Where `localhost` is `::1` as well, nobody listens there.
+            dialer.dial(&origin, Duration::from_secs(5)).await.unwrap();
+            listener.accept().await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_is_silent_leaves_those_behind_it_their_time() {
+        let addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.3"].map(|own| own.parse().unwrap());
+        let start = Instant::now();
+        let connect = async |origin: Origin| match origin {
+            Origin::Tcp { host, .. } if host == "10.0.0.3" => Ok(Stream::from(tokio::io::duplex(1).0)),
+            Origin::Tcp { host, .. } if host == "10.0.0.2" => {
+                Err(ConnectError::Refused(io::ErrorKind::ConnectionRefused.into()))
+            }
+            _ => std::future::pending().await,
+        };
+        let (_, address) = dial_each(connect, &addresses, 80, start + Duration::from_secs(3)).await.unwrap();
+        assert_eq!((address, start.elapsed()), (addresses[2], Duration::from_secs(1)));
+        let error =
+            dial_each(connect, &addresses[..1], 80, start + Duration::from_secs(3)).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Timeout), "{error:?}");
+        assert_eq!(start.elapsed(), Duration::from_secs(3), "the last one has all that is left");
+    }
+
+    #[tokio::test]
     async fn a_unix_socket_is_dialed_by_its_path() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.sock");
@@ -285,7 +441,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connecting_ends_in_time() {
         let dialing = async { std::future::pending::<Result<Stream, ConnectError>>().await };
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         let error = in_time(Duration::from_secs(3), dialing).await.unwrap_err();
         assert!(matches!(error, ConnectError::Timeout), "{error:?}");
         assert_eq!(start.elapsed(), Duration::from_secs(3));

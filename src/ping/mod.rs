@@ -49,6 +49,15 @@ pub struct Pinger {
     pub shard: Rc<Shard>,
 }
 
+/// What became of a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinged {
+    /// What it proved.
+    pub verdict: Verdict,
+    /// False where it was not sent, because the server that the session is on is down: that says nothing about the app.
+    pub sent: bool,
+}
+
 /// A heartbeat on its way.
 struct Sending {
     prepared: Prepared,
@@ -76,7 +85,7 @@ impl Pinger {
     /// Sends one heartbeat in the name of the session in `slot` to the app of `route`, and records the verdict. `None`
     /// where there is nothing to keep alive, or one is on its way already.
     pub async fn ping(&self, setting: &Setting, app: AppIx, slot: &Arc<Slot>) -> Option<Verdict> {
-        self.ping_with(setting, app, slot, &mut Alarm::new()).await
+        Some(self.ping_with(setting, app, slot, &mut Alarm::new()).await?.verdict)
     }
 
     /// As [`Pinger::ping`], for a caller that sends one after the other, with an `alarm` that it keeps.
@@ -86,12 +95,19 @@ impl Pinger {
         app: AppIx,
         slot: &Arc<Slot>,
         alarm: &mut Alarm,
-    ) -> Option<Verdict> {
+    ) -> Option<Pinged> {
         let route = setting.route(app)?;
         let rules = route.rules.beat.as_ref()?;
         let sending = slot.with(|session| self.prepare(setting, route, session))?;
         let mut landing = Landing { slot, route, landed: false };
-        let answer = alarm.within(rules.timeout, self.exchange(rules, &sending.prepared)).await.flatten();
+        // Of several servers one that is down is not asked, and must not keep the others from being asked; the only one is tried
+        // ever less anyway.
+        let down = route.upstreams.len() > 1 && !sending.prepared.chosen.admits();
+        let answer = if down {
+            None
+        } else {
+            alarm.within(rules.timeout, self.exchange(rules, &sending.prepared)).await.flatten()
+        };
         let now = self.clock.now();
         let (verdict, outcome) = match answer {
             Some(heard) => self.judge((setting, route), slot, (&sending, &heard), now),
@@ -104,7 +120,7 @@ impl Pinger {
         }
         let label = crate::telemetry::labels::Verdict::from(verdict);
         self.shard.heartbeat(route.rules.app.index(), label, now.since(sending.heard.at));
-        Some(verdict)
+        Some(Pinged { verdict, sent: !down })
     }
 
     /// Makes the request, under the session's lock: what it is sent with is what it will be compared with.

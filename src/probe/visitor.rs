@@ -123,9 +123,8 @@ impl<'a> Visitor<'a> {
     pub(super) fn new(prober: &'a Prober, route: &'a Route) -> Self {
         let now = prober.clock.now();
         let mut session = AppSession::new(route.rules.app, now);
-        let upstream = || {
-            prober.setting.balancer.choose(route, None).map(|chosen| chosen.upstream.authority.to_string())
-        };
+        let upstream =
+            || prober.setting.balancer.stay(route, None).map(|chosen| chosen.upstream.authority.to_string());
         let host = route.hosts.first().map(ToString::to_string);
         if let Some(authority) = host.or_else(upstream).filter(|_| prober.https || !route.hosts.is_empty()) {
             session.public = Some(Arc::new(Public { authority: authority.into(), https: prober.https }));

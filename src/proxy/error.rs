@@ -4,6 +4,7 @@
 
 use http::StatusCode;
 
+use crate::balance::NoServer;
 use crate::net::body::BodyError;
 use crate::net::client::SendError;
 use crate::telemetry::labels::Reason;
@@ -61,9 +62,15 @@ pub enum Error {
     /// That page does not take this method.
     #[error("that page does not take this method")]
     Method,
-    /// The app has no server.
-    #[error("the app has no server")]
+    /// None of the app's servers is up.
+    #[error("none of the app's servers is up")]
     NoUpstream,
+    /// The app's servers did not answer too often of late.
+    #[error("the app does not answer at the moment")]
+    CircuitOpen {
+        /// Seconds until one request tries whether one is back.
+        retry_after: u32,
+    },
     /// The app's error page broke off while it was looked at.
     #[error("the app broke its answer off")]
     BrokenAnswer,
@@ -87,9 +94,11 @@ impl Error {
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::TableFull | Self::StoreOutage | Self::Overloaded | Self::NoUpstream => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::TableFull
+            | Self::StoreOutage
+            | Self::Overloaded
+            | Self::NoUpstream
+            | Self::CircuitOpen { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::CrossSite => StatusCode::FORBIDDEN,
             Self::BrokenAnswer => StatusCode::BAD_GATEWAY,
             Self::Send(error) => send_status(error),
@@ -114,6 +123,7 @@ impl Error {
             Self::RateLimited | Self::TableFull | Self::Overloaded => Reason::RateLimited,
             Self::StoreOutage => Reason::StoreOutage,
             Self::NoUpstream => Reason::NoUpstream,
+            Self::CircuitOpen { .. } => Reason::CircuitOpen,
             Self::BrokenAnswer => Reason::UpstreamReset,
             Self::Send(error) => send_reason(error),
         }
@@ -141,9 +151,19 @@ impl Error {
     pub const fn retry_after(&self) -> Option<u32> {
         match self {
             Self::Overloaded => Some(1),
-            Self::RateLimited | Self::StoreOutage => Some(5),
-            Self::TableFull | Self::NoUpstream => Some(30),
+            Self::RateLimited | Self::StoreOutage | Self::NoUpstream => Some(5),
+            Self::TableFull => Some(30),
+            Self::CircuitOpen { retry_after } => Some(*retry_after),
             _ => None,
+        }
+    }
+}
+
+impl From<NoServer> for Error {
+    fn from(why: NoServer) -> Self {
+        match why {
+            NoServer::Down => Self::NoUpstream,
+            NoServer::Circuit(retry_after) => Self::CircuitOpen { retry_after },
         }
     }
 }

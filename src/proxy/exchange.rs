@@ -5,7 +5,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
+use smallvec::SmallVec;
 
 use super::Proxy;
 use super::error::Error;
@@ -18,6 +19,7 @@ use super::visit::Visit;
 use crate::balance::Chosen;
 use crate::bridge::activity::Standing;
 use crate::bridge::app_session::{AppSession, Sent};
+use crate::bridge::moved;
 use crate::bridge::release::HandedBack;
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::Session;
@@ -27,11 +29,12 @@ use crate::bridge::timeline::What;
 use crate::bridge::to_app::{self, Seen, ToApp};
 use crate::bridge::url::Clean;
 use crate::net::body::Body;
-use crate::net::client::{Answer, Deadlines};
+use crate::net::client::{Answer, Deadlines, SendError};
 use crate::own;
 use crate::registry::Slot;
 use crate::route::Route;
 use crate::setting::Setting;
+use crate::telemetry::labels::SessionEvent;
 use crate::time::Timestamp;
 use crate::wire::request::Head;
 
@@ -83,13 +86,13 @@ impl Exchange<'_> {
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let departed = match slot {
             Some(slot) => slot.with(|session| self.depart_as(proxy, slot, session)),
-            None => self.translate(None, self.may_adopt(proxy, None)),
+            None => self.translate(None, self.may_adopt(proxy, None), &[]),
         }?;
         let mut departed = self.check_shown(proxy, slot, departed)?;
         self.rename(&mut departed, &released);
         departed.released = released;
         departed.head.put(X_REQUEST_ID.as_str(), &note.id);
-        note.upstream = Some(usize::from(departed.chosen.place));
+        self.note_server(proxy, &departed, note);
         note.activity = self.standing.activity && slot.is_some();
         if note.token == TokenCame::None {
             note.token = match (departed.sent.generation, departed.seen.shown.is_empty()) {
@@ -132,14 +135,12 @@ impl Exchange<'_> {
             }
         }
         let adopting = self.may_adopt(proxy, session.app(self.app()));
-        let mut departed = self.translate(session.app(self.app()), adopting)?;
+        let mut departed = self.translate(session.app(self.app()), adopting, &[])?;
         session.passed.browser_sent(self.app(), &departed.seen.passed);
-        if let Some(app) = session.app_mut(self.app()) {
-            app.upstream = Some(departed.chosen.number());
-            if self.upgrade.is_none() {
-                app.request_began(now);
-                departed.in_flight = Some(InFlight::new(Arc::clone(slot), self.app(), proxy.shared.clock));
-            }
+        self.settle(session, &departed, now);
+        if let Some(app) = session.app_mut(self.app()).filter(|_| self.upgrade.is_none()) {
+            app.request_began(now);
+            departed.in_flight = Some(InFlight::new(Arc::clone(slot), self.app(), proxy.shared.clock));
         }
         Ok(departed)
     }
@@ -149,9 +150,16 @@ impl Exchange<'_> {
         if rules.login.is_empty() { self.form } else { self.asked().signs_in(rules) }
     }
 
-    fn translate(&self, session: Option<&AppSession>, adopting: bool) -> Result<Box<Departed>, Error> {
-        let chosen = self.map.balancer.choose(self.route, session.and_then(|app| app.upstream));
-        let chosen = chosen.ok_or(Error::NoUpstream)?;
+    fn translate(
+        &self,
+        session: Option<&AppSession>,
+        adopting: bool,
+        not: &[u16],
+    ) -> Result<Box<Departed>, Error> {
+        let sticky = session.and_then(|app| app.upstream);
+        let mut chosen = self.map.balancer.choose(self.route, sticky, not)?;
+        // Who has no token yet has nothing to lose.
+        chosen.moved &= session.is_some_and(AppSession::has_token);
         let (inbound, now) = (self.inbound, self.inbound.now);
         let context = ToApp {
             rules: &self.route.rules,
@@ -170,6 +178,9 @@ impl Exchange<'_> {
         if let Some(upgrade) = &self.upgrade {
             head.put("connection", &HeaderValue::from_static("upgrade"));
             head.put("upgrade", upgrade);
+        }
+        if chosen.moved {
+            head.put(FAILOVER.as_str(), &HeaderValue::from_static("1"));
         }
         let unsafe_method = !inbound.is_safe();
         let nothing = Sent { generation: 0, revision: 0, started: now, unsafe_method };
@@ -210,8 +221,8 @@ impl Exchange<'_> {
         }
         proxy.shared.adoptions.count(self.inbound.address(), self.inbound.now);
         let mut next = match slot {
-            Some(slot) => slot.with(|session| self.translate(session.app(self.app()), false)),
-            None => self.translate(None, false),
+            Some(slot) => slot.with(|session| self.translate(session.app(self.app()), false, &[])),
+            None => self.translate(None, false, &[]),
         }?;
         next.in_flight = departed.in_flight;
         Ok(next)
@@ -236,8 +247,8 @@ impl Exchange<'_> {
         note: &Note,
     ) -> Result<Box<Departed>, Error> {
         let mut next = match &visit.slot {
-            Some(slot) => slot.with(|session| self.translate(session.app(self.app()), false)),
-            None => self.translate(None, false),
+            Some(slot) => slot.with(|session| self.translate(session.app(self.app()), false, &[])),
+            None => self.translate(None, false, &[]),
         }?;
         next.head.put(X_REQUEST_ID.as_str(), &note.id);
         (next.in_flight, next.released) = (departed.in_flight, departed.released);
@@ -245,25 +256,98 @@ impl Exchange<'_> {
         Ok(next)
     }
 
-    /// Sends it and waits for the head of the answer. A GET that met a connection which the app was just closing is sent
-    /// once more.
-    pub(super) async fn send(&self, proxy: &Proxy, departed: &Departed, body: Body) -> Result<Answer, Error> {
-        use crate::net::client::SendError;
-        let head = &departed.head;
-        if !head.has_valid_target() {
+    /// The same request for another server than those in `not`: they took no connection, so nothing was written.
+    fn elsewhere(&self, visit: &Visit, departed: &mut Departed, not: &[u16]) -> Result<Box<Departed>, Error> {
+        let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
+        let mut next = match slot {
+            Some(slot) => slot.with(|session| {
+                let next = self.translate(session.app(self.app()), departed.adopting, not)?;
+                self.settle(session, &next, self.inbound.now);
+                Ok::<_, Error>(next)
+            }),
+            None => self.translate(None, departed.adopting, not),
+        }?;
+        next.in_flight = departed.in_flight.take();
+        Ok(next)
+    }
+
+    /// The app session is where its request goes.
+    fn settle(&self, session: &mut Session, departed: &Departed, now: Timestamp) {
+        let server = departed.chosen.number();
+        if departed.chosen.moved {
+            moved::moved(session, &self.route.rules, server, now);
+        } else if let Some(app) = session.app_mut(self.app()) {
+            app.upstream = Some(server);
+        }
+    }
+
+    /// Notes which of the app's servers is asked, and that it is another one than before.
+    fn note_server(&self, proxy: &Proxy, departed: &Departed, note: &mut Note) {
+        note.upstream = Some(usize::from(departed.chosen.place));
+        if departed.chosen.moved {
+            note.events.push("moved");
+            proxy.shard.session_event(self.app().index(), SessionEvent::Moved);
+        }
+    }
+
+    /// Sends it and waits for the head of the answer. Where its server takes no connection, it goes to another one; each is
+    /// asked once.
+    pub(super) async fn send(
+        &self,
+        proxy: &Proxy,
+        visit: &Visit,
+        departed: &mut Box<Departed>,
+        body: Body,
+        note: &mut Note,
+    ) -> Result<Answer, Error> {
+        if !departed.head.has_valid_target() {
             return Err(Error::UriTooLong);
         }
+        let (mut body, mut not) = (Some(body), SmallVec::<[u16; 4]>::new());
+        loop {
+            let error = match self.send_there(proxy, departed, &mut body).await {
+                Ok(answer) => {
+                    departed.chosen.answered();
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            departed.chosen.failed(&error);
+            not.push(departed.chosen.number());
+            if body.is_none() || self.route.upstreams.len() <= not.len() {
+                return Err(error.into());
+            }
+            let Ok(mut next) = self.elsewhere(visit, departed, &not) else { return Err(error.into()) };
+            next.head.put(X_REQUEST_ID.as_str(), &note.id);
+            self.note_server(proxy, &next, note);
+            *departed = next;
+        }
+    }
+
+    /// Sends it to the server that was chosen. A GET that met a connection which the app was just closing is sent once more.
+    /// Where nothing was written, `body` is there again.
+    async fn send_there(
+        &self,
+        proxy: &Proxy,
+        departed: &Departed,
+        body: &mut Option<Body>,
+    ) -> Result<Answer, SendError> {
+        let (upstream, head) = (&departed.chosen.upstream, &departed.head);
         let timeouts = &self.map.options.timeouts;
         let deadlines = Deadlines { connect: timeouts.connect, first_byte: timeouts.first_byte };
-        let empty = http_body::Body::is_end_stream(&body);
-        match proxy.client.send(&departed.chosen.upstream, head, body, &deadlines).await {
+        let empty = body.as_ref().is_none_or(http_body::Body::is_end_stream);
+        match proxy.client.send_or_keep(upstream, head, body, &deadlines).await {
             Err(SendError::Reset { reused: true, .. }) if empty && self.inbound.method.is_idempotent() => {
-                Ok(proxy.client.send(&departed.chosen.upstream, head, Body::empty(), &deadlines).await?)
+                *body = Some(Body::empty());
+                proxy.client.send_or_keep(upstream, head, body, &deadlines).await
             }
-            sent => Ok(sent?),
+            sent => sent,
         }
     }
 }
+
+/// Tells an app, once, that a session goes on here that was at another of its servers until now.
+pub(super) const FAILOVER: HeaderName = HeaderName::from_static("x-bridge-failover");
 
 fn path_hash(path: &str) -> u32 {
     use std::hash::BuildHasher as _;

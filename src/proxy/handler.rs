@@ -166,8 +166,7 @@ impl Proxy {
         let exchange =
             Exchange { map: &map, route, inbound: &inbound, clean: &clean, standing, form, upgrade };
         let first = self.take_turn(&visit, route, standing).await;
-        let departed = exchange.depart(self, &mut visit, note)?;
-        let answered = self.exchange(&exchange, &mut visit, departed, body, note).await;
+        let answered = self.exchange(&exchange, &mut visit, body, note).await;
         visit.tell(note);
         drop(first);
         if answered.is_err() {

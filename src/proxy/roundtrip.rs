@@ -36,20 +36,22 @@ pub(super) struct Answered {
 }
 
 impl Proxy {
-    /// Sends what has departed and reads what returns.
+    /// Sends a request to its app and reads what returns.
     pub(super) async fn exchange(
         self: &Rc<Self>,
         exchange: &Exchange<'_>,
         visit: &mut Visit,
-        mut departed: Box<Departed>,
         body: Body,
         note: &mut Note,
     ) -> Result<Answered, Error> {
+        let mut departed = exchange.depart(self, visit, note)?;
         let repeatable = matches!(*exchange.inbound.method, Method::GET | Method::HEAD)
             && http_body::Body::is_end_stream(&body);
         let (mut body, mut again) = (Some(body), repeatable);
         loop {
-            let answer = self.send_timed(exchange, &departed, body.take().unwrap_or_default(), note).await?;
+            let answer = self
+                .send_timed(exchange, visit, &mut departed, body.take().unwrap_or_default(), note)
+                .await?;
             let Answer { mut parts, body: said, upgraded } = answer;
             let (said, dead) = if again && may_be_dead(&departed, &parts) {
                 peek(said.stalling_after(exchange.map.options.timeouts.body_stall)).await?
@@ -96,12 +98,13 @@ impl Proxy {
     async fn send_timed(
         &self,
         exchange: &Exchange<'_>,
-        departed: &Departed,
+        visit: &Visit,
+        departed: &mut Box<Departed>,
         body: Body,
         note: &mut Note,
     ) -> Result<Answer, Error> {
         let began = self.now();
-        let answer = exchange.send(self, departed, body).await?;
+        let answer = exchange.send(self, visit, departed, body, note).await?;
         let took = self.now().since(began);
         note.upstream_took = Some(took);
         self.shard.upstream(exchange.route.rules.app.index(), took);

@@ -2,6 +2,7 @@
 //!
 //! Invariant: labels are names from the config or words of `labels`, so the number of series has a bound.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ struct Page<'p, 'e> {
     reading: &'p Reading,
 }
 
-impl Page<'_, '_> {
+impl<'p> Page<'p, '_> {
     fn requests(&mut self) -> fmt::Result {
         let pairs: Vec<_> =
             CLASSES.iter().flat_map(|class| METHODS.iter().map(move |method| (*class, *method))).collect();
@@ -75,12 +76,24 @@ impl Page<'_, '_> {
         self.timings("upstream_duration", "From asking an upstream to the head of its answer", |cells| {
             &cells.upstream_time
         })?;
+        let gauges = &self.reading.gauges;
+        let up = self.by_upstream(&gauges.upstreams);
+        self.gauge("upstream_up", "1 where an upstream is up", &up)?;
+        let open = self.by_upstream(&gauges.circuits);
+        self.gauge(
+            "upstream_circuit_open",
+            "1 where an upstream is left alone since it did not answer",
+            &open,
+        )
+    }
+
+    /// What is so, or not, of each upstream of each app.
+    fn by_upstream(&self, of: &'p BTreeMap<(usize, String), bool>) -> Vec<(Labels<'p>, i64)> {
         let apps = &self.reading.apps;
-        let upstreams = self.reading.gauges.upstreams.iter().filter_map(|((app, upstream), up)| {
-            Some((vec![("app", apps.get(app)?.as_ref()), ("upstream", upstream.as_str())], i64::from(*up)))
+        let series = of.iter().filter_map(|((app, upstream), is)| {
+            Some((vec![("app", apps.get(app)?.as_ref()), ("upstream", upstream.as_str())], i64::from(*is)))
         });
-        let upstreams: Vec<_> = upstreams.collect();
-        self.gauge("upstream_up", "1 where an upstream is up", &upstreams)
+        series.collect()
     }
 
     fn sessions(&mut self) -> fmt::Result {

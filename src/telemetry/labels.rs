@@ -152,6 +152,8 @@ words! {
         Expired = "expired",
         /// The person signed out of it.
         SignedOut = "signed_out",
+        /// Its server was gone, and it goes on at another one.
+        Moved = "moved",
     }
 }
 

@@ -157,6 +157,7 @@ pub struct Gauges {
     pub(super) lines_dropped: u64,
     pub(super) app_sessions: BTreeMap<(usize, AppState), u64>,
     pub(super) upstreams: BTreeMap<(usize, String), bool>,
+    pub(super) circuits: BTreeMap<(usize, String), bool>,
     pub(super) findings: BTreeSet<(usize, &'static str, &'static str)>,
     pub(super) store: Option<StoreNumbers>,
 }
@@ -201,6 +202,11 @@ impl Gauges {
     /// Whether an upstream (by its name in the config) is up. Up is what every source says is up.
     pub fn upstream(&mut self, app: usize, upstream: &str, up: bool) {
         *self.upstreams.entry((app, upstream.to_owned())).or_insert(true) &= up;
+    }
+
+    /// Whether an upstream's circuit is open, half open included. Open is what any source says is open.
+    pub fn upstream_circuit(&mut self, app: usize, upstream: &str, open: bool) {
+        *self.circuits.entry((app, upstream.to_owned())).or_default() |= open;
     }
 
     /// What the store has done.

@@ -278,7 +278,9 @@ fn apps_are_shown_as_configured() {
         let app = &apps["apps"][0];
         assert_eq!((&app["name"], &app["mount"]), (&"appA".into(), &"/AppA/".into()));
         assert_eq!((&app["engine"], &app["timeout"]), (&"servlet".into(), &10.0.into()));
-        assert_eq!(app["upstreams"], 1);
+        let upstream = &app["upstreams"][0];
+        assert_eq!((&upstream["state"], &upstream["circuit"]), (&"up".into(), &"closed".into()));
+        assert_eq!((&upstream["in_flight"], &upstream["last_error"]), (&0.into(), &Value::Null));
         assert!(app["heartbeat"].as_str().unwrap().starts_with("/AppA/ping"), "{app}");
         assert_eq!(app["hosts"], serde_json::json!([]));
         assert_eq!(app["sessions"].as_object().unwrap().len(), 5, "each state has a number");

@@ -15,6 +15,9 @@ mod attack;
 mod framing;
 /// A person moves between apps whose sessions would die without the bridge.
 mod parallel;
+/// Servers that come and go, and names that lead elsewhere.
+mod upstreams;
+
 /// Statuses, reason words, what passes byte for byte, streams.
 mod surface;
 

@@ -20,7 +20,7 @@ use super::head::{self, AnswerHead, Framing, HeadError};
 use super::request::Sending;
 use crate::net::guard::Guarded;
 use crate::net::pool::Pool;
-use crate::net::upstream::Upstream;
+use crate::net::upstream::{Resolved, Upstream};
 use crate::wire::request;
 
 /// What is read at once, as long as no body asks for more.
@@ -37,6 +37,8 @@ pub(crate) struct Conn {
     io: Guarded,
     /// Where it leads.
     pub(crate) upstream: Upstream,
+    /// Which of its name's addresses, where it was looked up.
+    pub(crate) resolved: Option<Resolved>,
     home: Weak<Pool>,
     input: BytesMut,
     output: Vec<u8>,
@@ -77,10 +79,11 @@ pub(crate) enum NoHead {
 }
 
 impl Conn {
-    pub(crate) fn new(io: Guarded, upstream: Upstream, home: Weak<Pool>) -> Self {
+    pub(crate) fn new(io: Guarded, upstream: Upstream, resolved: Option<Resolved>, home: Weak<Pool>) -> Self {
         Self {
             io,
             upstream,
+            resolved,
             home,
             input: BytesMut::new(),
             output: Vec::new(),

@@ -19,7 +19,9 @@ use sessionbridge::clock::Clock;
 use sessionbridge::config;
 use sessionbridge::demo::sim::SimOptions;
 use sessionbridge::demo::sim::server::{self, SimHandle};
-use sessionbridge::net::{Dialer, Drainer, memory};
+use sessionbridge::net::resolve::Lookup;
+use sessionbridge::net::upstream::DialMemory;
+use sessionbridge::net::{Dialer, Drainer, Reach, Resolver, memory};
 use sessionbridge::telemetry::access::AccessLog;
 
 use super::{START, World};
@@ -205,6 +207,26 @@ impl World {
         scripts: impl IntoIterator<Item = (&'static str, Script)>,
         apps: impl IntoIterator<Item = SimOptions>,
     ) -> Self {
+        Self::dialed(toml, scripts, apps, Dialer::Memory)
+    }
+
+    /// As [`World::scripted`], without simulated apps: names of upstreams are looked up by `lookup`, and the script of the
+    /// address is asked.
+    pub(crate) fn resolving(
+        toml: &str,
+        lookup: Lookup,
+        scripts: impl IntoIterator<Item = (&'static str, Script)>,
+    ) -> Self {
+        let dialer = |dial| Dialer::Resolving(Resolver::with(lookup), Reach::Memory(dial));
+        Self::dialed(toml, scripts, [], dialer)
+    }
+
+    fn dialed(
+        toml: &str,
+        scripts: impl IntoIterator<Item = (&'static str, Script)>,
+        apps: impl IntoIterator<Item = SimOptions>,
+        dialer: impl FnOnce(DialMemory) -> Dialer,
+    ) -> Self {
         let clock = Clock::at(START);
         let millis: server::Clock = Arc::new(move || clock.now().millis());
         let apps: HashMap<String, SimHandle> = apps
@@ -219,7 +241,7 @@ impl World {
         let (listener, front) = memory();
         let (drainer, drain) = Drainer::new();
         let dialed = apps.clone();
-        let dialer = Dialer::Memory(Rc::new(move |origin: &str| {
+        let dialer = dialer(Rc::new(move |origin: &str| {
             let name = origin.strip_prefix("http://").unwrap_or(origin).trim_end_matches(":80");
             let (near, far) = tokio::io::duplex(64 * 1024);
             if let Some(script) = scripts.get(name) {
