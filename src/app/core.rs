@@ -79,6 +79,7 @@ impl Core {
         let registry = Registry::kept_in(opened.store(), options, clocks, opened.secret());
         let threads = super::threads(&config);
         let mut core = Self::with(config, registry, clock, access);
+        keeping::served_before(&opened, core.shared.served())?;
         let watches = keeping::take_in(*opened, &core.registry, &core.present.now().routes, clock, threads)?;
         core.watches = Arc::new(watches);
         Ok(core)

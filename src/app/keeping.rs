@@ -7,18 +7,23 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::bridge::rules::AppIx;
 use crate::bridge::session::Session;
 use crate::clock::Clock;
 use crate::heartbeat;
 use crate::names::Names;
+use crate::proxy::served::Served;
 use crate::registry::agenda::Waiting;
 use crate::registry::{Registry, Ticket};
 use crate::route::RouteMap;
-use crate::store::{Opened, Outage, StoreError};
+use crate::store::{Opened, Outage, Store, StoreError};
 use crate::time::Timestamp;
 
 /// What the names are noted under.
 const NAMES: &str = "names";
+
+/// What the times are noted under since when apps have been served.
+const SERVED: &str = "served";
 
 /// Names as they are noted.
 #[derive(Serialize, Deserialize, Default)]
@@ -71,6 +76,29 @@ pub(super) async fn note_names(registry: &Registry, names: &Names) -> Result<(),
     registry.store().committed(mark).await
 }
 
+/// Puts in since when apps have been served, as the store remembers it.
+///
+/// # Errors
+/// Where the store is damaged.
+pub(super) fn served_before(opened: &Opened, served: &Served) -> Result<(), StoreError> {
+    let noted = opened.noted(SERVED)?.map(|text| serde_json::from_slice::<Vec<(u16, u64)>>(&text));
+    let noted = noted.transpose().map_err(|_| opened.damaged("its list of times cannot be read"))?;
+    for (app, at) in noted.unwrap_or_default() {
+        served.put(AppIx(app), Timestamp::from_micros(at));
+    }
+    Ok(())
+}
+
+/// Has the store remember since when apps have been served, where there are more than `known` by now. How many there are.
+pub(super) fn note_served(store: &Store, served: &Served, known: usize) -> usize {
+    let all = served.all();
+    if all.len() > known && store.keeps() {
+        let all: Vec<(u16, u64)> = all.iter().map(|(app, at)| (app.0, at.micros())).collect();
+        store.note(SERVED, serde_json::to_vec(&all).unwrap_or_default());
+    }
+    all.len()
+}
+
 /// Names as they are noted.
 fn text(names: &Names) -> Vec<u8> {
     let noted = Noted { apps: names.apps().to_vec(), origins: names.origins().to_vec() };
@@ -101,7 +129,11 @@ pub(super) fn take_in(
     threads: usize,
 ) -> Result<Watches, StoreError> {
     let began = clock.now();
-    let all = Mutex::new(vec![Vec::new(); threads.max(1)]);
+    let many = opened.count()?;
+    registry.expect(many);
+    // An end and two heartbeats each.
+    let share = 3 * many / threads.max(1);
+    let all = Mutex::new((0..threads.max(1)).map(|_| Vec::with_capacity(share)).collect::<Vec<_>>());
     let sealed_anew = Mutex::new(Vec::new());
     let watch = |session: &mut Session, ticket: Ticket, old: bool| {
         let watches = heartbeat::watches(routes, &registry.clocks(), session, began);

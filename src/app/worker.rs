@@ -10,6 +10,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
 use super::core::Core;
+use super::keeping;
 use super::workers::Turn;
 use crate::health;
 use crate::heartbeat::Heartbeat;
@@ -21,7 +22,7 @@ use crate::net::serve::serve;
 use crate::net::terms::Terms;
 use crate::net::upstream::Dialer;
 use crate::ping::Pinger;
-use crate::proxy::{Parts, Proxy};
+use crate::proxy::{self, Parts, Proxy};
 use crate::registry::agenda::{Agenda, Watch};
 use crate::registry::{Registry, Walk};
 use crate::sign_out::SignOut;
@@ -85,7 +86,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
             Rc::new(move || proxy.setting())
         };
         tasks.push(spawn_local(health::run(settings, dialer, core.clock)));
-        tasks.push(spawn_local(rest(Arc::clone(&core.registry))));
+        tasks.push(spawn_local(rest(Arc::clone(&core.registry), Arc::clone(&core.shared))));
     }
     let following =
         follow(turn, (core, (number == 0).then_some(agenda)), (Rc::clone(&proxy), client, terms.clone()));
@@ -184,10 +185,11 @@ async fn flush(proxy: Rc<Proxy>) {
 
 /// Puts sessions to sleep that nobody has used for four seconds, and keeps the clocks of the others, a few at a time:
 /// requests go before.
-async fn rest(registry: Arc<Registry>) {
-    let mut walk = Walk::default();
+async fn rest(registry: Arc<Registry>, shared: Arc<proxy::Shared>) {
+    let (mut walk, mut known) = (Walk::default(), 0);
     loop {
         tokio::time::sleep(REST).await;
+        known = keeping::note_served(registry.store(), shared.served(), known);
         for _ in 0..registry.pieces().div_ceil(TURNS) {
             registry.rest(&mut walk);
             tokio::task::yield_now().await;

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use super::app_session::{AppSession, Edit, Learned, Sent};
 use super::mount::Mount;
 use super::rules::{
-    Adopt, Alive, AppIx, AppRules, BeatRules, BridgeRules, Clocks, CookieMode, Engine, FormTokens, PartRule,
-    SameSite, Scope, SessionRules, SetCookiePolicy, Shape, SignOutRules, TokenRule, UrlToken,
+    Adopt, Alive, AppIx, AppRules, BeatRules, BridgeRules, Clocks, CookieMode, Engine, FormTokens, Mode,
+    PartRule, SameSite, Scope, SessionRules, SetCookiePolicy, Shape, SignOutRules, TokenRule, UrlToken,
 };
 use super::to_app::{self, Seen, ToApp};
 use super::to_client::{self, ToClient};
@@ -49,6 +49,7 @@ pub(crate) fn bridge() -> BridgeRules {
             max_lifetime: Duration::from_secs(12 * 3600),
         },
         adopt_cookies: None,
+        mode: Mode::Bridge,
     }
 }
 

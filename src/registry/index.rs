@@ -21,6 +21,11 @@ pub(super) struct Index {
 const LEAST: usize = 8;
 
 impl Index {
+    /// Makes room for `many` more.
+    pub(super) fn expect(&mut self, many: usize) {
+        self.resize(((self.len + many) * 5 / 4 + LEAST).max(self.pairs.len()));
+    }
+
     /// Enters that `hash` leads to `place`.
     pub(super) fn insert(&mut self, hash: u64, place: u32) {
         // At four fifths a search looks at three slots that lie side by side, on average.

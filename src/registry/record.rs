@@ -60,6 +60,11 @@ impl Registry {
         slot.put(&self.store);
     }
 
+    /// Makes room for as many sessions as an earlier process kept.
+    pub fn expect(&self, many: usize) {
+        self.table.expect(many);
+    }
+
     /// Takes in a session as an earlier process kept it, asleep. `prepare` is shown it before, with the place where it will
     /// be found: to watch over it. Pending ones want [`Registry::restored`] at the end.
     ///

@@ -104,6 +104,19 @@ impl Table {
         Self { parts: (0..PARTS).map(|_| Mutex::default()).collect() }
     }
 
+    /// Makes room for `many` sessions, each with two tokens, that will be laid down.
+    pub(super) fn expect(&self, many: usize) {
+        // As even as hashes are, with a little to spare.
+        let each = many / PARTS + many / PARTS / 32;
+        for at in 0..PARTS {
+            let part = &mut *self.part(at);
+            part.cells.reserve_exact(each);
+            part.generations.reserve_exact(each);
+            part.ids.expect(each);
+            part.tokens.expect(2 * each);
+        }
+    }
+
     /// Finds a place for a session that the id with this hash opens.
     pub(super) fn insert(&self, hash: u64, make: impl FnOnce(Ticket) -> Slot) -> Arc<Slot> {
         let at = part_of(hash);

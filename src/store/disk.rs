@@ -203,6 +203,13 @@ impl Disk {
         batch.commit().map_err(|error| self.failed("written", error))
     }
 
+    /// How many records the last commit left.
+    pub(super) fn count(&self) -> Result<usize, DiskError> {
+        let sum = self.get(SUM)?;
+        let count = sum.as_deref().and_then(|sum| sum.first_chunk().copied()).map(u64::from_le_bytes);
+        Ok(count.and_then(|count| usize::try_from(count).ok()).unwrap_or_default())
+    }
+
     /// Refuses a store whose records are not those that its last commit left.
     pub(super) fn check(&self, sums: &Sums) -> Result<(), DiskError> {
         match self.get(SUM)? {

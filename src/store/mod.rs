@@ -300,6 +300,8 @@ pub fn open(place: &Place, random: [u8; 64]) -> Result<Opened, StoreError> {
     Ok(opened)
 }
 
+/// More room than for so many records is not made in advance.
+const MOST_EXPECTED: usize = 1 << 24;
 /// What the secret is kept under.
 const SECRET: &[u8] = b"secret";
 
@@ -370,6 +372,15 @@ impl Opened {
         &self.place
     }
 
+    /// How many records there are.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn count(&self) -> Result<usize, StoreError> {
+        // A count that was damaged is no reason to ask for all of the memory.
+        Ok(self.disk.count()?.min(MOST_EXPECTED))
+    }
+
     /// Shows every record, on as many `threads` at once, in no order that matters: its name, its bytes, and whether it should
     /// be put in again, since another key seals by now.
     ///
@@ -380,12 +391,13 @@ impl Opened {
         threads: usize,
         look: impl Fn([u8; 8], &[u8], bool) -> Result<(), String> + Sync,
     ) -> Result<Read, StoreError> {
-        let all = Mutex::new(Sums::default());
+        let many = self.count()?;
+        let all = Mutex::new(Sums::expecting(many));
         let share = 256_usize.div_ceil(threads.clamp(1, 256));
         let starts = (0..256_usize).step_by(share);
         let read = |start: usize| {
             let span = (start as u8, (start + share - 1).min(255) as u8);
-            let (mut refusal, mut sums) = (None, Sums::default());
+            let (mut refusal, mut sums) = (None, Sums::expecting(many * share / 256));
             let read = self.disk.each(span, |name, sealed| {
                 sums.add(name, sealed);
                 let shown = seal::open(&self.keys, &name, sealed).map_err(|error| self.refused(error));

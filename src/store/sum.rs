@@ -26,6 +26,14 @@ impl Sums {
         self.change(name, Some(record));
     }
 
+    /// One with room for `many` records.
+    pub(super) fn expecting(many: usize) -> Self {
+        Self {
+            parts: HashMap::with_capacity_and_hasher(many, foldhash::fast::RandomState::default()),
+            sum: 0,
+        }
+    }
+
     /// Takes in those that another reader of the same store has met.
     pub(super) fn join(&mut self, other: Self) {
         self.sum ^= other.sum;

@@ -78,17 +78,15 @@ impl Common {
                 accept_language: value(),
                 accept_encoding: value(),
             };
-            self.traits.enter(&traits, || Arc::new(traits.clone()));
+            self.traits.push(Arc::new(traits));
         }
         for _ in 0..from.count() {
             let https = from.byte() != 0;
             let authority = String::from_utf8_lossy(from.run()).into();
-            let public = Public { authority, https };
-            self.publics.enter(&public, || Arc::new(public.clone()));
+            self.publics.push(Arc::new(Public { authority, https }));
         }
         for _ in 0..from.count() {
-            let form = from.run();
-            self.forms.enter(form, || form.into());
+            self.forms.push(from.run().into());
         }
     }
 }

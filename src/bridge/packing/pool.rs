@@ -61,6 +61,11 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
         Some(thing)
     }
 
+    /// Keeps one more thing, under the next number: for a pool that is only read.
+    pub(in crate::bridge) fn push(&mut self, thing: Arc<T>) {
+        self.kept.push(Some(Kept { thing, count: 1 }));
+    }
+
     /// All that is kept, by number.
     pub(in crate::bridge) fn all(&self) -> impl Iterator<Item = &T> {
         self.kept.iter().flatten().map(|kept| &*kept.thing)
