@@ -289,7 +289,7 @@ fn keep(count: u64, folder: &str) {
         }
     }
     runtime.block_on(kept.settled()).unwrap();
-    kept.close();
+    kept.close().unwrap();
 }
 
 /// Measures, each thing in a process of its own: what one gave back would not be counted for the next.

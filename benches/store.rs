@@ -87,9 +87,9 @@ impl Keeps for Ours {
     }
 
     fn read(self: Box<Self>, folder: &Path) -> u64 {
-        self.0.close();
+        self.0.close().unwrap();
         let (store, count) = Self::open(folder);
-        store.close();
+        store.close().unwrap();
         count
     }
 }

@@ -192,8 +192,11 @@ fn hooks(app: &App) -> Hooks {
     let again = store.clone();
     Hooks {
         release: Box::new(move || {
-            store.close();
-            Ok(())
+            if store.fails() {
+                // What could not be written is in this process alone.
+                return Err(std::io::Error::other("the store cannot be written at the moment"));
+            }
+            store.close().map_err(std::io::Error::other)
         }),
         retake: Box::new(move || again.retake().map_err(std::io::Error::other)),
     }

@@ -35,7 +35,7 @@ use crate::net::inherit;
 /// How long a successor may take from its start until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long requests in flight are waited for before the store is let go of. Connections wait in the kernel so long.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = Duration::from_secs(3);
 /// How long a successor that has closed its channel may take to end by itself, so that its exit can be told.
 const LAST_BREATH: Duration = Duration::from_secs(1);
 /// How long the old process is waited for; it gives up before.
@@ -49,7 +49,7 @@ type Hook = Box<dyn FnMut() -> io::Result<()> + Send>;
 
 /// What lets go of what only one process can have, and takes it again.
 pub struct Hooks {
-    /// Called when nothing is accepted any more, and nothing in flight or a second has gone by.
+    /// Called when nothing is accepted any more, and nothing in flight or some seconds have gone by.
     pub release: Hook,
     /// Called after `release` where the successor failed.
     pub retake: Hook,

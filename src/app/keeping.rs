@@ -148,7 +148,7 @@ pub(super) fn take_in(
         }
     };
     let read = opened.read(threads, |_, record, old| {
-        let taken = registry.restore(record, |session, ticket| watch(session, ticket, old));
+        let taken = registry.restore(record, began, |session, ticket| watch(session, ticket, old));
         taken.map_err(|error| error.to_string())
     })?;
     registry.restored();

@@ -236,7 +236,8 @@ impl App {
         if let Some(admin) = admin {
             let _ = admin.join();
         }
-        self.core.registry().store().close();
+        // What could not be written has been told by whoever tried.
+        let _ = self.core.registry().store().close();
         self.access.close(&self.writing, Duration::from_secs(2));
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Fixed {
     }
 
     /// Puts what cannot change back into `config`. Says which keys wait for a restart.
-    fn hold(&self, config: &mut Config) -> Vec<String> {
+    fn hold(&mut self, config: &mut Config) -> Vec<String> {
         let mut waits = Vec::new();
         let mut wait = |key: &str| waits.push(key.to_owned());
         if config.listen != self.listen {
@@ -87,6 +87,9 @@ impl Fixed {
             // The token that is asked for was weighed with the address: a new one may be for another.
             config.admin = self.admin.clone();
             wait("admin");
+        } else {
+            // The one in use is what a later change of the address must not take back.
+            self.admin = config.admin.clone();
         }
         if config.log != self.log {
             wait("log");

@@ -18,8 +18,9 @@ impl Fault {
     /// What `error` says of the server that it came from; `None` where it says something of somebody else: of the client,
     /// of a connection that the server had closed as idle.
     #[must_use]
-    pub const fn of(error: &SendError) -> Option<Self> {
+    pub fn of(error: &SendError) -> Option<Self> {
         Some(Self::Silent(match error {
+            SendError::Connect(source) if is_our_own(source) => return None,
             SendError::Dns(_) => Reason::DnsFailed,
             SendError::Connect(_) => Reason::ConnectRefused,
             SendError::ConnectTimeout => Reason::ConnectTimeout,
@@ -46,6 +47,12 @@ impl Fault {
             )
         )
     }
+}
+
+/// True for what this machine lacks, and no server is to blame for: descriptors, ports, memory (`EMFILE`, `ENFILE`,
+/// `EADDRNOTAVAIL`, `ENOBUFS`, `ENOMEM` of Linux).
+fn is_our_own(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(24 | 23 | 99 | 105 | 12))
 }
 
 /// `connect_refused`, `status_503`.

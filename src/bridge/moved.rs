@@ -10,17 +10,22 @@ use crate::time::Timestamp;
 
 /// The app session of the app of `rules` is at `server` from now on, and those of the apps that share it there as well.
 pub fn moved(session: &mut Session, rules: &AppRules, server: u16, now: Timestamp) {
-    let shares = rules.session.iter().flat_map(|own| &own.shares).filter(|share| share.same_servers);
-    for app in std::iter::once(rules.app).chain(shares.map(|share| share.with)) {
-        if let Some(app) = session.app_mut(app) {
-            settle(app, server, now);
-        }
-    }
+    settle(session, rules, server, now);
     session.timeline.note(now, Some(rules.app), What::Moved);
 }
 
+/// As [`moved`], without a word of it: for one that goes back where it was.
+pub fn settle(session: &mut Session, rules: &AppRules, server: u16, now: Timestamp) {
+    let shares = rules.session.iter().flat_map(|own| &own.shares).filter(|share| share.same_servers);
+    for app in std::iter::once(rules.app).chain(shares.map(|share| share.with)) {
+        if let Some(app) = session.app_mut(app) {
+            begin_at(app, server, now);
+        }
+    }
+}
+
 /// The canary of before is not the one that the new server shows, and what dies there did not die with it.
-const fn settle(app: &mut AppSession, server: u16, now: Timestamp) {
+const fn begin_at(app: &mut AppSession, server: u16, now: Timestamp) {
     app.go_to(server);
     app.beat.canary = 0;
     app.beat.failures = 0;

@@ -65,6 +65,12 @@ impl End {
         }
     }
 
+    /// True where nobody asked for it.
+    #[must_use]
+    pub const fn is_by_clock(self) -> bool {
+        matches!(self, Self::Idle | Self::MaxLifetime)
+    }
+
     /// True where the apps are to be signed out as well.
     #[must_use]
     pub const fn signs_apps_out(self) -> bool {
@@ -193,8 +199,12 @@ impl Session {
         self.apps.iter_mut()
     }
 
-    /// The process that had it is no more: nothing is in flight, no page is known to be open, nobody watches it.
-    pub fn recovered(&mut self) {
+    /// The process that had it is no more: nothing is in flight, no stream is open, nobody watches it. Who had a stream open
+    /// was there until now, and has the time of one sign of presence to come back.
+    pub fn recovered(&mut self, now: Timestamp) {
+        if self.streams > 0 {
+            self.presence = self.presence.max(now);
+        }
         self.streams = 0;
         self.watched = Timestamp::FAR;
         self.apps.iter_mut().for_each(AppSession::recovered);

@@ -186,6 +186,13 @@ pub(super) fn released(drafts: &[Draft], bridge: &BridgeRules, findings: &Findin
         return;
     }
     for (at, draft) in drafts.iter().enumerate() {
+        let route = &draft.route;
+        if route.rules.session.is_some() && route.upstreams.len() > 1 {
+            let title = format!("`{}` has several servers", route.rules.name);
+            let label = "a session that was handed back is tied to none of them: they must share their sessions, or a balancer by \
+                         cookie must stand before them";
+            findings.warn(Finding::at(draft.path.as_ref().unwrap_or(&draft.span), title, label));
+        }
         for other in drafts.iter().take(at) {
             let meets =
                 share_host(draft, other) || draft.route.hosts.is_empty() || other.route.hosts.is_empty();

@@ -19,7 +19,7 @@ use tokio::task::yield_now;
 
 use crate::bridge::answer;
 use crate::bridge::beat::{Next, Pace};
-use crate::bridge::rules::{AppIx, Clocks};
+use crate::bridge::rules::{AppIx, Clocks, Mode};
 use crate::bridge::session::{End, Phase, Session};
 use crate::clock::Clock;
 use crate::ping::Pinger;
@@ -215,7 +215,10 @@ impl Heartbeat {
         } else if let Some(farewell) = over.and_then(|end| self.registry.end(&entry.slot, end, now)) {
             self.pinger.shard.session_end(EndReason::from(farewell.end));
             let (this, setting) = (Rc::clone(self), (self.setting)());
-            if farewell.end.signs_apps_out() {
+            // What was handed back may be in use where nobody here sees it.
+            if farewell.end.signs_apps_out()
+                && !((self.setting)().bridge.mode == Mode::Release && farewell.end.is_by_clock())
+            {
                 tokio::task::spawn_local(async move {
                     let _under_way = this.pause.begin();
                     this.sign_out.all(&setting, &farewell, None).await;

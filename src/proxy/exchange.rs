@@ -17,6 +17,7 @@ use super::release::Released;
 use super::stream::InFlight;
 use super::visit::Visit;
 use crate::balance::Chosen;
+use crate::balance::fault::Fault;
 use crate::bridge::activity::Standing;
 use crate::bridge::app_session::{AppSession, Sent};
 use crate::bridge::moved;
@@ -64,6 +65,8 @@ pub(super) struct Departed {
     /// In the mode `release`: what was let go with it, and what gets its own name back.
     pub(super) released: Released,
     pub(super) renamed: Vec<HandedBack>,
+    /// Where its app session was, if this request took it elsewhere.
+    pub(super) left: Option<u16>,
 }
 
 impl Exchange<'_> {
@@ -137,7 +140,7 @@ impl Exchange<'_> {
         let adopting = self.may_adopt(proxy, session.app(self.app()));
         let mut departed = self.translate(session.app(self.app()), adopting, &[])?;
         session.passed.browser_sent(self.app(), &departed.seen.passed);
-        self.settle(session, &departed, now);
+        self.settle(session, &mut departed, now);
         if let Some(app) = session.app_mut(self.app()).filter(|_| self.upgrade.is_none()) {
             app.request_began(now);
             departed.in_flight = Some(InFlight::new(Arc::clone(slot), self.app(), proxy.shared.clock));
@@ -197,6 +200,7 @@ impl Exchange<'_> {
             adopting,
             released,
             renamed,
+            left: None,
         }))
     }
 
@@ -261,24 +265,39 @@ impl Exchange<'_> {
         let slot = visit.slot.as_ref().filter(|_| !self.standing.skip_session);
         let mut next = match slot {
             Some(slot) => slot.with(|session| {
-                let next = self.translate(session.app(self.app()), departed.adopting, not)?;
-                self.settle(session, &next, self.inbound.now);
+                let mut next = self.translate(session.app(self.app()), departed.adopting, not)?;
+                next.left = departed.left;
+                self.settle(session, &mut next, self.inbound.now);
                 Ok::<_, Error>(next)
             }),
             None => self.translate(None, departed.adopting, not),
         }?;
         next.in_flight = departed.in_flight.take();
+        next.released = std::mem::take(&mut departed.released);
+        next.renamed = std::mem::take(&mut departed.renamed);
         Ok(next)
     }
 
     /// The app session is where its request goes.
-    fn settle(&self, session: &mut Session, departed: &Departed, now: Timestamp) {
+    fn settle(&self, session: &mut Session, departed: &mut Departed, now: Timestamp) {
         let server = departed.chosen.number();
         if departed.chosen.moved {
+            departed.left = departed.left.or_else(|| session.app(self.app())?.upstream);
             moved::moved(session, &self.route.rules, server, now);
         } else if let Some(app) = session.app_mut(self.app()) {
             app.upstream = Some(server);
         }
+    }
+
+    /// No server took the request: the app session is where it was, unless another request took it further.
+    fn go_home(&self, visit: &Visit, departed: &Departed) {
+        let (Some(home), Some(slot)) = (departed.left, &visit.slot) else { return };
+        slot.with(|session| {
+            let here = session.app(self.app()).and_then(|app| app.upstream);
+            if here == Some(departed.chosen.number()) {
+                moved::settle(session, &self.route.rules, home, self.inbound.now);
+            }
+        });
     }
 
     /// Notes which of the app's servers is asked, and that it is another one than before.
@@ -314,10 +333,13 @@ impl Exchange<'_> {
             };
             departed.chosen.failed(&error);
             not.push(departed.chosen.number());
-            if body.is_none() || self.route.upstreams.len() <= not.len() {
+            // What is this machine's own fault no other server mends.
+            let may = body.is_some() && self.route.upstreams.len() > not.len() && Fault::of(&error).is_some();
+            let next = if may { self.elsewhere(visit, departed, &not).ok() } else { None };
+            let Some(mut next) = next else {
+                self.go_home(visit, departed);
                 return Err(error.into());
-            }
-            let Ok(mut next) = self.elsewhere(visit, departed, &not) else { return Err(error.into()) };
+            };
             next.head.put(X_REQUEST_ID.as_str(), &note.id);
             self.note_server(proxy, &next, note);
             *departed = next;

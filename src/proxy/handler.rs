@@ -101,6 +101,11 @@ impl Proxy {
                 self.shared.registry.end(&slot, SessionEnd::Evicted, self.now());
                 Err(Error::StoreOutage)
             }
+            // Another process has the store by now, and will not hear of it: nobody is told what is not so there.
+            Err(Outage) if self.shared.registry.store().is_closed() => {
+                note.fields = None;
+                Err(Error::StoreOutage)
+            }
             _ => result,
         }
     }

@@ -15,7 +15,8 @@ use super::note::Note;
 use crate::bridge::app_session::Public;
 use crate::bridge::bridge_cookie;
 use crate::bridge::id::BridgeId;
-use crate::bridge::session::{End, Farewell, Session};
+use crate::bridge::rules::Mode;
+use crate::bridge::session::{End, Farewell, Session, mix};
 use crate::bridge::traits::ClientTraits;
 use crate::random;
 use crate::registry::agenda::Watch;
@@ -96,7 +97,8 @@ impl Proxy {
         let agent = inbound.fields.user_agent.first().map_or(&b""[..], |agent| agent.as_bytes());
         let visitor = Visitor {
             address: inbound.address(),
-            agent: foldhash::fast::FixedState::default().hash_one(agent),
+            // Kept beyond the process: no hash that another version may make otherwise.
+            agent: agent.chunks(8).fold(agent.len() as u64, |hash, chunk| mix(hash, word(chunk))),
         };
         let name = map.bridge.cookie_name(inbound.client.https);
         let shown = inbound.cookies.as_ref().and_then(|line| bridge_cookie::read_line(line.as_bytes(), name));
@@ -183,7 +185,7 @@ impl Proxy {
     /// Signs out of the apps of a session that has ended, without anybody waiting for it.
     pub(super) fn sign_out_behind(self: &Rc<Self>, map: &Rc<Setting>, farewell: Box<Farewell>) {
         self.count_end(farewell.end);
-        if !farewell.end.signs_apps_out() {
+        if !farewell.end.signs_apps_out() || map.bridge.mode == Mode::Release && farewell.end.is_by_clock() {
             return;
         }
         let (sign_out, map) = (self.sign_out.clone(), Rc::clone(map));
@@ -196,6 +198,11 @@ impl Proxy {
     pub(super) fn count_end(&self, end: End) {
         self.shard.session_end(EndReason::from(end));
     }
+}
+
+/// Up to eight bytes as a number.
+fn word(chunk: &[u8]) -> u64 {
+    chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 
 /// The apps of `session` whose heartbeats want an entry with the scheduler; they are marked as having one.

@@ -70,9 +70,14 @@ impl Registry {
     ///
     /// # Errors
     /// Where another version wrote it.
-    pub fn restore(&self, record: &[u8], prepare: impl FnOnce(&mut Session, Ticket)) -> Result<(), Unknown> {
+    pub fn restore(
+        &self,
+        record: &[u8],
+        now: Timestamp,
+        prepare: impl FnOnce(&mut Session, Ticket),
+    ) -> Result<(), Unknown> {
         let mut kept = alone::read(record, Kept::unpack)?;
-        kept.session.recovered();
+        kept.session.recovered(now);
         let phase = kept.session.phase();
         let ticket =
             self.table.lay(&mut kept, |kept, ticket| prepare(&mut kept.session, ticket)).ok_or(Unknown)?;

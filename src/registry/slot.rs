@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::table::Ticket;
 use crate::bridge::id::{Handle, Key};
 use crate::bridge::rules::AppIx;
-use crate::bridge::session::{Session, mix};
+use crate::bridge::session::{End, Phase, Session, mix};
 use crate::store::{Mark, Record, Store};
 use crate::time::Timestamp;
 
@@ -152,25 +152,35 @@ impl Slot {
         self.kept().flights.is_empty()
     }
 
+    /// True where the store was told of everything that an answer may acknowledge.
+    pub(super) fn is_put(&mut self) -> bool {
+        let kept = self.kept();
+        kept.stamp == kept.stamped()
+    }
+
     /// Has the store write it with the next commit.
     pub(super) fn put(self: &Arc<Self>, store: &Store) -> Mark {
-        if !store.keeps() {
-            return Mark::default();
-        }
-        self.with_kept(|kept| kept.stamp = kept.stamped());
-        let was = Mark(self.mark.load(Ordering::Acquire));
-        let mark = store.put(was, || Arc::clone(self) as Arc<dyn Record>);
-        self.mark.fetch_max(mark.0, Ordering::AcqRel);
-        mark
+        self.with_kept(|kept| self.put_kept(kept, store))
     }
 
     /// Has the store write it where something has changed that an answer may acknowledge. The group that holds the last
     /// such change.
     pub(super) fn put_if_changed(self: &Arc<Self>, store: &Store) -> Mark {
-        if self.with_kept(|kept| kept.stamp != kept.stamped()) {
-            return self.put(store);
-        }
-        Mark(self.mark.load(Ordering::Acquire))
+        self.with_kept(|kept| {
+            if kept.stamp == kept.stamped() {
+                return Mark(self.mark.load(Ordering::Relaxed));
+            }
+            self.put_kept(kept, store)
+        })
+    }
+
+    /// Under the session's lock: who sees the stamp of a change finds the mark of its group as well.
+    fn put_kept(self: &Arc<Self>, kept: &mut Kept, store: &Store) -> Mark {
+        kept.stamp = kept.stamped();
+        let was = Mark(self.mark.load(Ordering::Relaxed));
+        let mark = store.put(was, || Arc::clone(self) as Arc<dyn Record>);
+        self.mark.store(mark.0, Ordering::Relaxed);
+        mark
     }
 
     /// What is kept, for whoever has the slot for itself.
@@ -226,13 +236,14 @@ impl Slot {
         self.changed.notify_waiters();
     }
 
-    /// Resolves when the session has ended.
+    /// Resolves when the session has ended, and what it had with it: what was handed back to its browser goes on there.
     pub async fn ended(&self) {
         loop {
             let changed = self.changed();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.with(|session| session.has_ended()) {
+            let is_over = |phase| matches!(phase, Phase::Ended(end) if end != End::Released);
+            if self.with(|session| is_over(session.phase())) {
                 return;
             }
             changed.await;

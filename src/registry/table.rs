@@ -163,14 +163,17 @@ impl Table {
 
     /// Where the session of `ticket` is in its life, without waking it.
     pub(super) fn phase(&self, ticket: Ticket) -> Option<Phase> {
-        let part = &mut *self.part_at(ticket.place);
-        if !part.holds(ticket) {
-            return None;
-        }
-        let slot = match part.cells.get(ticket.cell())? {
-            Cell::Asleep(packed) => return Some(packed.glance(&mut part.common).0),
-            Cell::Awake(slot) => slot.clone()?,
+        let slot = {
+            let part = &mut *self.part_at(ticket.place);
+            if !part.holds(ticket) {
+                return None;
+            }
+            match part.cells.get(ticket.cell())? {
+                Cell::Asleep(packed) => return Some(packed.glance(&mut part.common).0),
+                Cell::Awake(slot) => slot.clone()?,
+            }
         };
+        // The part is let go of by now: who has a session's lock may be waiting for it.
         Some(slot.with(|session| session.phase()))
     }
 
@@ -245,10 +248,14 @@ impl Table {
             let Cell::Awake(Some(slot)) = cell else { continue };
             if slot.was_used() {
                 used.push(Arc::clone(slot));
-            } else if let Some(slot) = Arc::get_mut(slot)
-                && slot.may_rest()
-            {
-                *cell = Cell::Asleep(Packed::new(slot.kept(), &mut part.bench, &mut part.common));
+                continue;
+            }
+            let Some(alone) = Arc::get_mut(slot) else { continue };
+            if !alone.is_put() {
+                // Whoever changed it went away before it was put into the store.
+                used.push(Arc::clone(slot));
+            } else if alone.may_rest() {
+                *cell = Cell::Asleep(Packed::new(alone.kept(), &mut part.bench, &mut part.common));
             }
         }
         used

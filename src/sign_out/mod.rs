@@ -107,7 +107,6 @@ impl SignOut {
     /// As [`SignOut::all`], for somebody who waits for it: an app that takes longer than [`PATIENCE`] is signed out of
     /// behind, and counts as one that has not answered, or not proven anything. Must run in a `LocalSet`.
     pub async fn in_time(&self, setting: &Rc<Setting>, farewell: Farewell, but: Option<AppIx>) -> Vec<Told> {
-        self.fenced().await;
         let (until, farewell) = (Instant::now() + PATIENCE, Rc::new(farewell));
         let asked: Vec<_> = (0..farewell.apps.len())
             .map(|at| {
@@ -115,6 +114,8 @@ impl SignOut {
                 let (this, setting, farewell) = (self.clone(), Rc::clone(setting), Rc::clone(&farewell));
                 let into = Rc::clone(&telling);
                 let task = tokio::task::spawn_local(async move {
+                    // Here, and not before: who waits may go away, and the apps are to be told all the same.
+                    this.fenced().await;
                     if let Some(app) = farewell.apps.get(at) {
                         this.app(&setting, &farewell, (app, but), &into).await;
                     }
@@ -122,6 +123,7 @@ impl SignOut {
                 (telling, task)
             })
             .collect();
+        self.fenced().await;
         let mut told = Vec::with_capacity(asked.len());
         for (app, (telling, task)) in farewell.apps.iter().zip(asked) {
             let late = tokio::time::timeout_at(until, task).await.is_err();

@@ -27,6 +27,10 @@ const FOLDER: &str = "db";
 /// Bytes that are gathered in memory before they become a table on disk. The journal is read again at a start: small, so
 /// that this is short.
 const MEMTABLE: u64 = 16 << 20;
+/// The same for what the store says of itself.
+const OWN_MEMTABLE: u64 = 256 << 10;
+/// Bytes of all journals, at the most.
+const JOURNALS: u64 = 64 << 20;
 /// Everything is read once, at the start: there is nothing to keep at hand.
 const CACHE: u64 = 4 << 20;
 
@@ -99,6 +103,7 @@ pub(super) struct Change {
 }
 
 /// What is written at once.
+#[derive(Debug)]
 pub(super) struct Commit {
     pub(super) changes: Vec<Change>,
     pub(super) notes: Vec<Note>,
@@ -159,10 +164,13 @@ impl Disk {
             other => damaged(path, &other.to_string()),
         };
         let database = Database::builder(path.join(FOLDER)).worker_threads(1).cache_size(CACHE);
-        let database = database.manual_journal_persist(true).open().map_err(failed)?;
+        let database = database.max_journaling_size(JOURNALS).manual_journal_persist(true);
+        let database = database.open().map_err(failed)?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
         let sessions = database.keyspace("sessions", options).map_err(failed)?;
-        let own = database.keyspace("own", KeyspaceCreateOptions::default).map_err(failed)?;
+        // Of its few names the last values count. Small, since a journal is kept as long as anything in it is in memory alone.
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(OWN_MEMTABLE);
+        let own = database.keyspace("own", options).map_err(failed)?;
         Ok(Self { path: path.to_owned(), database, sessions, own })
     }
 
@@ -201,6 +209,20 @@ impl Disk {
         }
         batch.insert(&self.own, SUM, commit.sum.as_slice());
         batch.commit().map_err(|error| self.failed("written", error))
+    }
+
+    /// The store at `path`, opened once more after a failure. What a failed write left may be there or not, as a whole;
+    /// anything else was written by somebody else.
+    pub(super) fn reopen(path: &Path, either: [&Sum; 2]) -> Result<Self, DiskError> {
+        if !exists(path)? {
+            return Err(damaged(path, "it is not there any more"));
+        }
+        let disk = Self::open(path)?;
+        let sum = disk.get(SUM)?;
+        let is_ours = either
+            .iter()
+            .any(|own| sum.as_deref().map_or_else(|| **own == Sum::default(), |sum| sum == *own));
+        if is_ours { Ok(disk) } else { Err(damaged(path, "somebody else has written to it")) }
     }
 
     /// How many records the last commit left.

@@ -32,7 +32,7 @@ use keys::{Keys, Print};
 use queue::Queue;
 use seal::SealError;
 use sum::Sums;
-use writer::{Done, Held, Reopen};
+use writer::{Done, Held};
 
 /// Where a store is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -212,9 +212,13 @@ impl Store {
         }
     }
 
-    /// Writes what waits and lets go of the disk, so that another process may have it. What is put in later is lost.
-    pub fn close(&self) {
-        let Some(open) = &self.0 else { return };
+    /// Writes what waits and lets go of the disk, so that another process may have it. What is put in later waits for
+    /// [`Store::retake`].
+    ///
+    /// # Errors
+    /// [`Outage`] where not all could be written.
+    pub fn close(&self) -> Result<(), Outage> {
+        let Some(open) = &self.0 else { return Ok(()) };
         open.queue.close();
         let mut writer = open.writer.lock().unwrap_or_else(PoisonError::into_inner);
         *writer = match std::mem::take(&mut *writer) {
@@ -229,6 +233,10 @@ impl Store {
         };
         // Whoever comes now waits for nobody.
         open.queue.fail();
+        match &*writer {
+            Writer::Rests(held) if held.left.is_none() => Ok(()),
+            _ => Err(Outage),
+        }
     }
 
     /// Takes a store again that was let go of, and writes what has come meanwhile.
@@ -238,9 +246,16 @@ impl Store {
     pub fn retake(&self) -> Result<(), StoreError> {
         let Some(open) = &self.0 else { return Ok(()) };
         let mut writer = open.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Writer::Rests(held) = std::mem::take(&mut *writer) else { return Ok(()) };
-        let disk = Disk::open(&open.place.folder).and_then(|disk| disk.check(&held.sums).map(|()| disk));
-        *writer = match disk {
+        let held = match std::mem::take(&mut *writer) {
+            Writer::Rests(held) => held,
+            other => {
+                *writer = other;
+                return Ok(());
+            }
+        };
+        let sum = held.sums.sum();
+        let left = held.left.as_ref().map_or(sum, |left| left.sum);
+        *writer = match again(|| Disk::reopen(&open.place.folder, [&sum, &left])) {
             Ok(disk) => Writer::Runs(open.write(disk, held)?),
             Err(error) => {
                 *writer = Writer::Rests(held);
@@ -249,6 +264,23 @@ impl Store {
         };
         Ok(())
     }
+
+    /// True where it was let go of, and not taken again.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.as_ref().is_some_and(|open| open.queue.is_closed())
+    }
+}
+
+/// Tries until whoever has the store lets go of it, for a while.
+fn again<T>(mut open: impl FnMut() -> Result<T, DiskError>) -> Result<T, DiskError> {
+    for _ in 0..250 {
+        match open() {
+            Err(DiskError::Locked(_)) => std::thread::sleep(Duration::from_millis(20)),
+            opened => return opened,
+        }
+    }
+    open()
 }
 
 impl Open {
@@ -256,11 +288,9 @@ impl Open {
     fn write(&self, disk: Disk, held: Held) -> Result<JoinHandle<Held>, StoreError> {
         self.done.bytes.store(disk.size(), std::sync::atomic::Ordering::Relaxed);
         self.queue.reopen();
-        let folder = self.place.folder.clone();
-        let reopen: Reopen = Box::new(move || Disk::open(&folder));
         let thread = std::thread::Builder::new().name("store".to_owned());
         let (queue, done) = (Arc::clone(&self.queue), Arc::clone(&self.done));
-        let writer = thread.spawn(move || writer::run(&queue, disk, held, &reopen, &done));
+        let writer = thread.spawn(move || writer::run(&queue, disk, held, &done));
         writer.map_err(StoreError::Thread)
     }
 }
@@ -442,9 +472,9 @@ impl Read {
     /// # Errors
     /// Where no thread can be started.
     pub fn start(self) -> Result<(), StoreError> {
-        let Self { opened: Opened { disk, keys, store, .. }, sums } = self;
+        let Self { opened: Opened { place, disk, keys, store, .. }, sums } = self;
         let Some(open) = store.0 else { return Ok(()) };
-        let runs = open.write(disk, Held { keys, sums })?;
+        let runs = open.write(disk, Held { folder: place.folder, keys, sums, left: None })?;
         *open.writer.lock().unwrap_or_else(PoisonError::into_inner) = Writer::Runs(runs);
         Ok(())
     }

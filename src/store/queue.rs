@@ -146,6 +146,11 @@ impl Queue {
         self.something.notify_one();
     }
 
+    /// True where there is no writer any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.gathering().closed
+    }
+
     /// There is a writer again.
     pub(super) fn reopen(&self) {
         self.gathering().closed = false;

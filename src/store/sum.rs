@@ -40,20 +40,28 @@ impl Sums {
         self.parts.extend(other.parts);
     }
 
-    /// What the sum is after `changes`.
-    pub(super) fn after(&mut self, changes: &[Change]) -> Sum {
+    /// What the sum will be after `changes`, each of another record.
+    pub(super) fn after(&self, changes: &[Change]) -> Sum {
+        let (mut count, mut sum) = (self.parts.len() as u64, self.sum);
+        for change in changes {
+            let before = self.parts.get(&u64::from_le_bytes(change.name)).copied();
+            let after = change.record.as_deref().map(part);
+            count = count + u64::from(after.is_some()) - u64::from(before.is_some());
+            sum ^= before.unwrap_or_default() ^ after.unwrap_or_default();
+        }
+        written(count, sum)
+    }
+
+    /// `changes` are in the store.
+    pub(super) fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             self.change(change.name, change.record.as_deref());
         }
-        self.sum()
     }
 
-    /// What it is now: how many there are, and the sum itself.
+    /// What it is now.
     pub(super) fn sum(&self) -> Sum {
-        let mut sum = Sum::default();
-        let bytes = (self.parts.len() as u64).to_le_bytes().into_iter().chain(self.sum.to_le_bytes());
-        sum.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
-        sum
+        written(self.parts.len() as u64, self.sum)
     }
 
     fn change(&mut self, name: [u8; 8], record: Option<&[u8]>) {
@@ -65,6 +73,14 @@ impl Sums {
         };
         self.sum ^= before.unwrap_or_default() ^ part.unwrap_or_default();
     }
+}
+
+/// How many there are, and the sum itself.
+fn written(count: u64, sum: u64) -> Sum {
+    let mut written = Sum::default();
+    let bytes = count.to_le_bytes().into_iter().chain(sum.to_le_bytes());
+    written.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    written
 }
 
 /// The tail of the tag that a sealed record ends with.
@@ -84,15 +100,21 @@ mod tests {
         };
         let mut sums = Sums::default();
         let empty = sums.sum();
-        sums.after(&[change(1, Some(11)), change(2, Some(22))]);
-        let both = sums.after(&[change(1, Some(12)), change(3, None)]);
+        let mut step = |changes: &[Change]| {
+            let wanted = sums.after(changes);
+            sums.apply(changes);
+            assert_eq!(sums.sum(), wanted, "what was said before is so");
+            wanted
+        };
+        step(&[change(1, Some(11)), change(2, Some(22))]);
+        let both = step(&[change(1, Some(12)), change(3, None)]);
         let mut other = Sums::default();
         other.add([2; 8], &22_u64.to_le_bytes());
         let mut joined = Sums::default();
         joined.add([1; 8], &12_u64.to_le_bytes());
         joined.join(other);
         assert_eq!(joined.sum(), both);
-        assert_eq!(sums.after(&[change(1, None), change(2, None)]), empty);
+        assert_eq!(step(&[change(1, None), change(2, None)]), empty);
         assert_ne!(both, empty);
     }
 }

@@ -80,7 +80,7 @@ fn what_was_committed_is_there_again_and_what_was_taken_out_is_not() {
     commit(&store, &[Arc::clone(&kept), gone]);
     let facts = store.facts();
     assert!(facts.commits >= 2 && facts.records >= 4 && !facts.fails, "{facts:?}");
-    store.close();
+    store.close().unwrap();
 
     let second = opened(&place);
     assert_eq!(second.secret(), &secret, "names of sessions stay the same");
@@ -101,7 +101,7 @@ fn one_process_at_a_time_and_the_next_in_turn() {
         move || open_in_turn(&place, [5; 64], patience)
     });
     commit(&store, &[told(1, Some(b"a"))]);
-    store.close();
+    store.close().unwrap();
     assert_eq!(all(next.join().unwrap().unwrap()).unwrap().len(), 1);
 }
 
@@ -111,16 +111,16 @@ fn a_store_that_was_let_go_of_is_taken_again_unless_somebody_else_wrote_to_it() 
     let place = place(folder.path());
     let store = start(opened(&place));
     commit(&store, &[told(1, Some(b"a"))]);
-    store.close();
+    store.close().unwrap();
     assert!(store.fails(), "nobody waits for it");
     let late = told(2, Some(b"b"));
     store.put(Mark::default(), || late);
     store.retake().unwrap();
     commit(&store, &[told(3, Some(b"c"))]);
-    store.close();
+    store.close().unwrap();
     let other = start(opened(&place));
     commit(&other, &[told(4, Some(b"d"))]);
-    other.close();
+    other.close().unwrap();
     assert!(matches!(store.retake(), Err(StoreError::Disk(DiskError::Damaged { .. }))));
     assert_eq!(all(opened(&place)).unwrap().len(), 4);
 }
@@ -133,7 +133,7 @@ fn nothing_is_on_disk_in_clear() {
     let store = start(first);
     let secret = b"CFTOKEN=48151623".as_slice();
     commit(&store, &[told(1, Some(secret))]);
-    store.close();
+    store.close().unwrap();
     for file in files(&place.folder) {
         let bytes = std::fs::read(&file).unwrap();
         assert!(!bytes.windows(secret.len()).any(|part| part == secret), "{}", file.display());
@@ -148,7 +148,7 @@ fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
     let first = opened(&place);
     let store = start(first);
     commit(&store, &[told(1, Some(b"a"))]);
-    store.close();
+    store.close().unwrap();
 
     let line = |name: &str, byte: u8| {
         format!("{name} {}\n", base64::engine::general_purpose::STANDARD.encode([byte; 32]))
@@ -168,7 +168,7 @@ fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
     assert_eq!(*olds.lock().unwrap(), [true], "it wants to be sealed anew");
     read.unwrap().start().unwrap();
     commit(&store, &[told(1, Some(b"a"))]);
-    store.close();
+    store.close().unwrap();
     std::fs::write(&place.keys, line("k2", 9)).unwrap();
     assert_eq!(all(opened(&place)).unwrap().len(), 1, "the old line is needed no more");
 
@@ -241,7 +241,7 @@ fn crashed(folder: &Path) -> (Place, Vec<Records>) {
     }
     let crashed = place(&folder.join("crashed"));
     copy(&live.folder, &crashed.folder);
-    store.close();
+    store.close().unwrap();
     (crashed, states)
 }
 

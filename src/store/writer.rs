@@ -4,12 +4,14 @@
 //! that came later goes before it.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::disk::{Change, Commit, Disk, DiskError};
+use super::disk::{Change, Commit, Disk, DiskError, damaged};
 use super::keys::Keys;
 use super::queue::{Group, Queue};
 use super::seal;
@@ -31,29 +33,34 @@ pub(super) struct Done {
     pub(super) bytes: AtomicU64,
 }
 
-/// How the store is opened anew after a failure.
-pub(super) type Reopen = Box<dyn Fn() -> Result<Disk, DiskError> + Send>;
-
 /// What the writer knows, also while it has no store.
 #[derive(Debug)]
 pub(super) struct Held {
+    pub(super) folder: PathBuf,
     pub(super) keys: Keys,
     /// Of what it wrote last.
     pub(super) sums: Sums,
+    /// What it could not write before it was closed.
+    pub(super) left: Option<Commit>,
 }
 
 /// Writes what `queue` brings until it is closed, then lets go of the store.
-pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, reopen: &Reopen, done: &Done) -> Held {
+pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Held {
+    let _whoever_waits_is_told = Ends(queue);
     let mut disk = Some(disk);
-    while let Some(group) = queue.take() {
+    if let Some(left) = held.left.take() {
+        held.left = write(queue, &mut disk, &mut held, left, done).err();
+    }
+    while held.left.is_none()
+        && let Some(group) = queue.take()
+    {
         let began = Instant::now();
-        let count = group.records.len();
-        let mark = group.mark;
+        let (count, mark) = (group.records.len(), group.mark);
         let changes = changes(&group, &held.keys);
-        let sum = held.sums.after(&changes);
-        let commit = Commit { changes, sum, notes: group.notes };
+        let commit = Commit { sum: held.sums.after(&changes), changes, notes: group.notes };
         drop(group.records);
-        if !write(queue, &mut disk, reopen, &commit, done) {
+        if let Err(left) = write(queue, &mut disk, &mut held, commit, done) {
+            held.left = Some(left);
             break;
         }
         let groups = done.groups.fetch_add(1, Ordering::Relaxed);
@@ -68,6 +75,15 @@ pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, reopen: &Reopen, do
         }
     }
     held
+}
+
+/// With the writer nobody brings anything to disk any more, however it ended.
+struct Ends<'a>(&'a Queue);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.fail();
+    }
 }
 
 /// What a group changes: of a record that is in it twice, only once. What cannot be sealed is left as it was.
@@ -93,39 +109,56 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
     changes
 }
 
-/// Brings `changes` to disk, however long it takes. False where the queue was closed before it could be done.
-fn write(queue: &Queue, disk: &mut Option<Disk>, reopen: &Reopen, commit: &Commit, done: &Done) -> bool {
-    let mut tries = 0_u32;
+/// Brings a commit to disk, however long it takes.
+///
+/// # Errors
+/// It, where the queue was closed before that could be done.
+fn write(
+    queue: &Queue,
+    disk: &mut Option<Disk>,
+    held: &mut Held,
+    commit: Commit,
+    done: &Done,
+) -> Result<(), Commit> {
+    let (mut tries, before) = (0_u32, held.sums.sum());
     loop {
-        let written = match disk.take().map_or_else(reopen, Ok) {
-            Ok(open) => open.commit(commit).map(|()| open),
-            Err(error) => Err(error),
-        };
-        let error = match written {
+        // The database is not ours: a panic of its is a failure like any other.
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            let open = match disk.take() {
+                Some(open) => open,
+                None => Disk::reopen(&held.folder, [&before, &commit.sum])?,
+            };
+            open.commit(&commit).map(|()| open)
+        }));
+        match written.unwrap_or_else(|_| Err(damaged(&held.folder, "writing it fails"))) {
             Ok(open) => {
                 *disk = Some(open);
+                held.sums.apply(&commit.changes);
                 if tries > 0 {
                     tracing::warn!(tries, "the store can be written again");
                 }
-                return true;
+                return Ok(());
             }
             // Whatever a failed write left behind is cut off as the store is opened again.
-            Err(error) => error,
-        };
+            Err(error) => told(&error, tries),
+        }
         done.failures.fetch_add(u64::from(tries == 0), Ordering::Relaxed);
         queue.fail();
-        // Once at first, then every half minute.
-        if tries.is_multiple_of(60) {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::error!(%error, cause, "the store cannot be written: sessions go on, new ones are refused");
-        }
         tries += 1;
         if queue.pause(PATIENCE) {
             tracing::error!(
                 records = commit.changes.len(),
                 "closed before the last changes could be written"
             );
-            return false;
+            return Err(commit);
         }
+    }
+}
+
+/// Says what failed: at first, then every half minute.
+fn told(error: &DiskError, tries: u32) {
+    if tries.is_multiple_of(60) {
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(%error, cause, "the store cannot be written: sessions go on, new ones are refused");
     }
 }

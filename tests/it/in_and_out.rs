@@ -20,6 +20,7 @@ use sessionbridge::names::Names;
 use sessionbridge::net::{Dialer, Drainer, MemoryDialer, memory};
 use sessionbridge::store::Record as _;
 use sessionbridge::telemetry::access::AccessLog;
+use sessionbridge::time::Timestamp;
 
 use super::support::reloading::Reloading;
 use super::support::{Browser, START, engine, extension, pair_apps, pair_config, pass, run};
@@ -111,7 +112,7 @@ impl Town {
             for handle in handles {
                 let mut record = Vec::new();
                 assert!(before.core.registry().find(handle).unwrap().write(&mut record));
-                core.registry().restore(&record, |_, _| {}).unwrap();
+                core.registry().restore(&record, Timestamp::ZERO, |_, _| {}).unwrap();
             }
         }
         let (listener, front) = memory();
