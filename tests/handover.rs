@@ -364,7 +364,7 @@ fn an_answer_that_comes_after_the_store_is_gone_comes_all_the_same() {
     let mut running = Running::start(directory.path(), &config);
     let (cookie, before) = person(&running);
     let (mut stream, fields) = (running.connect(), format!("Accept: application/json\r\n{cookie}"));
-    let slow = thread::spawn(move || ask(&mut stream, "/AppA/slow.cfm?ms=2500", &fields));
+    let slow = thread::spawn(move || ask(&mut stream, "/AppA/slow.cfm?ms=4500", &fields));
     wait_until("the app to be asked", || {
         app.handle.with(|sim| sim.log().iter().any(|seen| seen.page.as_deref() == Some("slow")))
     });
