@@ -11,11 +11,12 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::secret::{Secret, digest16};
+use crate::secret::digest16;
 
 /// What a key file says.
 #[derive(Clone, Debug)]
@@ -28,8 +29,8 @@ pub(super) struct Key {
     pub(super) name: Box<str>,
     /// What records call it: a hash of the key itself, so that two keys under one name are told apart.
     pub(super) print: Print,
-    /// 32 bytes.
-    pub(super) key: Secret,
+    /// 32 bytes, ready to derive others from.
+    pub(super) key: hmac::Key,
 }
 
 /// Which key sealed something.
@@ -139,7 +140,7 @@ impl Key {
         for (to, from) in print.iter_mut().zip(digest16(&hash)) {
             *to = from;
         }
-        Self { name: name.into(), print, key: Secret::new(&bytes[..]) }
+        Self { name: name.into(), print, key: hmac::Key::new(hmac::HMAC_SHA256, bytes) }
     }
 }
 
@@ -191,6 +192,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let read = Keys::load(&path, Some([4; 32])).unwrap();
         assert_eq!(read.first().map(|key| key.print), made.first().map(|key| key.print));
-        assert_eq!(read.first().map(|key| key.key.expose().to_vec()), Some(vec![3; 32]));
+        let wanted = key(&format!("k1 {}", STANDARD.encode([3; 32]))).map(|key| key.print);
+        assert_eq!(read.first().map(|key| key.print), wanted);
     }
 }

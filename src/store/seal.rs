@@ -1,13 +1,13 @@
 //! Sealing what is kept: AES-256-GCM, each record under a key of its own.
 //!
 //! Random nonces are safe for 2^32 seals under one key, and a store seals that many in days. So each record's key is
-//! derived from the key file's by HKDF with the record's name as salt, and no record is sealed that often. The name and
+//! derived from the key file's by HKDF with the record's name, and no record is sealed that often. The name and
 //! how the record is written are authenticated with it: a record put in another's place does not open.
 //!
 //! A sealed record: one byte that says how it is written, four that say with which key, the nonce, the text, the tag.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
 use super::keys::{Key, Keys, Print};
@@ -78,22 +78,13 @@ pub(super) fn open(keys: &Keys, name: &[u8], sealed: &[u8]) -> Result<(Zeroizing
     Ok((text, old))
 }
 
-/// The record's own key.
+/// The record's own key: HKDF-Expand (RFC 5869) of the file's key, which is as random as what HKDF-Extract would make of it.
 fn own_key(key: &Key, name: &[u8]) -> Option<RandomizedNonceKey> {
-    let mut own = Zeroizing::new([0; 32]);
-    let salt = Salt::new(HKDF_SHA256, name);
-    let expanded = salt.extract(key.key.expose());
-    expanded.expand(&[b"sessionbridge record"], Length).ok()?.fill(&mut *own).ok()?;
-    RandomizedNonceKey::new(&AES_256_GCM, &*own).ok()
-}
-
-/// 32 bytes.
-struct Length;
-
-impl KeyType for Length {
-    fn len(&self) -> usize {
-        32
+    let mut expand = hmac::Context::with_key(&key.key);
+    for part in [b"sessionbridge record", name, &[1]] {
+        expand.update(part);
     }
+    RandomizedNonceKey::new(&AES_256_GCM, expand.sign().as_ref()).ok()
 }
 
 #[cfg(test)]

@@ -11,10 +11,17 @@ use std::collections::HashMap;
 use super::disk::Change;
 
 /// The sum of all records, and each one's part of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sums {
-    parts: HashMap<u64, u64, foldhash::fast::RandomState>,
+    /// By the first byte of the name: readers that share a store out by it have nothing in common.
+    parts: Vec<HashMap<u64, u64, foldhash::fast::RandomState>>,
     sum: u64,
+}
+
+impl Default for Sums {
+    fn default() -> Self {
+        Self { parts: (0..256).map(|_| HashMap::default()).collect(), sum: 0 }
+    }
 }
 
 /// A sum as it is written.
@@ -26,25 +33,23 @@ impl Sums {
         self.change(name, Some(record));
     }
 
-    /// One with room for `many` records.
-    pub(super) fn expecting(many: usize) -> Self {
-        Self {
-            parts: HashMap::with_capacity_and_hasher(many, foldhash::fast::RandomState::default()),
-            sum: 0,
-        }
-    }
-
-    /// Takes in those that another reader of the same store has met.
+    /// Takes in those that another reader of the same store has met, of names that begin otherwise.
     pub(super) fn join(&mut self, other: Self) {
         self.sum ^= other.sum;
-        self.parts.extend(other.parts);
+        for (own, others) in self.parts.iter_mut().zip(other.parts) {
+            if own.is_empty() {
+                *own = others;
+            } else {
+                own.extend(others);
+            }
+        }
     }
 
     /// What the sum will be after `changes`, each of another record.
     pub(super) fn after(&self, changes: &[Change]) -> Sum {
-        let (mut count, mut sum) = (self.parts.len() as u64, self.sum);
+        let (mut count, mut sum) = (self.count(), self.sum);
         for change in changes {
-            let before = self.parts.get(&u64::from_le_bytes(change.name)).copied();
+            let before = self.part_of(change.name).and_then(|parts| parts.get(&number(change.name)).copied());
             let after = change.record.as_deref().map(part);
             count = count + u64::from(after.is_some()) - u64::from(before.is_some());
             sum ^= before.unwrap_or_default() ^ after.unwrap_or_default();
@@ -61,15 +66,23 @@ impl Sums {
 
     /// What it is now.
     pub(super) fn sum(&self) -> Sum {
-        written(self.parts.len() as u64, self.sum)
+        written(self.count(), self.sum)
+    }
+
+    fn count(&self) -> u64 {
+        self.parts.iter().map(|parts| parts.len() as u64).sum()
+    }
+
+    fn part_of(&self, name: [u8; 8]) -> Option<&HashMap<u64, u64, foldhash::fast::RandomState>> {
+        self.parts.get(usize::from(name[0]))
     }
 
     fn change(&mut self, name: [u8; 8], record: Option<&[u8]>) {
-        let name = u64::from_le_bytes(name);
         let part = record.map(part);
+        let Some(parts) = self.parts.get_mut(usize::from(name[0])) else { return };
         let before = match part {
-            Some(part) => self.parts.insert(name, part),
-            None => self.parts.remove(&name),
+            Some(part) => parts.insert(number(name), part),
+            None => parts.remove(&number(name)),
         };
         self.sum ^= before.unwrap_or_default() ^ part.unwrap_or_default();
     }
@@ -81,6 +94,10 @@ fn written(count: u64, sum: u64) -> Sum {
     let bytes = count.to_le_bytes().into_iter().chain(sum.to_le_bytes());
     written.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
     written
+}
+
+const fn number(name: [u8; 8]) -> u64 {
+    u64::from_le_bytes(name)
 }
 
 /// The tail of the tag that a sealed record ends with.

@@ -90,18 +90,19 @@ impl State {
         let shown = self.shown(cookie);
         let live = shown.filter(|number| self.live.contains(number));
         self.dead += u64::from(shown.is_some() && live.is_none());
-        let (fields, body) = match target {
-            "/a/in" => self.begin(),
-            "/a/rotate" if live.is_some() => {
+        // Whatever the app is called.
+        let (fields, body) = match target.get(2..).unwrap_or_default() {
+            "/in" => self.begin(),
+            "/rotate" if live.is_some() => {
                 self.live.remove(&live.unwrap());
                 self.begin()
             }
-            "/a/logout" => {
+            "/logout" => {
                 live.map(|number| self.live.remove(&number));
                 (String::new(), "out".to_owned())
             }
             _ => {
-                self.beats += u64::from(target == "/a/ping" && live.is_some());
+                self.beats += u64::from(target.ends_with("/ping") && live.is_some());
                 (String::new(), live.map_or_else(|| "none".to_owned(), |number| number.to_string()))
             }
         };

@@ -22,17 +22,26 @@ fn handles(process: &Process) -> Vec<String> {
 
 #[test]
 fn a_restart_signs_nobody_out_and_names_sessions_as_before() {
-    let (app, folder) = (App::start(), tempfile::tempdir().unwrap());
-    let config = config(folder.path(), &app);
+    let (app, other, folder) = (App::start(), App::start(), tempfile::tempdir().unwrap());
+    let second = format!(
+        "[apps.b]\npath = \"/b/\"\nupstreams = [\"http://{}\"]\nsession.engine = \"coldfusion\"\nsession.type = \"cf\"\n\
+         heartbeat.path = \"/b/ping\"\n",
+        other.address
+    );
+    let config = config(folder.path(), &app) + &second;
     let process = Process::start(folder.path(), &config);
     let mut people: Vec<(Browser, u64)> = (0..5)
         .map(|_| {
             let mut browser = Browser::default();
             let number = browser.sign_in(&process.address).unwrap();
             assert_eq!(browser.get(&process.address, "/a/page"), Some(number.to_string()), "bound");
+            assert!(browser.get(&process.address, "/b/in").is_some(), "in the other app, too");
             (browser, number)
         })
         .collect();
+    let in_b: Vec<_> =
+        people.iter_mut().map(|(browser, _)| browser.get(&process.address, "/b/page")).collect();
+    assert!(in_b.iter().flatten().all(|says| says != "none"), "{in_b:?}");
     // One whose cookie has not come back yet.
     let mut pending = Browser::default();
     let waits = pending.sign_in(&process.address).unwrap();
@@ -42,8 +51,9 @@ fn a_restart_signs_nobody_out_and_names_sessions_as_before() {
     let mut process = Process::start(folder.path(), &config);
     process.wait_for("sessions of before are back");
     assert_eq!(handles(&process), before);
-    for (browser, number) in &mut people {
+    for ((browser, number), in_b) in people.iter_mut().zip(in_b) {
         assert_eq!(browser.get(&process.address, "/a/page"), Some(number.to_string()));
+        assert_eq!(browser.get(&process.address, "/b/page"), in_b);
     }
     assert_eq!(pending.get(&process.address, "/a/page"), Some(waits.to_string()));
     let (mut leaver, number) = people.pop().unwrap();
