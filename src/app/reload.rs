@@ -110,8 +110,12 @@ impl Reloader {
     /// Reads the config when a file of it has changed, and when somebody asks for it, for ever.
     pub async fn run(mut self, mut asks: UnboundedReceiver<Ask>) {
         let mut watch = Watch::new();
-        watch.look_at(&self.origin.sources);
         loop {
+            watch.look_at(&self.origin.sources);
+            // Of what changed after it was read and before it was looked at nobody tells.
+            if self.follow_files().await.is_some() {
+                continue;
+            }
             tokio::select! {
                 ask = asks.recv() => {
                     let Some(ask) = ask else { return };
@@ -121,11 +125,8 @@ impl Reloader {
                     // Whoever asked may be gone.
                     let _ = ask.told.send(load);
                 }
-                () = watch.changed() => {
-                    self.follow_files().await;
-                }
+                () = watch.changed() => {}
             }
-            watch.look_at(&self.origin.sources);
         }
     }
 
