@@ -244,6 +244,8 @@ fn an_operator_has_the_config_read_and_is_told_what_came_of_it() {
     run(async {
         let mut reloading = pair();
         reloading.watch();
+        // It looks once more as it begins; what comes now is asked for.
+        pass(1.0).await;
         let (mut operator, _drainer) = operator(&reloading.world);
         reloading.write(&alone("servlet"));
         let done = operator.own_post("/api/v1/reload").await;
