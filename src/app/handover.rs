@@ -204,7 +204,7 @@ impl Handover {
         if gave == Gave::Store
             && let Err(error) = (self.hooks.retake)()
         {
-            tracing::error!(%error, "the store cannot be taken again: sessions are kept in memory alone");
+            tracing::error!(%error, "the store cannot be taken again: sessions go on in memory, new ones are refused");
         }
         self.drainer.resume();
     }

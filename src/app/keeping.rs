@@ -21,7 +21,6 @@ use crate::time::Timestamp;
 
 /// What the names are noted under.
 const NAMES: &str = "names";
-
 /// What the times are noted under since when apps have been served.
 const SERVED: &str = "served";
 

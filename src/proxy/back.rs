@@ -1,6 +1,6 @@
 //! An answer on its way back: its cookies go where they belong, its URLs are mapped, the session learns.
 //!
-//! Invariant: what an answer acknowledges is in the table before its first byte leaves.
+//! Invariant: what an answer acknowledges is in the session before `Proxy::keep` looks whether it is kept.
 
 use std::rc::Rc;
 use std::sync::Arc;

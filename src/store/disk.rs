@@ -143,14 +143,20 @@ impl Disk {
         let opened = catch_unwind(AssertUnwindSafe(|| Self::open_database(path)));
         let disk = opened.unwrap_or_else(|_| Err(damaged(path, "reading it fails")))?;
         match disk.get(b"format")?.as_deref() {
-            Some([FORMAT]) => Ok(disk),
+            Some([FORMAT]) => {
+                // The machine may have gone down between the two: from now on nothing passes for a store that was only begun.
+                if begun {
+                    mark(path)?;
+                }
+                Ok(disk)
+            }
             Some([found]) if *found > FORMAT => {
                 Err(DiskError::Newer { path: path.to_owned(), found: *found })
             }
             Some(_) => Err(damaged(path, "it does not say how it was written")),
             None if begun && disk.is_new()? => {
                 disk.put(b"format", &[FORMAT])?;
-                fs::write(path.join(MARK), format!("{FORMAT}\n")).map_err(folder)?;
+                mark(path)?;
                 Ok(disk)
             }
             None => Err(damaged(path, "its head is missing")),
@@ -273,6 +279,12 @@ impl Disk {
 /// What a note is kept under: apart from the store's own words.
 pub(super) fn note_name(name: &str) -> Vec<u8> {
     format!("note {name}").into_bytes()
+}
+
+/// Says that the store is there.
+fn mark(path: &Path) -> Result<(), DiskError> {
+    let written = fs::write(path.join(MARK), format!("{FORMAT}\n"));
+    written.map_err(|source| DiskError::Folder { path: path.to_owned(), source })
 }
 
 /// True where the store may not be there yet.

@@ -254,7 +254,7 @@ impl Store {
             }
         };
         let sum = held.sums.sum();
-        let left = held.left.as_ref().map_or(sum, |left| left.sum);
+        let left = held.left.as_ref().map_or(sum, |(_, left)| left.sum);
         *writer = match again(|| Disk::reopen(&open.place.folder, [&sum, &left])) {
             Ok(disk) => Writer::Runs(open.write(disk, held)?),
             Err(error) => {
@@ -394,12 +394,6 @@ impl Opened {
     #[must_use]
     pub fn damaged(&self, what: &str) -> StoreError {
         damaged(&self.place.folder, what).into()
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub const fn place(&self) -> &Place {
-        &self.place
     }
 
     /// How many records there are.

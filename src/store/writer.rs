@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::disk::{Change, Commit, Disk, DiskError, damaged};
 use super::keys::Keys;
-use super::queue::{Group, Queue};
+use super::queue::{Group, Mark, Queue};
 use super::seal;
 use super::sum::Sums;
 
@@ -40,16 +40,19 @@ pub(super) struct Held {
     pub(super) keys: Keys,
     /// Of what it wrote last.
     pub(super) sums: Sums,
-    /// What it could not write before it was closed.
-    pub(super) left: Option<Commit>,
+    /// What it could not write before it was closed, and the group that it settles.
+    pub(super) left: Option<(Mark, Commit)>,
 }
 
 /// Writes what `queue` brings until it is closed, then lets go of the store.
 pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Held {
     let _whoever_waits_is_told = Ends(queue);
     let mut disk = Some(disk);
-    if let Some(left) = held.left.take() {
-        held.left = write(queue, &mut disk, &mut held, left, done).err();
+    if let Some((mark, left)) = held.left.take() {
+        match write(queue, &mut disk, &mut held, left, done) {
+            Ok(()) => queue.settle(mark),
+            Err(left) => held.left = Some((mark, left)),
+        }
     }
     while held.left.is_none()
         && let Some(group) = queue.take()
@@ -60,7 +63,7 @@ pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Hel
         let commit = Commit { sum: held.sums.after(&changes), changes, notes: group.notes };
         drop(group.records);
         if let Err(left) = write(queue, &mut disk, &mut held, commit, done) {
-            held.left = Some(left);
+            held.left = Some((mark, left));
             break;
         }
         let groups = done.groups.fetch_add(1, Ordering::Relaxed);

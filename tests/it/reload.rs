@@ -1,3 +1,5 @@
+//! The config read anew while browsers are served.
+
 use std::sync::Arc;
 
 use sessionbridge::demo::sim::SimOptions;

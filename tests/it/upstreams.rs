@@ -1,3 +1,5 @@
+//! Servers that come and go, as people, heartbeats and operators meet them.
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
