@@ -101,6 +101,8 @@ pub struct Slot {
     kept: Mutex<Kept>,
     /// The group of the store into which it was last put.
     mark: AtomicU64,
+    /// The one with the last change that an answer may acknowledge: nobody waits for clocks to be kept.
+    told: AtomicU64,
     /// Woken when a first request has been answered, and when the session has ended.
     changed: Notify,
 }
@@ -131,7 +133,8 @@ impl Slot {
     /// Of a session that has slept.
     pub(super) fn awake(kept: Kept, ticket: Ticket) -> Self {
         let (handle, used, changed) = (kept.session.handle, AtomicBool::new(true), Notify::new());
-        Self { handle, ticket, used, kept: Mutex::new(kept), mark: AtomicU64::new(0), changed }
+        let (mark, told) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { handle, ticket, used, kept: Mutex::new(kept), mark, told, changed }
     }
 
     /// Somebody is given it.
@@ -159,28 +162,29 @@ impl Slot {
     }
 
     /// Has the store write it with the next commit.
-    pub(super) fn put(self: &Arc<Self>, store: &Store) -> Mark {
-        self.with_kept(|kept| self.put_kept(kept, store))
+    pub(super) fn put(self: &Arc<Self>, store: &Store) {
+        self.with_kept(|kept| self.put_kept(kept, store));
     }
 
     /// Has the store write it where something has changed that an answer may acknowledge. The group that holds the last
     /// such change.
     pub(super) fn put_if_changed(self: &Arc<Self>, store: &Store) -> Mark {
         self.with_kept(|kept| {
-            if kept.stamp == kept.stamped() {
-                return Mark(self.mark.load(Ordering::Relaxed));
+            if kept.stamp != kept.stamped() {
+                self.put_kept(kept, store);
             }
-            self.put_kept(kept, store)
+            Mark(self.told.load(Ordering::Relaxed))
         })
     }
 
     /// Under the session's lock: who sees the stamp of a change finds the mark of its group as well.
-    fn put_kept(self: &Arc<Self>, kept: &mut Kept, store: &Store) -> Mark {
-        kept.stamp = kept.stamped();
-        let was = Mark(self.mark.load(Ordering::Relaxed));
+    fn put_kept(self: &Arc<Self>, kept: &mut Kept, store: &Store) {
+        let (was, stamp) = (Mark(self.mark.load(Ordering::Relaxed)), kept.stamped());
         let mark = store.put(was, || Arc::clone(self) as Arc<dyn Record>);
         self.mark.store(mark.0, Ordering::Relaxed);
-        mark
+        if std::mem::replace(&mut kept.stamp, stamp) != stamp {
+            self.told.store(mark.0, Ordering::Relaxed);
+        }
     }
 
     /// What is kept, for whoever has the slot for itself.

@@ -166,3 +166,21 @@ fn a_session_is_found_by_its_last_tokens_and_a_token_leads_to_whom_it_was_given_
     own(3, &first);
     assert_eq!(owner(3), None, "an ended session is given nothing");
 }
+
+#[tokio::test]
+async fn nobody_waits_for_clocks_to_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = crate::store::Place { folder: folder.path().join("store"), keys: folder.path().join("keys") };
+    let opened = crate::store::open(&place, [1; 64]).unwrap();
+    let (store, clocks) = (opened.store(), registry().clocks());
+    opened.read(1, |_, _, _| Ok(())).unwrap().start().unwrap();
+    let registry = Registry::kept_in(store.clone(), Options { max_sessions: 1000 }, clocks, &[7; 32]);
+    let (slot, _) = bound(&registry, 1);
+    assert_eq!(registry.saved(&slot).await, Ok(()));
+    store.close().unwrap();
+    slot.with(|session| session.touch(APP, true, at(7)));
+    registry.put(&slot);
+    assert_eq!(registry.saved(&slot).await, Ok(()), "only its clocks wait for the store to come back");
+    slot.with(|session| session.app_or_new(APP, at(8)).is_some());
+    assert!(registry.saved(&slot).await.is_err(), "this would be news");
+}
