@@ -1,7 +1,7 @@
 """The table of what keeping sessions costs."""
 import datetime, statistics
 
-import keeping, machine, report, stats
+import keeping, machine, peers, report, stats
 
 BEGIN, END = "<!-- benches/peers/run keeping: from here on it is written by it -->", "<!-- benches/peers/run keeping: up to here -->"
 FIGURES = {"cpu": "CPU per request", "p50": "median latency", "p99": "p99"}
@@ -11,7 +11,7 @@ COLUMNS = [("us CPU", "cpu", "{:.1f}"), ("of it the store's thread", "store", "{
            ("p99 us", "p99", "{:,.0f}"), ("of its core, loaded", "busy", "{:.0%}"), ("the store's thread of it", "share", "{:.0%}"),
            ("records/request", "written", "{:.2f}"), ("records/commit", "group", "{:.0f}"), ("ms/commit", "commit", "{:.2f}")]
 LEGEND = """CPU is that of all threads of the proxy, until all that the load has left to be written is written; a server's is its own, and not part of
-it. Each of the 100,000 sessions is asked for in turn, so nearly every request is the only one of its session between two writings of the
+it. Each of the {SESSIONS:,} sessions is asked for in turn, so nearly every request is the only one of its session between two writings of the
 clocks: people who click more often than every seven seconds cost less. The proxy has one core, its store's thread included; the Valkey or
 Redis server shares the other one with the origin and the generator. Before anything was timed each kind was killed and started again:
 what an answer had acknowledged was there, and with "memory" nothing."""
@@ -65,8 +65,8 @@ def table(outcome):
     lines = [f"{datetime.date.today()}; {said}; stores on {keeping.disk()}.", "",
              f"{outcome.rounds} rounds, {outcome.seconds} s each; of {len(loads)} loads {stolen} had more than 1 % of their CPU stolen from the",
              f"machine, {shared} shared it with other processes. A goal is met where the upper end of the interval is within it; \"too noisy\":",
-             f"\"memory\" differed from its twin by more than {stats.NOISE:.0%}, or a {1 / stats.NOISE_OF_LIMIT:.0f}th of what may be added.", "",
-             *_goals(outcome), "", LEGEND]
+             f"\"memory\" differed from its twin by more than {stats.NOISE:.0%}, or by more than a quarter of what may be added.", "",
+             *_goals(outcome), "", LEGEND.format(SESSIONS=peers.SESSIONS)]
     for shape in outcome.shapes:
         if outcome.figures[shape.key]:
             lines += ["", *_details(outcome, shape)]
