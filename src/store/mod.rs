@@ -25,7 +25,7 @@ mod writer;
 
 pub use disk::DiskError;
 pub use keys::KeysError;
-pub use queue::{Mark, Outage, Record};
+pub use queue::{Head, Index, Mark, Outage, Record};
 
 use disk::{Disk, damaged, note_name};
 use keys::{Keys, Print};
