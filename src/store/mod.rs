@@ -18,6 +18,7 @@ mod disk;
 mod keys;
 mod queue;
 mod seal;
+pub mod shared;
 mod sum;
 #[cfg(test)]
 mod tests;
