@@ -81,7 +81,8 @@ fn run(script: &str, folder: &str) -> String {
 fn the_commands_of_the_page_set_up_two_proxies_on_one_store() {
     let store = Server::start_as(Options::default());
     let (a, b, folder) = (App::start(), App::start(), tempfile::tempdir().unwrap());
-    let path = folder.path().to_str().unwrap();
+    let (path, here) = (folder.path().to_str().unwrap(), tempfile::tempdir().unwrap());
+    let here = here.path().to_str().unwrap();
     let elsewhere = Elsewhere { folder: path, store: &store, apps: [&a, &b] };
     fs::write(folder.path().join("config.toml"), elsewhere.config(&blocks("toml")[0])).unwrap();
     let mut proxies = Vec::new();
@@ -90,11 +91,11 @@ fn the_commands_of_the_page_set_up_two_proxies_on_one_store() {
             if line.starts_with("sessionbridge run") {
                 proxies.extend((0..2).map(|_| Proxy::start(folder.path(), store.address)));
             } else if let Some(rest) = line.strip_prefix("curl -s http://127.0.0.1:9190") {
-                let said = run(&format!("curl -s http://{}{rest}", proxies[0].admin_address()), path);
+                let said = run(&format!("curl -s http://{}{rest}", proxies[0].admin_address()), here);
                 assert!(said.contains("sessionbridge_store_failing 0"), "{said}");
             } else {
                 // A mistake of the store's is not one of its client's.
-                let said = run(&elsewhere.command(line), path);
+                let said = run(&elsewhere.command(line), here);
                 assert!(!said.contains("ERR"), "{line}: {said}");
             }
         }
