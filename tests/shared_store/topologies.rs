@@ -15,7 +15,14 @@ async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
     let mut servers: Vec<Server> = (0..3)
         .map(|_| {
             let bus = free_port().to_string();
-            Server::start(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"])
+            Server::start(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                "2000",
+            ])
         })
         .collect();
     let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port));
@@ -57,10 +64,8 @@ async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
     assert!(!two.store.claim(b"x", Duration::from_secs(9)).await.unwrap());
     let me = one.store.me();
     drop(one);
-    until("takeover", || {
-        two.news().iter().filter(|news| matches!(news, News::Mine { .. })).count() == 60
-    })
-    .await;
+    until("takeover", || two.news().iter().filter(|news| matches!(news, News::Mine { .. })).count() == 60)
+        .await;
     assert!(!two.store.is_alive(me));
     // One of the servers loses all that it has.
     servers[1].ask::<()>(&["FLUSHALL"]);
@@ -83,7 +88,8 @@ async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
 async fn sentinels_tell_where_to_write_after_a_failover_too() {
     let mut master = Server::start(&[]);
     let replica = Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
-    let link = |server: &Server| server.ask::<String>(&["INFO", "replication"]).contains("master_link_status:up");
+    let link =
+        |server: &Server| server.ask::<String>(&["INFO", "replication"]).contains("master_link_status:up");
     until("the replica", || link(&replica)).await;
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("sentinel.conf");

@@ -114,7 +114,10 @@ async fn a_tombstone_beats_what_is_written_later_and_its_first_writer_is_told_on
     one.save(&copy).await;
     assert_eq!(one.fetch(4).await, Fetched::Ended);
     assert!(copy.has_ended());
-    assert!(server.ask::<i64>(&["PTTL", "sb:s:0000000000000004"]) > 3_500_000, "as long as the session would have");
+    assert!(
+        server.ask::<i64>(&["PTTL", "sb:s:0000000000000004"]) > 3_500_000,
+        "as long as the session would have"
+    );
 }
 
 #[tokio::test]

@@ -103,7 +103,10 @@ impl Core {
         match linked.link.send(commands).await {
             Ok(answers) => {
                 count(&self.facts.trips, 1);
-                count(&self.facts.trip_micros, u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+                count(
+                    &self.facts.trip_micros,
+                    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+                );
                 if let Some(Err(Refusal::Other(why))) =
                     answers.iter().find(|answer| matches!(answer, Err(Refusal::Other(_))))
                 {
@@ -128,7 +131,10 @@ impl Core {
         if self.hub.lose(number) {
             count(&self.facts.failures, 1);
             self.queue.fail();
-            tracing::error!(why, "the shared store cannot be reached: known sessions go on, and what changes waits");
+            tracing::error!(
+                why,
+                "the shared store cannot be reached: known sessions go on, and what changes waits"
+            );
         }
     }
 

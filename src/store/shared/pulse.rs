@@ -4,8 +4,8 @@
 //! something, tombstones are there again before anything else is.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
@@ -298,7 +298,8 @@ async fn servers(link: &Link) -> Result<Look, Broken> {
             }
             look.version = look.version.or_else(|| field("redis_version"));
             let bounded = field("maxmemory").is_some_and(|most| most != "0");
-            if let Some(policy) = field("maxmemory_policy").filter(|policy| bounded && policy != "noeviction") {
+            if let Some(policy) = field("maxmemory_policy").filter(|policy| bounded && policy != "noeviction")
+            {
                 look.evicts = Some(policy);
             }
         }
@@ -320,7 +321,9 @@ fn about(core: &Core, look: &Look) -> Result<(), Broken> {
     if let (Some(Ok(major)), Some(Ok(minor))) = (version.next(), version.next())
         && (major, minor) < (6, 2)
     {
-        return Err(Broken(format!("the server is of version {major}.{minor}, and 6.2 is the oldest that does")));
+        return Err(Broken(format!(
+            "the server is of version {major}.{minor}, and 6.2 is the oldest that does"
+        )));
     }
     Ok(())
 }
