@@ -24,12 +24,14 @@ use crate::time::Timestamp;
 mod adopt;
 mod arrival;
 mod back;
+mod copies;
 pub mod error;
 mod exchange;
 mod forms;
 mod handler;
 pub mod inbound;
 mod join;
+mod joins;
 pub mod limits;
 mod note;
 mod owners;
@@ -41,7 +43,7 @@ pub mod served;
 mod stream;
 mod visit;
 
-use join::Joins;
+use joins::Joins;
 use limits::Buckets;
 use served::Served;
 
