@@ -11,20 +11,20 @@ use super::table::Ticket;
 use super::{Registry, Timestamp};
 use crate::bridge::packing::alone::{self, Unknown};
 use crate::bridge::session::{Phase, Session};
-use crate::store::{Outage, Record, Store};
+use crate::store::{Head, Outage, Record, Store};
 
 impl Record for Slot {
     fn name(&self) -> [u8; 8] {
         self.handle.0.to_be_bytes()
     }
 
-    fn write(&self, out: &mut Vec<u8>) -> bool {
+    fn write(&self, out: &mut Vec<u8>) -> Option<Head> {
         self.with_kept(|kept| {
             let lives = !kept.session.has_ended();
-            if lives {
+            lives.then(|| {
                 alone::write(out, |out| kept.pack(out));
-            }
-            lives
+                Head::default()
+            })
         })
     }
 }

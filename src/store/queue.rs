@@ -10,14 +10,54 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
+
+use crate::time::Timestamp;
 
 /// Something that is kept.
 pub trait Record: Send + Sync {
     /// What it is kept under, for ever.
     fn name(&self) -> [u8; 8];
-    /// Writes what it is now behind `out`; false: it is no more.
-    fn write(&self, out: &mut Vec<u8>) -> bool;
+    /// Writes what it is now behind `out`, and says what stands before that in clear where several proxies share the store;
+    /// one process's own store only looks whether there is a head. `None`: it is no more. In a shared store one that has
+    /// ended is a head with [`Head::ended`] and nothing written.
+    fn write(&self, out: &mut Vec<u8>) -> Option<Head>;
+    /// In a shared store: what was last written, before any later change, is in it under this tag.
+    fn written(&self, _tag: u64) {}
+    /// In a shared store: it has something else than what this one was based on, which this one takes into itself.
+    ///
+    /// # Errors
+    /// Says why it cannot be taken in; then this one is not written.
+    fn merge(&self, _theirs: &[u8], _head: &Head) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What stands before a record in a shared store, in clear.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Which writing of it the copy is based on: a random number, new at each write; 0: none.
+    pub tag: u64,
+    /// The proxy that sends its heartbeats and ends it by the clocks.
+    pub owner: u64,
+    /// How often the owner has changed: a later one's word counts.
+    pub epoch: u32,
+    /// When the store may forget it.
+    pub expires: Timestamp,
+    /// What leads to it and still has to be entered.
+    pub index: SmallVec<[Index; 4]>,
+    /// It is over, and stays so.
+    pub ended: bool,
+}
+
+/// What leads to a record in a shared store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Index {
+    /// The hash of an id that opens it.
+    Id([u8; 16]),
+    /// The keyed hash of a token that it was given.
+    Token(u64),
 }
 
 /// The group of records that one was put into. Later groups have higher numbers; 0 has been committed always.
@@ -207,9 +247,9 @@ mod tests {
             [self.0; 8]
         }
 
-        fn write(&self, out: &mut Vec<u8>) -> bool {
+        fn write(&self, out: &mut Vec<u8>) -> Option<Head> {
             out.push(self.0);
-            true
+            Some(Head::default())
         }
     }
 

@@ -388,7 +388,7 @@ impl World {
     fn commits(&mut self) -> Result<(), String> {
         for (handle, slot) in std::mem::take(&mut self.dirty) {
             let mut record = Vec::new();
-            let there = slot.write(&mut record);
+            let there = slot.write(&mut record).is_some();
             if there {
                 self.disk.insert(handle, record);
                 self.kept_ids.extend(self.ids.get(&handle).map(|id| (handle, id.clone())));
