@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::keeping::{self, Keeping, Watches};
+use super::sharing::Newsroom;
 use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::balance::circuit::Stand;
@@ -52,6 +53,8 @@ pub struct Core {
     workers: Workers,
     /// What sessions of an earlier process are watched for.
     pub(super) watches: Arc<Watches>,
+    /// What a store that several proxies share lets know.
+    pub(super) newsroom: Arc<Newsroom>,
     health: Health,
     admin: Admin,
 }
@@ -74,14 +77,32 @@ impl Core {
         clock: Clock,
         access: AccessLog,
     ) -> Result<Self, StoreError> {
-        let Keeping::Store(opened) = keeping else { return Ok(Self::new(config, clock, access)) };
-        let (options, clocks) = (config.registry, config.routes.bridge.clocks);
-        let registry = Registry::kept_in(opened.store(), options, clocks, opened.secret());
-        let threads = super::threads(&config);
+        let (options, clocks, threads) =
+            (config.registry, config.routes.bridge.clocks, super::threads(&config));
+        let registry = match &keeping {
+            Keeping::Memory => return Ok(Self::new(config, clock, access)),
+            Keeping::Store(opened) => Registry::kept_in(opened.store(), options, clocks, opened.secret()),
+            Keeping::Shared(opened) => Registry::kept_in(opened.store(), options, clocks, opened.secret()),
+        };
         let mut core = Self::with(config, registry, clock, access);
-        keeping::served_before(&opened, core.shared.served())?;
-        let watches = keeping::take_in(*opened, &core.registry, &core.present.now().routes, clock, threads)?;
-        core.watches = Arc::new(watches);
+        keeping::served_before(&keeping, core.shared.served())?;
+        match keeping {
+            Keeping::Memory => {}
+            Keeping::Store(opened) => {
+                let setting = core.present.now();
+                let watches = keeping::take_in(*opened, &core.registry, &setting.routes, clock, threads)?;
+                core.watches = Arc::new(watches);
+            }
+            Keeping::Shared(opened) => {
+                core.newsroom = Arc::new(Newsroom::new(threads));
+                let (room, registry) = (Arc::clone(&core.newsroom), Arc::downgrade(&core.registry));
+                opened.start(move |news| {
+                    if let Some(registry) = registry.upgrade() {
+                        room.hear(&registry, &news);
+                    }
+                });
+            }
+        }
         Ok(core)
     }
 
@@ -127,6 +148,7 @@ impl Core {
             last_word: last_word(request_prefix),
             workers: Workers::default(),
             watches: Arc::default(),
+            newsroom: Arc::new(Newsroom::new(1)),
             health,
             admin,
         }
