@@ -11,7 +11,7 @@ use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::balance::circuit::Stand;
 use crate::clock::Clock;
-use crate::config::{Config, ListenText};
+use crate::config::{Config, ListenText, StoreKind};
 use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::lives::Lives;
@@ -24,11 +24,12 @@ use crate::registry::Registry;
 use crate::route::RouteMap;
 use crate::setting::options::PublicScheme;
 use crate::setting::{Present, Setting};
+use crate::store::shared::SharedFacts;
 use crate::store::{Facts, StoreError};
 use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::{AppNames, Build, Metrics, StoreNumbers};
+use crate::telemetry::metrics::{AppNames, Build, Metrics, SharedNumbers, StoreNumbers};
 
 use super::workers::{Taken, Turn, Workers};
 
@@ -109,7 +110,12 @@ impl Core {
     fn with(config: Config, registry: Registry, clock: Clock, access: AccessLog) -> Self {
         let findings = Findings::new(config.lines.places());
         let registry = Arc::new(registry);
-        let shared = Arc::new(proxy::Shared::new(Arc::clone(&registry), &config.server, clock));
+        let on_outage = match &config.store.kind {
+            StoreKind::Valkey(options) if registry.store().is_shared() => Some(options.on_outage),
+            _ => None,
+        };
+        let shared = proxy::Shared::new(Arc::clone(&registry), &config.server, clock);
+        let shared = Arc::new(shared.with_outages(on_outage));
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
         let metrics = Metrics::new(build(), app_names(&config.routes), listeners);
         let (connections, tls) = (Connections::new(config.max_connections), config.tls.clone());
@@ -339,5 +345,23 @@ fn store_numbers(facts: &Facts) -> StoreNumbers {
         waiting: facts.waiting,
         bytes: facts.bytes,
         fails: facts.fails,
+        shared: facts.shared.as_ref().map(shared_numbers),
+    }
+}
+
+fn shared_numbers(facts: &SharedFacts) -> SharedNumbers {
+    SharedNumbers {
+        trips: facts.trips,
+        trips_took: facts.trips_took,
+        conflicts: facts.conflicts,
+        takeovers: facts.takeovers,
+        deaf: facts.deaf,
+        fetches: facts.fetches,
+        reassertions: facts.reassertions,
+        refused: facts.refused,
+        members: facts.members,
+        hears: facts.hears,
+        leased: facts.leased,
+        evicts: facts.evicts,
     }
 }

@@ -83,12 +83,12 @@ impl Keeping {
     }
 }
 
-/// Keeps the numbers of apps and origins of a config that was read while the process runs.
+/// Keeps the numbers of apps and origins of a config that was read while the process runs, in the place of those of `before`.
 ///
 /// # Errors
 /// Where the store cannot be written, or another proxy has given numbers of its own meanwhile: they are not what this config was
 /// read with.
-pub(super) async fn note_names(registry: &Registry, names: &Names) -> Result<(), Unnoted> {
+pub(super) async fn note_names(registry: &Registry, before: &Names, names: &Names) -> Result<(), Unnoted> {
     let (store, own) = (registry.store(), text(names));
     if !store.is_shared() {
         let mark = store.note(NAMES, own);
@@ -96,11 +96,10 @@ pub(super) async fn note_names(registry: &Registry, names: &Names) -> Result<(),
     }
     let there = store.noted(NAMES).await?;
     if there.as_ref() == Some(&own) {
+        // Another proxy has read the same config before this one.
         return Ok(());
     }
-    let before = there.as_ref().and_then(|there| serde_json::from_slice::<Noted>(there).ok());
-    let Noted { apps, origins } = before.unwrap_or_default();
-    if !names.apps().starts_with(&apps) || !names.origins().starts_with(&origins) {
+    if there.as_ref() != Some(&text(before)) {
         return Err(Unnoted::Elsewhere);
     }
     store.renote(NAMES, there.as_deref(), &own).await?.map_err(|_| Unnoted::Elsewhere)
@@ -110,7 +109,7 @@ pub(super) async fn note_names(registry: &Registry, names: &Names) -> Result<(),
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unnoted {
     /// The store.
-    #[error("{0}")]
+    #[error("the store cannot be written: apps and servers cannot change now")]
     Outage(#[from] Outage),
     /// Another proxy.
     #[error(

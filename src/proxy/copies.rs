@@ -41,7 +41,7 @@ impl Proxy {
         let key = Key::Id(*id.key().as_bytes());
         match registry.refresh(key, inbound.now).await {
             Ok(_) => Ok(()),
-            Err(Outage) if !registry.store().is_strict() && registry.knows(key) => Ok(()),
+            Err(Outage) if !self.shared.is_strict() && registry.knows(key) => Ok(()),
             Err(Outage) => Err(Error::StoreOutage),
         }
     }

@@ -99,14 +99,14 @@ impl Proxy {
         let Some((slot, new)) = note.session.take() else { return result };
         let store = self.shared.registry.store();
         match self.shared.registry.saved(&slot).await {
-            Err(Outage) if store.goes_on() => result,
+            Err(Outage) if self.shared.goes_on() => result,
             Err(Outage) if new => {
                 note.fields = None;
                 self.shared.registry.end(&slot, SessionEnd::Evicted, self.now());
                 Err(Error::StoreOutage)
             }
             // Another process has the store by now, and will not hear of it: nobody is told what is not so there.
-            Err(Outage) if store.is_closed() || store.is_strict() => {
+            Err(Outage) if store.is_closed() || self.shared.is_strict() => {
                 note.fields = None;
                 Err(Error::StoreOutage)
             }
@@ -197,8 +197,7 @@ impl Proxy {
     /// Refuses what could make a session, where it could not be kept or this address has made too many: before an app has
     /// made one in vain.
     fn may_make_one(&self, inbound: &Inbound<'_>) -> Result<(), Error> {
-        let store = self.shared.registry.store();
-        if store.fails() && !store.goes_on() {
+        if self.shared.registry.store().fails() && !self.shared.goes_on() {
             Err(Error::StoreOutage)
         } else if self.shared.new_sessions.allows(inbound.address(), inbound.now) {
             Ok(())
