@@ -13,6 +13,7 @@ use super::core::Core;
 use super::keeping;
 use super::sharing;
 use super::workers::Turn;
+use crate::clock::Clock;
 use crate::health;
 use crate::heartbeat::Heartbeat;
 use crate::net::Connections;
@@ -97,7 +98,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
             Rc::new(move || proxy.setting())
         };
         tasks.push(spawn_local(health::run(settings, dialer, core.clock)));
-        tasks.push(spawn_local(rest(Arc::clone(&core.registry), Arc::clone(&core.shared))));
+        tasks.push(spawn_local(rest(Arc::clone(&core.registry), Arc::clone(&core.shared), core.clock)));
     }
     let following =
         follow(turn, (core, (number == 0).then_some(agenda)), (Rc::clone(&proxy), client, terms.clone()));
@@ -196,13 +197,13 @@ async fn flush(proxy: Rc<Proxy>) {
 
 /// Puts sessions to sleep that nobody has used for four seconds, and keeps the clocks of the others, a few at a time:
 /// requests go before.
-async fn rest(registry: Arc<Registry>, shared: Arc<proxy::Shared>) {
+async fn rest(registry: Arc<Registry>, shared: Arc<proxy::Shared>, clock: Clock) {
     let (mut walk, mut known) = (Walk::default(), 0);
     loop {
         tokio::time::sleep(REST).await;
         known = keeping::note_served(registry.store(), shared.served(), known);
         for _ in 0..registry.pieces().div_ceil(TURNS) {
-            registry.rest(&mut walk);
+            registry.rest(&mut walk, clock.now());
             tokio::task::yield_now().await;
         }
     }
