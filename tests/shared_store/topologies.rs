@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sessionbridge::store::shared::Topology;
-use sessionbridge::store::{Fetched, Index, Key, News};
+use sessionbridge::store::{Fetched, Index, Key, Mark, News};
 
 use crate::proxy::{Proxy, options, until};
 use crate::server::{Server, free_port};
@@ -15,7 +15,14 @@ async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
     let mut servers: Vec<Server> = (0..3)
         .map(|_| {
             let bus = free_port().to_string();
-            Server::start(&["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "2000"])
+            Server::start(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                "2000",
+            ])
         })
         .collect();
     let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port));
@@ -57,10 +64,8 @@ async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
     assert!(!two.store.claim(b"x", Duration::from_secs(9)).await.unwrap());
     let me = one.store.me();
     drop(one);
-    until("takeover", || {
-        two.news().iter().filter(|news| matches!(news, News::Mine { .. })).count() == 60
-    })
-    .await;
+    until("takeover", || two.news().iter().filter(|news| matches!(news, News::Mine { .. })).count() == 60)
+        .await;
     assert!(!two.store.is_alive(me));
     // One of the servers loses all that it has.
     servers[1].ask::<()>(&["FLUSHALL"]);
@@ -70,12 +75,29 @@ async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
         assert!(matches!(two.fetch(name).await, Fetched::Record { .. }), "{name}");
     }
     // One dies: what is with the others goes on, and what is with it waits.
+    let mut toys = Vec::new();
+    for name in 0..60 {
+        toys.push(two.copy(name).await);
+    }
     servers[2].kill();
-    let toy = two.copy(0).await;
-    toy.add(9);
-    let mark = two.put(&toy);
+    let mut mark = Mark::default();
+    for toy in &toys {
+        toy.add(9);
+        mark = two.put(toy);
+    }
+    let first = |name: u64| two.store.fetch(Key::Name(name.to_be_bytes()));
+    let mut served = 0;
+    for name in 0..60 {
+        served += usize::from(first(name).await.is_ok());
+    }
+    assert!(served < 60, "one server is away");
+    assert!(!two.store.is_committed(mark));
     servers[2].restart();
     two.committed(mark).await;
+    for name in 0..60 {
+        until("its return", || !two.store.fails()).await;
+        assert!(two.stored(name).await.contains(&9), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -83,7 +105,8 @@ async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
 async fn sentinels_tell_where_to_write_after_a_failover_too() {
     let mut master = Server::start(&[]);
     let replica = Server::start(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
-    let link = |server: &Server| server.ask::<String>(&["INFO", "replication"]).contains("master_link_status:up");
+    let link =
+        |server: &Server| server.ask::<String>(&["INFO", "replication"]).contains("master_link_status:up");
     until("the replica", || link(&replica)).await;
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("sentinel.conf");

@@ -114,7 +114,10 @@ async fn a_tombstone_beats_what_is_written_later_and_its_first_writer_is_told_on
     one.save(&copy).await;
     assert_eq!(one.fetch(4).await, Fetched::Ended);
     assert!(copy.has_ended());
-    assert!(server.ask::<i64>(&["PTTL", "sb:s:0000000000000004"]) > 3_500_000, "as long as the session would have");
+    assert!(
+        server.ask::<i64>(&["PTTL", "sb:s:0000000000000004"]) > 3_500_000,
+        "as long as the session would have"
+    );
 }
 
 #[tokio::test]
@@ -130,6 +133,13 @@ async fn changes_and_ends_are_heard_within_a_second_and_ones_own_are_not() {
     assert!(two.hears(News::Ended(name)).await < Duration::from_secs(1));
     assert_eq!(two.store.renote("names", None, b"{}").await.unwrap(), Ok(()));
     one.hears(News::Noted("names".to_owned())).await;
+    // A write that only moves clocks is told to nobody.
+    let other = one.session(8);
+    other.quiet();
+    one.save(&other).await;
+    one.store.renote("names", Some(b"{}"), b"{1}").await.unwrap().unwrap();
+    two.hears(News::Noted("names".to_owned())).await;
+    assert_eq!(two.count(&News::Changed(8_u64.to_be_bytes())), 0);
     // The note came after its own: had they been told it would have heard them.
     assert_eq!(one.count(&News::Changed(name)) + one.count(&News::Ended(name)), 0);
 }
