@@ -469,12 +469,13 @@ impl Opened {
         threads: usize,
         look: impl Fn([u8; 8], &[u8], bool) -> Result<(), String> + Sync,
     ) -> Result<Read, StoreError> {
-        let all = Mutex::new(Sums::default());
+        let (all, many) = (Mutex::new(Sums::default()), self.count()?);
         let share = 256_usize.div_ceil(threads.clamp(1, 256));
         let starts = (0..256_usize).step_by(share);
         let read = |start: usize| {
             let span = (start as u8, (start + share - 1).min(255) as u8);
             let (mut refusal, mut sums) = (None, Sums::default());
+            sums.expect(many, span);
             let read = self.disk.each(span, |name, sealed| {
                 sums.add(name, sealed);
                 let shown = seal::open(&self.keys, &name, sealed).map_err(|error| self.refused(error));
