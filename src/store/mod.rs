@@ -32,8 +32,8 @@ pub use shared::{Fetched, Key, News};
 use disk::{Disk, damaged, note_name};
 use keys::{Keys, Print};
 use queue::Queue;
-use shared::{Shared, SharedFacts};
 use seal::SealError;
+use shared::{Shared, SharedFacts};
 use sum::Sums;
 use writer::{Done, Held};
 

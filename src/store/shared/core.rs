@@ -2,7 +2,7 @@
 //!
 //! Invariant: locks here are held for moments, by nobody who waits.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
@@ -62,7 +62,8 @@ pub(super) struct Core {
 /// Who shares the store.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    pub(super) alive: HashSet<u64>,
+    /// Those whose leases were good when last looked at, and when they were seen to be.
+    pub(super) alive: HashMap<u64, Instant>,
     /// Until when this one's lease is good.
     pub(super) leased: Option<Instant>,
 }
@@ -103,7 +104,10 @@ impl Core {
         match linked.link.send(commands).await {
             Ok(answers) => {
                 count(&self.facts.trips, 1);
-                count(&self.facts.trip_micros, u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+                count(
+                    &self.facts.trip_micros,
+                    u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+                );
                 if let Some(Err(Refusal::Other(why))) =
                     answers.iter().find(|answer| matches!(answer, Err(Refusal::Other(_))))
                 {
@@ -128,7 +132,10 @@ impl Core {
         if self.hub.lose(number) {
             count(&self.facts.failures, 1);
             self.queue.fail();
-            tracing::error!(why, "the shared store cannot be reached: known sessions go on, and what changes waits");
+            tracing::error!(
+                why,
+                "the shared store cannot be reached: known sessions go on, and what changes waits"
+            );
         }
     }
 
@@ -163,12 +170,12 @@ impl Core {
 
     pub(super) fn has_lease(&self) -> bool {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
-        members.leased.is_some_and(|until| Instant::now() < until)
+        self.serves.load(Ordering::Acquire) && members.leased.is_some_and(|until| Instant::now() < until)
     }
 
     pub(super) fn is_alive(&self, owner: u64) -> bool {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
-        owner == self.me || members.alive.contains(&owner)
+        owner == self.me || members.alive.contains_key(&owner)
     }
 
     pub(super) fn heard(&self) -> Option<Timestamp> {

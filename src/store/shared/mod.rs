@@ -133,13 +133,17 @@ pub struct SharedFacts {
 #[derive(Debug, thiserror::Error)]
 pub enum SharedError {
     /// An address is none.
-    #[error("the address {0} of the shared store is none: redis://, rediss://, valkey:// or valkeys://, a host, a port")]
+    #[error(
+        "the address {0} of the shared store is none: redis://, rediss://, valkey:// or valkeys://, a host, a port"
+    )]
     Address(usize),
     /// It cannot be reached, or used.
     #[error("the shared store cannot be used: {0}")]
     Away(String),
     /// Its secret does not open.
-    #[error("the shared store was sealed with a key that is not in {keys}; all proxies need the same key file")]
+    #[error(
+        "the shared store was sealed with a key that is not in {keys}; all proxies need the same key file"
+    )]
     Key {
         /// Where the keys are.
         keys: PathBuf,
@@ -202,7 +206,8 @@ pub fn open(options: &SharedOptions, keys: &Path, random: [u8; 64]) -> Result<Op
         }
     });
     thread.map_err(StoreError::Thread)?;
-    let opened = told.recv().unwrap_or_else(|_| Err(SharedError::Away("its thread has ended".to_owned()).into()));
+    let opened =
+        told.recv().unwrap_or_else(|_| Err(SharedError::Away("its thread has ended".to_owned()).into()));
     Ok(Opened { store: shared, secret: opened? })
 }
 
@@ -258,7 +263,8 @@ async fn work(
 async fn kept_secret(core: &Core, new: [u8; 32], keys: PathBuf) -> Result<[u8; 32], SharedError> {
     let mut text = seal::room();
     text.extend_from_slice(&new);
-    let sealed = seal::seal(&core.keys, SECRET, text).map_err(|error| SharedError::Damaged(error.to_string()))?;
+    let sealed =
+        seal::seal(&core.keys, SECRET, text).map_err(|error| SharedError::Damaged(error.to_string()))?;
     let mut keep = scripts::KEEP.on(&core.names.secret());
     keep.arg(sealed);
     let kept = match core.send_one(keep).await? {

@@ -46,7 +46,12 @@ impl Ring {
     }
 
     /// A session has ended; `told`: somebody here is told so now. True where nobody was before.
-    pub(super) fn ended(&mut self, name: [u8; 8], (tag, owner, expires): (u64, u64, Timestamp), told: bool) -> bool {
+    pub(super) fn ended(
+        &mut self,
+        name: [u8; 8],
+        (tag, owner, expires): (u64, u64, Timestamp),
+        told: bool,
+    ) -> bool {
         let now = Instant::now();
         let was = self.ends.get(&name).is_some_and(|end| end.told);
         let end = End { tag, owner, expires, at: now, told: told || was };

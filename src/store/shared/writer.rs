@@ -181,7 +181,8 @@ impl Writer {
                 }
                 None => {
                     let groups = SmallVec::from_slice(&[group.mark]);
-                    let job = Job { record, groups, next: SmallVec::new(), grave: 0, list: false, flies: false };
+                    let job =
+                        Job { record, groups, next: SmallVec::new(), grave: 0, list: false, flies: false };
                     self.jobs.insert(name, job);
                     self.turn.push_back(name);
                 }
@@ -248,7 +249,9 @@ impl Writer {
             job.grave = tag;
         } else {
             let Ok(sealed) = seal::seal(&core.keys, &name, text) else {
-                tracing::error!("a session cannot be sealed, and is not kept: the system gives no randomness");
+                tracing::error!(
+                    "a session cannot be sealed, and is not kept: the system gives no randomness"
+                );
                 return false;
             };
             value.extend_from_slice(&sealed);
@@ -332,7 +335,9 @@ impl Writer {
                 Err(Refusal::Now(why) | Refusal::Other(why)) => return Fate::Later(why.clone()),
                 Err(Refusal::Script) => return Fate::Later("NOSCRIPT".to_owned()),
                 Err(Refusal::Type) => {
-                    tracing::error!("something that is no session lies under a session's key in the shared store");
+                    tracing::error!(
+                        "something that is no session lies under a session's key in the shared store"
+                    );
                     count(&core.facts.refused, 1);
                 }
                 Ok(_) => {}
@@ -468,7 +473,11 @@ fn writing(core: &Core, name: [u8; 8], head: &Head, (tag, until): (u64, u64), va
     if head.ended {
         what.extend_from_slice(&until.to_be_bytes());
     }
-    write.arg(core.says(if head.ended { b'E' } else { b'C' }, &what));
+    match (head.ended, head.quiet) {
+        (true, _) => write.arg(core.says(b'E', &what)),
+        (false, false) => write.arg(core.says(b'C', &what)),
+        (false, true) => write.arg(""),
+    };
     write
 }
 
