@@ -39,7 +39,8 @@ fn the_config_of_the_composed_proxies_has_nothing_to_complain_of() {
     let folder = tempfile::tempdir().unwrap();
     let file = config(folder.path());
     let output = check(&file);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("0 errors\n"), "{said}");
     fs::remove_file(folder.path().join("valkey")).unwrap();
     let said = check(&file);

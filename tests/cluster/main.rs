@@ -29,6 +29,8 @@ mod long;
 mod once;
 /// The store is slow, away, emptied, or another.
 mod outage;
+/// The page of the docs.
+mod page;
 /// Two proxies, and nothing fails.
 mod together;
 /// Sentinels, and a cluster of stores.

@@ -66,6 +66,11 @@ impl Proxy {
         self.log.lock().unwrap().clone()
     }
 
+    /// Where operators ask.
+    pub(crate) fn admin_address(&self) -> &str {
+        &self.admin
+    }
+
     /// As `kill -9`.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
