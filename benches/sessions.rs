@@ -166,7 +166,7 @@ fn memory() -> f64 {
 /// Puts all sessions to sleep; seconds.
 fn rest(registry: &Registry) -> f64 {
     let (mut walk, pieces) = (Walk::default(), registry.pieces());
-    let mut round = || (0..pieces).for_each(|_| registry.rest(&mut walk));
+    let mut round = || (0..pieces).for_each(|_| registry.rest(&mut walk, Timestamp::ZERO));
     // What was used is left awake the first time.
     round();
     let began = Instant::now();

@@ -2,7 +2,7 @@
 //!
 //! Kept beside the session's record, and only for the apps that have such cookies.
 
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, Hash as _, Hasher};
 
 use foldhash::fast::FixedState;
 use http::HeaderValue;
@@ -107,13 +107,11 @@ impl Passed {
     #[must_use]
     pub fn stamp(&self) -> u64 {
         let Some(inner) = &self.0 else { return 0 };
-        let mut hasher = FixedState::default().build_hasher();
-        (&inner.http_only, &inner.waiting).hash(&mut hasher);
-        hasher.finish()
+        FixedState::default().hash_one((&inner.http_only, &inner.waiting))
     }
 
     /// Takes what the later one of two proxies' words decides into a hash.
-    pub(super) fn hash_rest(&self, hasher: &mut impl std::hash::Hasher) {
+    pub(super) fn hash_rest(&self, hasher: &mut impl Hasher) {
         if let Some(inner) =
             self.0.as_ref().filter(|inner| !inner.sent.is_empty() || !inner.waiting.is_empty())
         {

@@ -49,6 +49,8 @@ pub struct Head {
     pub index: SmallVec<[Index; 4]>,
     /// It is over, and stays so.
     pub ended: bool,
+    /// Nothing has changed since it was last written but clocks: the other proxies need not be told.
+    pub quiet: bool,
 }
 
 /// What leads to a record in a shared store.

@@ -18,6 +18,8 @@ pub(crate) const TOKEN: &[u8] = b"CFTOKEN=59127733";
 pub(crate) struct Toy {
     name: [u8; 8],
     state: Mutex<State>,
+    /// What it was put in under.
+    mark: Mutex<Mark>,
 }
 
 #[derive(Clone, Default)]
@@ -38,6 +40,11 @@ impl Toy {
 
     pub(crate) fn end(&self) {
         self.state.lock().unwrap().head.ended = true;
+    }
+
+    /// From here on nothing but clocks changes.
+    pub(crate) fn quiet(&self) {
+        self.state.lock().unwrap().head.quiet = true;
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -169,7 +176,7 @@ impl Proxy {
     }
 
     fn take(&self, name: [u8; 8], state: State) -> Arc<Toy> {
-        let toy = Arc::new(Toy { name, state: Mutex::new(state) });
+        let toy = Arc::new(Toy { name, state: Mutex::new(state), mark: Mutex::default() });
         self.seen.sessions.lock().unwrap().insert(name, Arc::clone(&toy));
         toy
     }
@@ -177,7 +184,9 @@ impl Proxy {
     /// Has it written, without waiting.
     pub(crate) fn put(&self, toy: &Arc<Toy>) -> Mark {
         let record = Arc::clone(toy);
-        self.store.put(Mark::default(), || record)
+        let mut was = toy.mark.lock().unwrap();
+        *was = self.store.put(*was, || record);
+        *was
     }
 
     /// Has it written; it is when this returns.
@@ -199,7 +208,7 @@ impl Proxy {
     pub(crate) async fn stored(&self, name: u64) -> Vec<u32> {
         match self.fetch(name).await {
             Fetched::Record { head, record } => {
-                let toy = Toy { name: name.to_be_bytes(), state: Mutex::default() };
+                let toy = Toy { name: name.to_be_bytes(), state: Mutex::default(), mark: Mutex::default() };
                 toy.take_in(&record, &head);
                 toy.values()
             }

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sessionbridge::store::shared::Topology;
-use sessionbridge::store::{Fetched, Index, Key, News};
+use sessionbridge::store::{Fetched, Index, Key, Mark, News};
 
 use crate::proxy::{Proxy, options, until};
 use crate::server::{Server, free_port};
@@ -75,12 +75,29 @@ async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
         assert!(matches!(two.fetch(name).await, Fetched::Record { .. }), "{name}");
     }
     // One dies: what is with the others goes on, and what is with it waits.
+    let mut toys = Vec::new();
+    for name in 0..60 {
+        toys.push(two.copy(name).await);
+    }
     servers[2].kill();
-    let toy = two.copy(0).await;
-    toy.add(9);
-    let mark = two.put(&toy);
+    let mut mark = Mark::default();
+    for toy in &toys {
+        toy.add(9);
+        mark = two.put(toy);
+    }
+    let first = |name: u64| two.store.fetch(Key::Name(name.to_be_bytes()));
+    let mut served = 0;
+    for name in 0..60 {
+        served += usize::from(first(name).await.is_ok());
+    }
+    assert!(served < 60, "one server is away");
+    assert!(!two.store.is_committed(mark));
     servers[2].restart();
     two.committed(mark).await;
+    for name in 0..60 {
+        until("its return", || !two.store.fails()).await;
+        assert!(two.stored(name).await.contains(&9), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -133,6 +133,13 @@ async fn changes_and_ends_are_heard_within_a_second_and_ones_own_are_not() {
     assert!(two.hears(News::Ended(name)).await < Duration::from_secs(1));
     assert_eq!(two.store.renote("names", None, b"{}").await.unwrap(), Ok(()));
     one.hears(News::Noted("names".to_owned())).await;
+    // A write that only moves clocks is told to nobody.
+    let other = one.session(8);
+    other.quiet();
+    one.save(&other).await;
+    one.store.renote("names", Some(b"{}"), b"{1}").await.unwrap().unwrap();
+    two.hears(News::Noted("names".to_owned())).await;
+    assert_eq!(two.count(&News::Changed(8_u64.to_be_bytes())), 0);
     // The note came after its own: had they been told it would have heard them.
     assert_eq!(one.count(&News::Changed(name)) + one.count(&News::Ended(name)), 0);
 }

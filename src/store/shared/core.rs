@@ -2,7 +2,7 @@
 //!
 //! Invariant: locks here are held for moments, by nobody who waits.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
@@ -62,7 +62,8 @@ pub(super) struct Core {
 /// Who shares the store.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    pub(super) alive: HashSet<u64>,
+    /// Those whose leases were good when last looked at, and when they were seen to be.
+    pub(super) alive: HashMap<u64, Instant>,
     /// Until when this one's lease is good.
     pub(super) leased: Option<Instant>,
 }
@@ -169,12 +170,12 @@ impl Core {
 
     pub(super) fn has_lease(&self) -> bool {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
-        members.leased.is_some_and(|until| Instant::now() < until)
+        self.serves.load(Ordering::Acquire) && members.leased.is_some_and(|until| Instant::now() < until)
     }
 
     pub(super) fn is_alive(&self, owner: u64) -> bool {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
-        owner == self.me || members.alive.contains(&owner)
+        owner == self.me || members.alive.contains_key(&owner)
     }
 
     pub(super) fn heard(&self) -> Option<Timestamp> {

@@ -148,6 +148,7 @@ pub(super) fn stored(bytes: &[u8]) -> Option<(Head, &[u8])> {
         expires: Timestamp::from_micros(u64::from_be_bytes(*expires)),
         index: smallvec::SmallVec::new(),
         ended: flags & ENDED != 0,
+        quiet: false,
     };
     Some((head, sealed))
 }

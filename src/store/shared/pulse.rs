@@ -17,6 +17,7 @@ use super::link::{Broken, Link, Refusal, bytes, text};
 use super::ring::SPAN;
 use super::scripts::{KEEP, RENEW};
 use super::{takeover, writer};
+use crate::time::Timestamp;
 
 /// How often it beats.
 const BEAT: Duration = Duration::from_secs(1);
@@ -188,7 +189,10 @@ impl Pulse {
         let alive = |renewed: u64| renewed + LEASE.as_millis() as u64 > now;
         let mut members = core.members.write().unwrap_or_else(PoisonError::into_inner);
         let lapsed = members.leased.is_some_and(|until| until < began);
-        members.alive = all.iter().filter(|(_, at)| alive(*at)).map(|(who, _)| *who).collect();
+        let given_up = |who: &u64| all.iter().any(|(other, at)| other == who && *at == 0);
+        // Where the store lost its list, who was alive a moment ago still is.
+        members.alive.retain(|who, seen| !given_up(who) && began.duration_since(*seen) < LEASE);
+        members.alive.extend(all.iter().filter(|(_, at)| alive(*at)).map(|(who, _)| (*who, began)));
         members.leased = serves.then(|| began + LEASE);
         drop(members);
         if serves {
@@ -220,7 +224,7 @@ async fn look(core: &Core, link: &Link) -> Result<Look, Broken> {
     let mut commands = vec![renew];
     let marks = if core.dial.is_cluster() { MARKS } else { 1 };
     // Whoever finds no mark puts one: from then on everybody sees that it is another.
-    let mark = crate::random::bytes::<8>();
+    let mark = new_mark(core.clock.now());
     for number in 0..marks {
         let mut keep = KEEP.on(&core.names.mark(number));
         keep.arg(&mark[..]);
@@ -307,9 +311,23 @@ async fn servers(link: &Link) -> Result<Look, Broken> {
     Ok(look)
 }
 
+/// A mark tells when it was made, and is like no other.
+fn new_mark(now: Timestamp) -> [u8; 16] {
+    let mut mark = crate::random::bytes();
+    mark.iter_mut().zip(now.millis().to_be_bytes()).for_each(|(to, from)| *to = from);
+    mark
+}
+
 /// Says what the first look found that people should know.
 fn about(core: &Core, look: &Look) -> Result<(), Broken> {
     *locked(&core.marks) = look.marks.iter().map(|mark| mark.clone().unwrap_or_default()).collect();
+    // Others fill an emptied store again, while this one starts.
+    let made = look.marks.iter().flatten().filter_map(|mark| mark.first_chunk::<8>());
+    let made = Timestamp::from_millis(made.map(|made| u64::from_be_bytes(*made)).max().unwrap_or(0));
+    let others = look.members.iter().flatten().any(|(who, at)| *who != core.me && *at != 0);
+    if others && core.clock.now().since(made) < LEASE {
+        *locked(&core.unsure) = Some(Instant::now() + LEASE);
+    }
     if let Some(policy) = &look.evicts {
         tracing::warn!(
             policy,

@@ -473,7 +473,11 @@ fn writing(core: &Core, name: [u8; 8], head: &Head, (tag, until): (u64, u64), va
     if head.ended {
         what.extend_from_slice(&until.to_be_bytes());
     }
-    write.arg(core.says(if head.ended { b'E' } else { b'C' }, &what));
+    match (head.ended, head.quiet) {
+        (true, _) => write.arg(core.says(b'E', &what)),
+        (false, false) => write.arg(core.says(b'C', &what)),
+        (false, true) => write.arg(""),
+    };
     write
 }
 

@@ -119,10 +119,12 @@ impl World {
         self.now = self.now.plus(Duration::from_micros(later + 1));
         self.numbers += 1;
         let (now, rules) = (self.now, &self.rules);
+        if matches!(step, Step::Put | Step::Take(_)) {
+            return self.meets_the_store(who, step);
+        }
         let session = &mut self.copies[who];
         match step {
-            Step::Put => return self.put(who),
-            Step::Take(which) => return self.take(who, which % self.puts.len()),
+            Step::Put | Step::Take(_) => {}
             Step::Bind => drop(session.bind(now)),
             Step::End(end) => drop(session.end(End::ALL[*end], now)),
             _ if session.has_ended() => {}
@@ -156,6 +158,13 @@ impl World {
                 session.passed.http_only(cookie, false);
                 session.passed.browser_sent(AppIx(0), &[*name]);
             }
+        }
+    }
+
+    fn meets_the_store(&mut self, who: usize, step: &Step) {
+        match step {
+            Step::Take(which) => self.take(who, which % self.puts.len()),
+            _ => self.put(who),
         }
     }
 
