@@ -8,9 +8,6 @@ use crate::DEADLINE;
 
 /// What a browser says of a request that stays on its site.
 const SAME: &str = "Sec-Fetch-Site: same-origin\r\n";
-/// Of a page that its person goes to from elsewhere.
-const NAVIGATES: &str = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nSec-Fetch-User: ?1\r\n";
-
 /// One browser.
 pub(crate) struct Browser {
     pub(crate) host: &'static str,
@@ -71,9 +68,11 @@ impl Browser {
         self.send(address, method, target, SAME)
     }
 
-    /// Goes to a page from elsewhere.
-    pub(crate) fn navigate(&mut self, address: &str, target: &str) -> Option<Answer> {
-        self.send(address, "GET", target, NAVIGATES)
+    /// Goes to a page, by a link on a page of `site`; `none`: by hand.
+    pub(crate) fn navigate(&mut self, address: &str, target: &str, site: &str) -> Option<Answer> {
+        let says =
+            format!("Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n");
+        self.send(address, "GET", target, &says)
     }
 
     /// [`Browser::ask`] for a GET; its body.

@@ -97,7 +97,7 @@ fn a_proxy_that_hung_and_comes_to_itself_undoes_nothing() {
     people.iter_mut().skip(3).for_each(|person| {
         person.browser.ask(stage.at(1), "POST", "/a/rotate").unwrap();
     });
-    for_all_of(shortened(Duration::from_secs(60), Duration::from_secs(7)), "the other one serves", || {
+    for_all_of(shortened(Duration::from_secs(60), Duration::from_secs(11)), "the other one serves", || {
         people.iter_mut().skip(3).all(|person| person.is_signed_in(stage.at(1)))
     });
     let rotated = Instant::now();
