@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::core::Core;
 use super::keeping;
+use super::sharing;
 use super::workers::Turn;
 use crate::clock::Clock;
 use crate::health;
@@ -81,6 +82,16 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         spawn_local(hold_with(heartbeat, drain.clone())),
         spawn_local(flush(Rc::clone(&proxy))),
     ];
+    if core.registry.store().is_shared() {
+        let (proxy, registry) = (Rc::clone(&proxy), Arc::clone(&core.registry));
+        if let Some(names) = core.newsroom.take(number) {
+            let (proxy, registry) = (Rc::clone(&proxy), Arc::clone(&registry));
+            tasks.push(spawn_local(sharing::look_after(proxy, registry, core.clock, names)));
+        }
+        if number == 0 {
+            tasks.push(spawn_local(sharing::go_on_alone(proxy, registry)));
+        }
+    }
     if number == 0 {
         let settings = {
             let proxy = Rc::clone(&proxy);

@@ -28,6 +28,7 @@ mod labels;
 pub mod options;
 mod packed;
 mod record;
+mod refresh;
 mod slot;
 mod table;
 #[cfg(test)]
@@ -452,7 +453,9 @@ impl Registry {
         Ok((taken, slot))
     }
 
-    fn token_hash<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>) -> u64 {
+    /// The keyed hash that stands for a token of `app`.
+    #[must_use]
+    pub fn token_hash<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>) -> u64 {
         let app = app.0.to_le_bytes();
         let mut list: smallvec::SmallVec<[&[u8]; 4]> = smallvec::smallvec![&b"token"[..], &app[..]];
         for part in parts {

@@ -49,6 +49,8 @@ pub struct Head {
     pub index: SmallVec<[Index; 4]>,
     /// It is over, and stays so.
     pub ended: bool,
+    /// Nothing has changed since it was last written but clocks: the other proxies need not be told.
+    pub quiet: bool,
 }
 
 /// What leads to a record in a shared store.
@@ -84,6 +86,8 @@ pub(super) struct Queue {
     gathering: Mutex<Gathering>,
     /// The writer sleeps here.
     something: Condvar,
+    /// Or here, where it is one of several tasks of its thread.
+    bell: Notify,
     /// The last group that is on disk.
     committed: AtomicU64,
     fails: AtomicBool,
@@ -103,6 +107,16 @@ impl Gathering {
     const fn is_empty(&self) -> bool {
         self.records.is_empty() && self.notes.is_empty()
     }
+
+    /// All there is; what comes from here on is the next group.
+    fn take(&mut self) -> Option<Group> {
+        if self.is_empty() {
+            return None;
+        }
+        let (records, notes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.notes));
+        self.mark += 1;
+        Some(Group { mark: Mark(self.mark - 1), records, notes })
+    }
 }
 
 impl Queue {
@@ -115,6 +129,7 @@ impl Queue {
                 closed: false,
             }),
             something: Condvar::new(),
+            bell: Notify::new(),
             committed: AtomicU64::new(0),
             fails: AtomicBool::new(false),
             told: Notify::new(),
@@ -128,7 +143,7 @@ impl Queue {
             let first = gathering.is_empty();
             gathering.records.push(record());
             if first {
-                self.something.notify_one();
+                self.ring();
             }
         }
         Mark(gathering.mark)
@@ -138,7 +153,7 @@ impl Queue {
     pub(super) fn note(&self, note: Note) -> Mark {
         let mut gathering = self.gathering();
         gathering.notes.push(note);
-        self.something.notify_one();
+        self.ring();
         Mark(gathering.mark)
     }
 
@@ -202,13 +217,27 @@ impl Queue {
         let gathering = self.gathering();
         let waits = |gathering: &mut Gathering| gathering.is_empty() && !gathering.closed;
         let gathering = self.something.wait_while(gathering, waits);
-        let mut gathering = gathering.unwrap_or_else(PoisonError::into_inner);
-        if gathering.is_empty() {
-            return None;
-        }
-        let (records, notes) = (std::mem::take(&mut gathering.records), std::mem::take(&mut gathering.notes));
-        gathering.mark += 1;
-        Some(Group { mark: Mark(gathering.mark - 1), records, notes })
+        gathering.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The next group, if there is one now.
+    pub(super) fn try_take(&self) -> Option<Group> {
+        self.gathering().take()
+    }
+
+    /// Resolves when there may be a group.
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    fn ring(&self) {
+        self.something.notify_one();
+        self.bell.notify_one();
+    }
+
+    /// The store can be written again, whether or not anything waits.
+    pub(super) fn heal(&self) {
+        self.fails.store(false, Ordering::Release);
     }
 
     /// Sleeps for `span`, or until it is closed. True: it is.

@@ -28,6 +28,13 @@ impl Default for Sums {
 pub(super) type Sum = [u8; 16];
 
 impl Sums {
+    /// Makes room for what comes of `many` records, of those whose names begin with a byte of `from..=to`.
+    pub(super) fn expect(&mut self, many: usize, (from, to): (u8, u8)) {
+        // As even as hashes are, with a little to spare.
+        let each = many / 256 + many / 2048;
+        self.parts.iter_mut().take(usize::from(to) + 1).skip(from.into()).for_each(|part| part.reserve(each));
+    }
+
     /// Takes in a record that is in the store.
     pub(super) fn add(&mut self, name: [u8; 8], record: &[u8]) {
         self.change(name, Some(record));
