@@ -99,7 +99,7 @@ impl Core {
                 let (room, registry) = (Arc::clone(&core.newsroom), Arc::downgrade(&core.registry));
                 opened.start(move |news| {
                     if let Some(registry) = registry.upgrade() {
-                        room.hear(&registry, &news);
+                        room.hear(&registry, &news, clock.now());
                     }
                 });
             }

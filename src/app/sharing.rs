@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
 use crate::store::{Key, News};
+use crate::time::Timestamp;
 
 /// Sessions that are read at once on one thread.
 const AT_ONCE: usize = 16;
@@ -47,8 +48,8 @@ impl Newsroom {
     }
 
     /// Takes in what the store lets know; on the store's own thread, so it is short.
-    pub(super) fn hear(&self, registry: &Registry, news: &News) {
-        registry.hear(news);
+    pub(super) fn hear(&self, registry: &Registry, news: &News, now: Timestamp) {
+        registry.hear(news, now);
         match news {
             News::Mine { name } => self.pass_on(*name),
             News::Changed(name) if registry.is_mine_by_name(*name) => self.pass_on(*name),

@@ -61,9 +61,8 @@ impl Proxy {
             let soon = until.min(Instant::now() + GLANCE);
             let _ = tokio::time::timeout_at(soon, changed).await;
             let _ = registry.refresh(Key::Name(slot.handle.0.to_be_bytes()), self.now()).await;
-            let has_token = slot.with(|session| {
-                session.has_ended() || session.app(group).is_some_and(|app| app.has_token())
-            });
+            let has_token = slot
+                .with(|session| session.has_ended() || session.app(group).is_some_and(|app| app.has_token()));
             if has_token || Instant::now() >= until {
                 return false;
             }

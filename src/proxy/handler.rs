@@ -159,7 +159,9 @@ impl Proxy {
             map.heartbeats(),
         );
         let arrived = Arrived { route, inbound: &inbound, clean: &clean, found: &found };
-        if found.any() && let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note).await? {
+        if found.any()
+            && let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note).await?
+        {
             give(&map, &inbound, &visit, redirect.headers_mut());
             return Ok(redirect);
         }

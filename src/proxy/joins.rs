@@ -132,7 +132,9 @@ impl Joins {
     /// Those of this process, without those that have taken too long.
     fn all(&self, now: Timestamp) -> MutexGuard<'_, VecDeque<Own>> {
         let mut joins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while joins.len() >= MOST || joins.front().is_some_and(|(join, _)| now.since(Timestamp::from_micros(join.begun)) > PATIENCE) {
+        while joins.len() >= MOST
+            || joins.front().is_some_and(|(join, _)| now.since(Timestamp::from_micros(join.begun)) > PATIENCE)
+        {
             joins.pop_front();
         }
         joins

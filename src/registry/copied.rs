@@ -45,6 +45,8 @@ pub(super) struct Copied {
     pub(super) entered: SmallVec<[u64; 4]>,
     /// Those of the write that is under way.
     pub(super) writing: SmallVec<[u64; 4]>,
+    /// What it was stamped when it was written; and in the write that is under way.
+    pub(super) stamp: (u64, u64),
     /// The person's last activity and the last sign of presence, as last put.
     pub(super) put: (Timestamp, Timestamp),
     /// The last moment that is known of what was put.
@@ -64,6 +66,7 @@ impl Copied {
             expires: Timestamp::FAR,
             entered: SmallVec::new(),
             writing: SmallVec::new(),
+            stamp: (0, 0),
             put: (Timestamp::ZERO, Timestamp::ZERO),
             moment: Timestamp::ZERO,
             known: Timestamp::ZERO,
@@ -144,6 +147,7 @@ impl Kept {
 
     /// What the store is to be told of it, before what it is.
     pub(super) fn head(&mut self) -> Head {
+        let stamp = self.stamped();
         let Some(copied) = &self.copied else { return Head::default() };
         let ended = self.session.has_ended();
         let new = self.leads().filter(|(hash, _)| !ended && !copied.entered.contains(hash));
@@ -155,8 +159,10 @@ impl Kept {
             expires: copied.expires,
             index: new.iter().map(|(_, index)| *index).collect(),
             ended,
+            quiet: copied.stamp.0 == stamp,
         };
         if let Some(copied) = &mut self.copied {
+            copied.stamp.1 = stamp;
             copied.writing = new.into_iter().map(|(hash, _)| hash).collect();
         }
         head
@@ -166,16 +172,18 @@ impl Kept {
     pub(super) fn written(&mut self, tag: u64) -> Option<Timestamp> {
         let copied = self.copied.as_mut()?;
         copied.tag = tag;
+        copied.stamp.0 = copied.stamp.1;
         let new = std::mem::take(&mut copied.writing);
         copied.entered.extend(new);
         Some(copied.moment)
     }
 
-    /// Everything that leads to it is in the store.
-    pub(super) fn is_entered(&mut self) {
+    /// It is in the store as it is, with all that leads to it.
+    pub(super) fn is_in_store(&mut self) {
+        self.stamp = self.stamped();
         let all = self.leads().map(|(hash, _)| hash).collect();
         if let Some(copied) = &mut self.copied {
-            copied.entered = all;
+            (copied.entered, copied.stamp) = (all, (self.stamp, self.stamp));
         }
     }
 
@@ -205,7 +213,11 @@ impl Kept {
             copied.entered.extend(new);
             copied.tally.binds(phase, self.session.phase());
         }
-        self.stamp = if clean { self.stamped() } else { !self.stamped() };
+        let stamp = self.stamped();
+        self.stamp = if clean { stamp } else { !stamp };
+        if let Some(copied) = self.copied.as_mut().filter(|_| !merged.ahead) {
+            copied.stamp.0 = stamp;
+        }
         merged
     }
 

@@ -17,16 +17,18 @@ use super::slot::{Kept, Slot};
 use super::table::{By, Seen, Walk};
 use super::tombs::{Tomb, Tombs};
 use super::{Registry, Timestamp};
-use crate::bridge::id::{BridgeId, Handle};
+use crate::bridge::id::Handle;
 use crate::bridge::packing::alone;
-use crate::bridge::rules::{AppIx, Clocks};
+use crate::bridge::rules::Clocks;
 use crate::bridge::session::End;
-use crate::store::{Head, Record, Store};
+use crate::store::{Head, Key, Record};
 
 /// How long a copy is fresh.
 const FRESH: Duration = Duration::from_secs(2);
 /// How long others remember that a session has ended by the clocks.
 const TOMB: Duration = Duration::from_secs(600);
+/// Pieces of the table that are put once more in one go.
+const PIECES: usize = 16;
 /// Locks under which copies arrive, by their names.
 const ARRIVALS: usize = 64;
 
@@ -37,6 +39,8 @@ pub(super) struct Sharing {
     pub(super) me: u64,
     /// Since when news are heard, in microseconds; 0: they are not.
     heard: AtomicU64,
+    /// How far it has come with putting everything once more.
+    again: Mutex<Option<Walk>>,
     tombs: Mutex<Tombs>,
     arrivals: Box<[Mutex<()>]>,
 }
@@ -64,9 +68,10 @@ pub enum NotTaken {
 }
 
 impl Sharing {
-    fn new(me: u64) -> Self {
+    pub(super) fn new(me: u64) -> Self {
         let arrivals = (0..ARRIVALS).map(|_| Mutex::default()).collect();
-        Self { me, heard: AtomicU64::new(0), tombs: Mutex::default(), arrivals }
+        let (heard, again) = (AtomicU64::new(0), Mutex::default());
+        Self { me, heard, again, tombs: Mutex::default(), arrivals }
     }
 
     /// A session begins here.
@@ -88,6 +93,10 @@ impl Sharing {
         self.tombs().add(session.handle, Some(tomb), expires, now);
     }
 
+    fn again(&self) -> MutexGuard<'_, Option<Walk>> {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tombs(&self) -> MutexGuard<'_, Tombs> {
         self.tombs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,12 +113,12 @@ impl Sharing {
 }
 
 impl Registry {
-    /// An empty one of a proxy that shares its sessions with others. `me` is its number as an owner; `store` may be none where
-    /// somebody else writes what [`Record::write`] gives.
+    /// An empty one of a proxy that shares its sessions with others, where somebody else than a store of this process brings
+    /// what [`Record::write`] gives to them. `me` is its number as an owner.
     #[must_use]
-    pub fn shared_in(store: Store, me: u64, options: Options, (clocks, key): (Clocks, &[u8; 32])) -> Self {
+    pub fn shared_as(me: u64, options: Options, clocks: Clocks, key: &[u8; 32]) -> Self {
         let sharing = Some(Box::new(Sharing::new(me)));
-        Self { sharing, ..Self::kept_in(store, options, clocks, key) }
+        Self { sharing, ..Self::new(options, clocks, key) }
     }
 
     /// True where other proxies have the same sessions.
@@ -118,30 +127,10 @@ impl Registry {
         self.sharing.is_some()
     }
 
-    /// How far the copy of the session that `id` opens can be trusted.
+    /// How far the copy of the session that `by` leads to can be trusted.
     #[must_use]
-    pub fn look_up(&self, id: &BridgeId, now: Timestamp) -> Freshness {
-        let key = id.key();
-        let has = |kept: &mut Kept| !kept.session.has_ended() && kept.ids.iter().any(|held| held.key == key);
-        self.trusted(By::Id, key.hash(), has, now)
-    }
-
-    /// The same for the session that was given the token of `app` with these parts, and what the store has it under.
-    #[must_use]
-    pub fn look_up_token<'a>(
-        &self,
-        app: AppIx,
-        parts: impl Iterator<Item = &'a [u8]>,
-        now: Timestamp,
-    ) -> (Freshness, u64) {
-        let hash = self.token_hash(app, parts);
-        let has = |kept: &mut Kept| !kept.session.has_ended() && kept.owned.contains(&hash);
-        (self.trusted(By::Token, hash, has, now), hash)
-    }
-
-    fn trusted(&self, by: By, hash: u64, has: impl Fn(&mut Kept) -> bool, now: Timestamp) -> Freshness {
-        let slot = self.table.find(by, hash).into_iter().find(|slot| slot.with_kept(&has));
-        match slot {
+    pub fn look_up(&self, by: Key, now: Timestamp) -> Freshness {
+        match self.known(by) {
             None => Freshness::Unknown,
             Some(slot) if self.is_fresh(&slot, now) => Freshness::Fresh(slot),
             Some(slot) => Freshness::Stale(slot),
@@ -165,6 +154,14 @@ impl Registry {
     fn undoubted(&self, slot: &Slot) -> Option<Timestamp> {
         let heard = self.sharing.as_ref()?.heard()?;
         slot.known().filter(|known| *known >= heard)
+    }
+
+    /// True where the session with this name is this proxy's own; one that sleeps is not woken.
+    #[must_use]
+    pub fn is_mine_by_name(&self, name: [u8; 8]) -> bool {
+        // What sleeps is this proxy's own.
+        let found = self.table.awake(Handle(u64::from_be_bytes(name)));
+        found.is_some_and(|slot| slot.is_none_or(|slot| self.is_mine(&slot)))
     }
 
     /// True where this proxy sends the session's heartbeats and ends it by the clocks.
@@ -234,8 +231,7 @@ impl Registry {
         (copied.tag, copied.epoch, copied.expires) = (head.tag, head.epoch, head.expires);
         copied.put = kept.clocks();
         kept.copied = Some(Box::new(copied));
-        kept.is_entered();
-        kept.stamp = kept.stamped();
+        kept.is_in_store();
         if let Some(count) = self.tally.counts(kept.session.phase()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -328,24 +324,32 @@ impl Registry {
         }
     }
 
-    /// The store has lost everything: tells it that these sessions have ended. To be called before [`Registry::put_next`].
-    pub fn put_tombs(&self) {
-        let own = self.sharing.as_ref().map(|sharing| sharing.tombs().own()).unwrap_or_default();
+    /// The store has lost everything: it is told at once of what has ended, and of the rest a piece at a time.
+    pub fn put_all(&self) {
+        let Some(sharing) = &self.sharing else { return };
+        let own = sharing.tombs().own();
         own.into_iter().for_each(|tomb| self.bury(tomb));
+        *sharing.again() = Some(Walk::default());
     }
 
-    /// The store has lost everything: puts the next few sessions of a walk once more, with all that leads to them. False: the
-    /// walk is over.
-    pub fn put_next(&self, walk: &mut Walk) -> bool {
-        let Some(seen) = self.table.look(walk) else { return false };
-        for seen in seen {
-            let slot = match seen {
-                Seen::Awake(slot) => Some(slot),
-                Seen::Asleep(ticket, _) => self.table.slot(ticket),
-            };
-            slot.into_iter().for_each(|slot| self.assert_all(&slot));
+    /// Goes on with putting everything once more, where that has been asked for.
+    pub(super) fn go_on_putting(&self) {
+        let walk = self.sharing.as_ref().and_then(|sharing| sharing.again().take());
+        let Some(mut walk) = walk else { return };
+        for _ in 0..PIECES {
+            let Some(seen) = self.table.look(&mut walk) else { return };
+            for seen in seen {
+                let slot = match seen {
+                    Seen::Awake(slot) => Some(slot),
+                    Seen::Asleep(ticket, _) => self.table.slot(ticket),
+                };
+                slot.into_iter().for_each(|slot| self.assert_all(&slot));
+            }
         }
-        true
+        if let Some(sharing) = &self.sharing {
+            // Unless the store has lost everything again meanwhile.
+            sharing.again().get_or_insert(walk);
+        }
     }
 
     fn assert_all(&self, slot: &Arc<Slot>) {

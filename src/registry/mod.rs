@@ -131,8 +131,8 @@ impl Registry {
             dials,
             options,
             tally,
+            sharing: store.is_shared().then(|| Box::new(Sharing::new(store.me()))),
             store,
-            sharing: None,
         }
     }
 
@@ -518,6 +518,7 @@ impl Registry {
         }
         rested.unsaved.iter().for_each(|slot| self.put(slot));
         rested.left.iter().for_each(|slot| self.leave(slot));
+        self.go_on_putting();
     }
 
     /// By how many calls of [`Registry::rest`] a walk comes round.

@@ -42,8 +42,7 @@ impl Packed {
         let mut kept = Kept::unpack(from);
         if kept.session.is_revised() {
             kept.copied = Some(Box::new(Copied::unpack(from, tally)));
-            kept.is_entered();
-            kept.stamp = kept.stamped();
+            kept.is_in_store();
         }
         kept
     }

@@ -230,6 +230,18 @@ impl Table {
         })
     }
 
+    /// The session with this handle, within: where it is awake.
+    pub(super) fn awake(&self, handle: Handle) -> Option<Option<Arc<Slot>>> {
+        let places = self.part(part_of(handle.0)).handles.places(handle.0);
+        places.into_iter().find_map(|place| {
+            let part = &mut *self.part_at(place);
+            match part.cells.get((place >> BITS) as usize)? {
+                Cell::Awake(slot) => slot.clone().filter(|slot| slot.handle == handle).map(Some),
+                Cell::Asleep(packed) => (packed.glance(&mut part.common).1 == handle).then_some(None),
+            }
+        })
+    }
+
     /// Another proxy has changed the session with this handle, as was heard at `now`. One that sleeps sleeps on.
     pub(super) fn doubt(&self, handle: Handle, now: Timestamp) {
         let places = self.part(part_of(handle.0)).handles.places(handle.0);

@@ -180,7 +180,8 @@ impl SignOut {
         let wanted = !seen_here && (app.has_token() || !person.passed.is_empty());
         if wanted
             && self.is_first(farewell, app.app).await
-            && let Some(ran) = self.run(setting, route, &person).await {
+            && let Some(ran) = self.run(setting, route, &person).await
+        {
             told.asked = true;
             told.confirmed = ran.outcome.is_confirmed();
             told.deletions = self.deletions(&ran.relayed);

@@ -6,9 +6,11 @@ use std::net::Ipv4Addr;
 use super::super::{Opened, Visitor, Walk};
 use super::*;
 use crate::bridge::app_session::Edit;
+use crate::bridge::id::BridgeId;
+use crate::bridge::rules::AppIx;
 use crate::bridge::session::Session;
 use crate::bridge::testing::{at, plain};
-use crate::store::Index;
+use crate::store::{Index, News};
 
 const APP: AppIx = AppIx(3);
 
@@ -60,12 +62,15 @@ fn proxies() -> [Registry; 2] {
         max_lifetime: Duration::from_secs(12 * 3600),
     };
     let proxy = |me| {
-        let registry =
-            Registry::shared_in(Store::memory(), me, Options { max_sessions: 1000 }, (clocks, &[7; 32]));
+        let registry = Registry::shared_as(me, Options { max_sessions: 1000 }, clocks, &[7; 32]);
         registry.hears(Some(at(0)));
         registry
     };
     [proxy(1), proxy(2)]
+}
+
+fn by(id: &BridgeId) -> Key {
+    Key::Id(*id.key().as_bytes())
 }
 
 fn visitor() -> Visitor {
@@ -110,8 +115,12 @@ fn holds(slot: &Slot, app: AppIx) -> Vec<String> {
 }
 
 fn rest(registry: &Registry, now: u64) {
+    rounds(registry, 3, now);
+}
+
+fn rounds(registry: &Registry, rounds: usize, now: u64) {
     let mut walk = Walk::default();
-    for _ in 0..3 * registry.pieces() {
+    for _ in 0..rounds * registry.pieces() {
         registry.rest(&mut walk, at(now));
     }
 }
@@ -120,11 +129,11 @@ fn rest(registry: &Registry, now: u64) {
 fn a_session_that_one_proxy_made_opens_on_another_and_is_read_again_when_it_may_have_changed() {
     let (proxies, mut shelf) = (proxies(), Shelf::default());
     let (slot, id) = made(&proxies[0], &mut shelf);
-    assert!(matches!(proxies[1].look_up(&id, at(2)), Freshness::Unknown));
+    assert!(matches!(proxies[1].look_up(by(&id), at(2)), Freshness::Unknown));
     let copy = shelf.fetch(&proxies[1], &slot, at(2)).unwrap();
     assert!(Arc::ptr_eq(&opens(&proxies[1], &id, 2).unwrap(), &copy));
     assert_eq!(proxies[1].counts(), proxies[0].counts());
-    let fresh = |now| matches!(proxies[1].look_up(&id, at(now)), Freshness::Fresh(_));
+    let fresh = |now| matches!(proxies[1].look_up(by(&id), at(now)), Freshness::Fresh(_));
     assert!(fresh(3) && !fresh(5), "it is trusted for a moment");
     shelf.fetch(&proxies[1], &slot, at(5)).unwrap();
     proxies[1].doubt(slot.name(), at(6));
@@ -149,6 +158,7 @@ fn both_proxies_change_a_session_and_both_changes_stay() {
     proxies[0].save(&slot);
     proxies[1].save(&copy);
     assert_eq!((shelf.write(&slot), shelf.write(&copy)), (1, 2), "the second one takes in what is there");
+    assert!(!shelf.all.get(&slot.name()).unwrap().0.quiet, "and that is news");
     proxies[0].doubt(slot.name(), at(4));
     shelf.fetch(&proxies[0], &slot, at(5)).unwrap();
     for slot in [&slot, &copy] {
@@ -164,8 +174,13 @@ fn what_was_not_put_yet_is_still_to_be_put_after_another_copy_was_taken_in() {
     proxies[0].save(&slot);
     shelf.write(&slot);
     learns(&copy, AppIx(4), "second", 4);
-    shelf.fetch(&proxies[1], &slot, at(5)).unwrap();
+    let (head, record) = shelf.all.get(&slot.name()).unwrap();
+    copy.merge(record, head).unwrap();
     copy.with_kept(|kept| assert_ne!(kept.stamp, kept.stamped(), "who waits for it waits for a write"));
+    shelf.fetch(&proxies[1], &slot, at(5)).unwrap();
+    copy.with_kept(|kept| {
+        assert_eq!(kept.stamp, kept.stamped(), "or whoever took another copy in has put it")
+    });
     assert_eq!(shelf.write(&copy), 1);
     shelf.fetch(&proxies[0], &slot, at(6)).unwrap();
     assert_eq!(holds(&slot, AppIx(4)).len(), 1);
@@ -215,8 +230,7 @@ fn an_id_that_was_replaced_on_one_proxy_opens_nothing_on_another_even_after_it_w
     shelf.fetch(&proxies[0], &slot, at(13)).unwrap();
     assert!(opens(&proxies[0], &id, 13).is_none(), "there as well");
     // Long after, the first forgets it. A third has had nothing but the beginning.
-    let third =
-        Registry::shared_in(Store::memory(), 3, Options { max_sessions: 9 }, (proxies[0].clocks(), &[7; 32]));
+    let third = Registry::shared_as(3, Options { max_sessions: 9 }, proxies[0].clocks(), &[7; 32]);
     let (old, mut other) = (made(&proxies_one(), &mut Shelf::default()), Shelf::default());
     other.write(&old.0);
     let lags = other.fetch(&third, &old.0, at(14)).unwrap();
@@ -251,15 +265,16 @@ fn what_leads_to_a_session_is_entered_once_and_all_of_it_where_the_store_has_los
     assert_eq!(shelf.index(&slot), 1, "the token, the id is there");
     shelf.write(&slot);
     assert_eq!(shelf.index(&slot), 0);
-    let mut walk = Walk::default();
-    while proxies[0].put_next(&mut walk) {}
+    proxies[0].hear(&News::All, at(4));
+    rounds(&proxies[0], 1, 4);
     shelf.write(&slot);
     assert_eq!(shelf.index(&slot), 2);
     proxies[0].put_again(slot.name());
     shelf.write(&slot);
     assert_eq!(shelf.index(&slot), 2);
     let copy = shelf.fetch(&proxies[1], &slot, at(5)).unwrap();
-    let (found, _) = proxies[1].look_up_token(APP, [&b"token"[..]].into_iter(), at(6));
+    let token = proxies[1].token_hash(APP, [&b"token"[..]].into_iter());
+    let found = proxies[1].look_up(Key::Token(token), at(6));
     assert!(matches!(found, Freshness::Fresh(slot) if Arc::ptr_eq(&slot, &copy)));
 }
 
@@ -270,7 +285,7 @@ fn copies_go_when_nobody_uses_them_and_what_is_owned_sleeps() {
     learns(&copy, APP, "late", 3);
     copy.with(|session| session.touch(APP, true, at(4)));
     drop((slot, copy));
-    rest(&proxies[1], 10);
+    rounds(&proxies[1], 1, 10);
     let copy = proxies[1].find(handle).unwrap();
     assert_eq!(copy.with_kept(|kept| kept.copied.as_ref().unwrap().put.0), at(4), "first it is put");
     shelf.write(&copy);
@@ -278,7 +293,7 @@ fn copies_go_when_nobody_uses_them_and_what_is_owned_sleeps() {
     rest(&proxies[1], 20);
     assert!(proxies[1].find(handle).is_none());
     assert_eq!((proxies[1].counts().bound, proxies[0].counts().bound), (0, 1));
-    assert!(matches!(proxies[1].look_up(&id, at(21)), Freshness::Unknown));
+    assert!(matches!(proxies[1].look_up(by(&id), at(21)), Freshness::Unknown));
     rest(&proxies[0], 20);
     // While it sleeps there is news of it.
     proxies[0].doubt(handle.0.to_be_bytes(), at(20));
@@ -314,7 +329,7 @@ fn a_session_of_a_proxy_that_is_gone_is_taken_over_and_stays_so() {
 
 #[test]
 fn others_hear_of_clocks_that_have_moved_far_and_of_streams_that_stay_open() {
-    let (proxies, _, [slot, _], _) = two();
+    let (proxies, mut shelf, [slot, _], _) = two();
     let put = || slot.with_kept(|kept| kept.copied.as_ref().unwrap().put);
     let before = put();
     slot.with(|session| session.touch(APP, true, at(5)));
@@ -323,6 +338,8 @@ fn others_hear_of_clocks_that_have_moved_far_and_of_streams_that_stay_open() {
     slot.with(|session| session.touch(APP, true, at(7)));
     proxies[0].save(&slot);
     assert_eq!(put().0, at(7));
+    shelf.write(&slot);
+    assert!(shelf.all.get(&slot.name()).unwrap().0.quiet, "that is no news");
     slot.with(Session::stream_opened);
     rest(&proxies[0], 100);
     assert_eq!(put().1, at(100), "others see that a page is open");
