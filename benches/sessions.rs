@@ -281,7 +281,7 @@ fn share(count: u64, url: &str, keys: &str) {
     let opened = shared::open(&options, Path::new(keys), sessionbridge::random::bytes()).unwrap();
     let (kept, secret) = (opened.store(), *opened.secret());
     let options = Options { max_sessions: 2_000_000 };
-    let registry = Registry::shared_in(kept.clone(), kept.me(), options, (clocks(), &secret));
+    let registry = Registry::kept_in(kept.clone(), options, clocks(), &secret);
     opened.start(|_| {});
     leave(count, &registry, &kept);
 }
