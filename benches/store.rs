@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use sessionbridge::store::{self, Mark, Place, Record, Store};
+use sessionbridge::store::{self, Head, Mark, Place, Record, Store};
 
 /// Bytes of a session with two apps, as it is kept.
 const SIZE: usize = 450;
@@ -30,9 +30,9 @@ impl Record for Session {
         name(self.0)
     }
 
-    fn write(&self, out: &mut Vec<u8>) -> bool {
+    fn write(&self, out: &mut Vec<u8>) -> Option<Head> {
         out.extend_from_slice(&bytes(self.0));
-        true
+        Some(Head::default())
     }
 }
 

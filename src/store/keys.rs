@@ -56,6 +56,12 @@ pub enum KeysError {
          put it back, or move the store away to begin anew (everybody signs in again)"
     )]
     Missing(PathBuf),
+    /// There is none, and every proxy must have the same.
+    #[error(
+        "the key file {0} is missing; proxies that share a store need the same one, so it is not made here: make it once by \
+         `echo \"k1 $(openssl rand -base64 32)\"` and give it to each of them"
+    )]
+    Wanted(PathBuf),
     /// A line is none.
     #[error("line {line} of the key file {path} is not an id and 32 bytes as base64 (`id BASE64`)")]
     Line {

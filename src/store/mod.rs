@@ -18,6 +18,7 @@ mod disk;
 mod keys;
 mod queue;
 mod seal;
+pub mod shared;
 mod sum;
 #[cfg(test)]
 mod tests;
@@ -25,12 +26,14 @@ mod writer;
 
 pub use disk::DiskError;
 pub use keys::KeysError;
-pub use queue::{Mark, Outage, Record};
+pub use queue::{Head, Index, Mark, Outage, Record};
+pub use shared::{Fetched, Key, News};
 
 use disk::{Disk, damaged, note_name};
 use keys::{Keys, Print};
 use queue::Queue;
 use seal::SealError;
+use shared::{Shared, SharedFacts};
 use sum::Sums;
 use writer::{Done, Held};
 
@@ -65,6 +68,9 @@ pub enum StoreError {
         /// Where the keys are.
         keys: PathBuf,
     },
+    /// One that several proxies share.
+    #[error(transparent)]
+    Shared(#[from] shared::SharedError),
     /// The writer's thread.
     #[error("no thread can be started for the store")]
     Thread(#[source] std::io::Error),
@@ -72,7 +78,18 @@ pub enum StoreError {
 
 /// The store, for whoever changes sessions. Cheap to clone; all clones are one.
 #[derive(Clone, Default)]
-pub struct Store(Option<Arc<Open>>);
+pub struct Store(Kind);
+
+/// What a store is.
+#[derive(Clone, Default)]
+enum Kind {
+    #[default]
+    Memory,
+    /// This process's own.
+    Disk(Arc<Open>),
+    /// Several proxies'.
+    Shared(Arc<Shared>),
+}
 
 /// One that is on disk.
 struct Open {
@@ -116,6 +133,8 @@ pub struct Facts {
     pub took: Duration,
     /// Bytes on disk, as last looked at.
     pub bytes: u64,
+    /// Of a store that several proxies share.
+    pub shared: Option<SharedFacts>,
     /// Records that wait.
     pub waiting: u64,
     /// True while it cannot be written.
@@ -125,8 +144,9 @@ pub struct Facts {
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
-            Some(open) => write!(f, "Store({})", open.place.folder.display()),
-            None => f.write_str("Store(memory)"),
+            Kind::Disk(open) => write!(f, "Store({})", open.place.folder.display()),
+            Kind::Shared(_) => f.write_str("Store(shared)"),
+            Kind::Memory => f.write_str("Store(memory)"),
         }
     }
 }
@@ -141,30 +161,47 @@ impl Store {
     /// None: sessions are in memory, and a restart forgets them.
     #[must_use]
     pub const fn memory() -> Self {
-        Self(None)
+        Self(Kind::Memory)
     }
 
     /// True where sessions outlive the process.
     #[must_use]
     pub const fn keeps(&self) -> bool {
-        self.0.is_some()
+        !matches!(self.0, Kind::Memory)
+    }
+
+    /// Where what is written waits, if anything is.
+    fn queue(&self) -> Option<&Queue> {
+        match &self.0 {
+            Kind::Memory => None,
+            Kind::Disk(open) => Some(&open.queue),
+            Kind::Shared(shared) => Some(shared.queue()),
+        }
+    }
+
+    /// The store on disk, if it is one.
+    const fn disk(&self) -> Option<&Arc<Open>> {
+        match &self.0 {
+            Kind::Disk(open) => Some(open),
+            _ => None,
+        }
     }
 
     /// Has `record` written with the next commit, unless it was marked `was` and is to be anyway. What it is marked from
     /// here on.
     pub fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
-        self.0.as_ref().map_or_else(Mark::default, |open| open.queue.put(was, record))
+        self.queue().map_or_else(Mark::default, |queue| queue.put(was, record))
     }
 
     /// Notes something that is no secret under `name`, with the next commit.
     pub fn note(&self, name: &str, value: Vec<u8>) -> Mark {
-        self.0.as_ref().map_or_else(Mark::default, |open| open.queue.note((name.to_owned(), value)))
+        self.queue().map_or_else(Mark::default, |queue| queue.note((name.to_owned(), value)))
     }
 
     /// True where what was put in under `mark` is on disk.
     #[must_use]
     pub fn is_committed(&self, mark: Mark) -> bool {
-        self.0.as_ref().is_none_or(|open| open.queue.is_committed(mark))
+        self.queue().is_none_or(|queue| queue.is_committed(mark))
     }
 
     /// Resolves when what was put in under `mark` is on disk.
@@ -172,8 +209,8 @@ impl Store {
     /// # Errors
     /// [`Outage`] where the store cannot be written now; it is tried on.
     pub async fn committed(&self, mark: Mark) -> Result<(), Outage> {
-        match &self.0 {
-            Some(open) => open.queue.committed(mark).await,
+        match self.queue() {
+            Some(queue) => queue.committed(mark).await,
             None => Ok(()),
         }
     }
@@ -183,8 +220,8 @@ impl Store {
     /// # Errors
     /// As [`Store::committed`].
     pub async fn settled(&self) -> Result<(), Outage> {
-        match &self.0 {
-            Some(open) => open.queue.committed(open.queue.last()).await,
+        match self.queue() {
+            Some(queue) => queue.committed(queue.last()).await,
             None => Ok(()),
         }
     }
@@ -192,33 +229,42 @@ impl Store {
     /// True while it cannot be written.
     #[must_use]
     pub fn fails(&self) -> bool {
-        self.0.as_ref().is_some_and(|open| open.queue.fails())
+        self.queue().is_some_and(Queue::fails)
     }
 
     /// What it has done.
     #[must_use]
     pub fn facts(&self) -> Facts {
         use std::sync::atomic::Ordering::Relaxed;
-        let Some(open) = &self.0 else { return Facts::default() };
-        let done = &open.done;
-        Facts {
-            commits: done.groups.load(Relaxed),
-            records: done.records.load(Relaxed),
-            failures: done.failures.load(Relaxed),
-            took: Duration::from_micros(done.micros.load(Relaxed)),
-            bytes: done.bytes.load(Relaxed),
-            waiting: open.queue.waiting() as u64,
-            fails: open.queue.fails(),
+        let Some(queue) = self.queue() else { return Facts::default() };
+        let facts = Facts { waiting: queue.waiting() as u64, fails: queue.fails(), ..Facts::default() };
+        match &self.0 {
+            Kind::Memory => facts,
+            Kind::Disk(open) => {
+                let done = &open.done;
+                Facts {
+                    commits: done.groups.load(Relaxed),
+                    records: done.records.load(Relaxed),
+                    failures: done.failures.load(Relaxed),
+                    took: Duration::from_micros(done.micros.load(Relaxed)),
+                    bytes: done.bytes.load(Relaxed),
+                    ..facts
+                }
+            }
+            Kind::Shared(shared) => shared.facts(facts),
         }
     }
 
-    /// Writes what waits and lets go of the disk, so that another process may have it. What is put in later waits for
-    /// [`Store::retake`].
+    /// Writes what waits and lets go of the disk, so that another process may have it: what is put in later waits for
+    /// [`Store::retake`]. A shared one gives up what this proxy owns, and goes on writing.
     ///
     /// # Errors
     /// [`Outage`] where not all could be written.
     pub fn close(&self) -> Result<(), Outage> {
-        let Some(open) = &self.0 else { return Ok(()) };
+        if let Kind::Shared(shared) = &self.0 {
+            return shared.close();
+        }
+        let Some(open) = self.disk() else { return Ok(()) };
         open.queue.close();
         let mut writer = open.writer.lock().unwrap_or_else(PoisonError::into_inner);
         *writer = match std::mem::take(&mut *writer) {
@@ -244,7 +290,10 @@ impl Store {
     /// # Errors
     /// Where it cannot be had, or somebody else has written to it: what this process knows is not what is there.
     pub fn retake(&self) -> Result<(), StoreError> {
-        let Some(open) = &self.0 else { return Ok(()) };
+        if let Kind::Shared(shared) = &self.0 {
+            shared.retake();
+        }
+        let Some(open) = self.disk() else { return Ok(()) };
         let mut writer = open.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let held = match std::mem::take(&mut *writer) {
             Writer::Rests(held) => held,
@@ -268,7 +317,11 @@ impl Store {
     /// True where it was let go of, and not taken again.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.0.as_ref().is_some_and(|open| open.queue.is_closed())
+        match &self.0 {
+            Kind::Memory => false,
+            Kind::Disk(open) => open.queue.is_closed(),
+            Kind::Shared(shared) => shared.is_closed(),
+        }
     }
 }
 
@@ -313,7 +366,8 @@ pub fn open(place: &Place, random: [u8; 64]) -> Result<Opened, StoreError> {
     let keys = Keys::load(&place.keys, new.then_some(key))?;
     let disk = Disk::open(&place.folder)?;
     let (queue, done) = (Arc::new(Queue::new()), Arc::new(Done::default()));
-    let store = Store(Some(Arc::new(Open { queue, done, place: place.clone(), writer: Mutex::default() })));
+    let open = Open { queue, done, place: place.clone(), writer: Mutex::default() };
+    let store = Store(Kind::Disk(Arc::new(open)));
     let mut opened = Opened { place: place.clone(), disk, keys, secret, store };
     let kept = opened.disk.get(SECRET)?.map(|sealed| seal::open(&opened.keys, SECRET, &sealed));
     let seal_anew = match kept.transpose().map_err(|error| opened.refused(error))? {
@@ -467,7 +521,7 @@ impl Read {
     /// Where no thread can be started.
     pub fn start(self) -> Result<(), StoreError> {
         let Self { opened: Opened { place, disk, keys, store, .. }, sums } = self;
-        let Some(open) = store.0 else { return Ok(()) };
+        let Some(open) = store.disk() else { return Ok(()) };
         let runs = open.write(disk, Held { folder: place.folder, keys, sums, left: None })?;
         *open.writer.lock().unwrap_or_else(PoisonError::into_inner) = Writer::Runs(runs);
         Ok(())
@@ -502,17 +556,26 @@ fn key_name(print: Print) -> Vec<u8> {
 /// be written, else a folder of the user's own. `env` reads a variable.
 #[must_use]
 pub fn usual_folder(env: impl Fn(&str) -> Option<String>) -> PathBuf {
-    let env = |name: &str| env(name).filter(|value| !value.is_empty());
-    // systemd gives several, separated by colons, where a unit asks for several.
-    if let Some(state) = env("STATE_DIRECTORY") {
-        return PathBuf::from(state.split(':').next().unwrap_or_default());
+    if let Some(state) = state_folder(&env) {
+        return state;
     }
-    let system = Path::new("/var/lib/sessionbridge");
+    let env = |name: &str| env(name).filter(|value| !value.is_empty());
+    let system = Path::new(SYSTEM_FOLDER);
     if is_writable(system) {
         return system.to_owned();
     }
     let home = || PathBuf::from(env("HOME").unwrap_or_default()).join(".local/state");
     env("XDG_STATE_HOME").map_or_else(home, PathBuf::from).join("sessionbridge")
+}
+
+/// Where services keep what they have to keep.
+pub const SYSTEM_FOLDER: &str = "/var/lib/sessionbridge";
+
+/// The folder that systemd gives a unit that asks for one. `env` reads a variable.
+pub fn state_folder(env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let state = env("STATE_DIRECTORY").filter(|value| !value.is_empty())?;
+    // Several, separated by colons, where a unit asks for several.
+    state.split(':').next().map(PathBuf::from)
 }
 
 /// True where `folder` is there and can be written, or can be made.

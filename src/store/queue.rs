@@ -10,14 +10,56 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tokio::sync::Notify;
+
+use crate::time::Timestamp;
 
 /// Something that is kept.
 pub trait Record: Send + Sync {
     /// What it is kept under, for ever.
     fn name(&self) -> [u8; 8];
-    /// Writes what it is now behind `out`; false: it is no more.
-    fn write(&self, out: &mut Vec<u8>) -> bool;
+    /// Writes what it is now behind `out`, and says what stands before that in clear where several proxies share the store;
+    /// one process's own store only looks whether there is a head. `None`: it is no more. In a shared store one that has
+    /// ended is a head with [`Head::ended`] and nothing written.
+    fn write(&self, out: &mut Vec<u8>) -> Option<Head>;
+    /// In a shared store: what was last written, before any later change, is in it under this tag.
+    fn written(&self, _tag: u64) {}
+    /// In a shared store: it has something else than what this one was based on, which this one takes into itself.
+    ///
+    /// # Errors
+    /// Says why it cannot be taken in; then this one is not written.
+    fn merge(&self, _theirs: &[u8], _head: &Head) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// What stands before a record in a shared store, in clear.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// Which writing of it the copy is based on: a random number, new at each write; 0: none.
+    pub tag: u64,
+    /// The proxy that sends its heartbeats and ends it by the clocks.
+    pub owner: u64,
+    /// How often the owner has changed: a later one's word counts.
+    pub epoch: u32,
+    /// When the store may forget it.
+    pub expires: Timestamp,
+    /// What leads to it and still has to be entered.
+    pub index: SmallVec<[Index; 4]>,
+    /// It is over, and stays so.
+    pub ended: bool,
+    /// Nothing has changed since it was last written but clocks: the other proxies need not be told.
+    pub quiet: bool,
+}
+
+/// What leads to a record in a shared store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Index {
+    /// The hash of an id that opens it.
+    Id([u8; 16]),
+    /// The keyed hash of a token that it was given.
+    Token(u64),
 }
 
 /// The group of records that one was put into. Later groups have higher numbers; 0 has been committed always.
@@ -44,6 +86,8 @@ pub(super) struct Queue {
     gathering: Mutex<Gathering>,
     /// The writer sleeps here.
     something: Condvar,
+    /// Or here, where it is one of several tasks of its thread.
+    bell: Notify,
     /// The last group that is on disk.
     committed: AtomicU64,
     fails: AtomicBool,
@@ -63,6 +107,16 @@ impl Gathering {
     const fn is_empty(&self) -> bool {
         self.records.is_empty() && self.notes.is_empty()
     }
+
+    /// All there is; what comes from here on is the next group.
+    fn take(&mut self) -> Option<Group> {
+        if self.is_empty() {
+            return None;
+        }
+        let (records, notes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.notes));
+        self.mark += 1;
+        Some(Group { mark: Mark(self.mark - 1), records, notes })
+    }
 }
 
 impl Queue {
@@ -75,6 +129,7 @@ impl Queue {
                 closed: false,
             }),
             something: Condvar::new(),
+            bell: Notify::new(),
             committed: AtomicU64::new(0),
             fails: AtomicBool::new(false),
             told: Notify::new(),
@@ -88,7 +143,7 @@ impl Queue {
             let first = gathering.is_empty();
             gathering.records.push(record());
             if first {
-                self.something.notify_one();
+                self.ring();
             }
         }
         Mark(gathering.mark)
@@ -98,7 +153,7 @@ impl Queue {
     pub(super) fn note(&self, note: Note) -> Mark {
         let mut gathering = self.gathering();
         gathering.notes.push(note);
-        self.something.notify_one();
+        self.ring();
         Mark(gathering.mark)
     }
 
@@ -162,13 +217,27 @@ impl Queue {
         let gathering = self.gathering();
         let waits = |gathering: &mut Gathering| gathering.is_empty() && !gathering.closed;
         let gathering = self.something.wait_while(gathering, waits);
-        let mut gathering = gathering.unwrap_or_else(PoisonError::into_inner);
-        if gathering.is_empty() {
-            return None;
-        }
-        let (records, notes) = (std::mem::take(&mut gathering.records), std::mem::take(&mut gathering.notes));
-        gathering.mark += 1;
-        Some(Group { mark: Mark(gathering.mark - 1), records, notes })
+        gathering.unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The next group, if there is one now.
+    pub(super) fn try_take(&self) -> Option<Group> {
+        self.gathering().take()
+    }
+
+    /// Resolves when there may be a group.
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    fn ring(&self) {
+        self.something.notify_one();
+        self.bell.notify_one();
+    }
+
+    /// The store can be written again, whether or not anything waits.
+    pub(super) fn heal(&self) {
+        self.fails.store(false, Ordering::Release);
     }
 
     /// Sleeps for `span`, or until it is closed. True: it is.
@@ -207,9 +276,9 @@ mod tests {
             [self.0; 8]
         }
 
-        fn write(&self, out: &mut Vec<u8>) -> bool {
+        fn write(&self, out: &mut Vec<u8>) -> Option<Head> {
             out.push(self.0);
-            true
+            Some(Head::default())
         }
     }
 

@@ -19,10 +19,10 @@ impl Record for Told {
         self.name
     }
 
-    fn write(&self, out: &mut Vec<u8>) -> bool {
+    fn write(&self, out: &mut Vec<u8>) -> Option<Head> {
         let text = self.text.lock().unwrap();
         out.extend_from_slice(text.as_deref().unwrap_or_default());
-        text.is_some()
+        text.is_some().then(Head::default)
     }
 }
 

@@ -111,7 +111,7 @@ impl Town {
             });
             for handle in handles {
                 let mut record = Vec::new();
-                assert!(before.core.registry().find(handle).unwrap().write(&mut record));
+                assert!(before.core.registry().find(handle).unwrap().write(&mut record).is_some());
                 core.registry().restore(&record, Timestamp::ZERO, |_, _| {}).unwrap();
             }
         }

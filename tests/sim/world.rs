@@ -388,7 +388,7 @@ impl World {
     fn commits(&mut self) -> Result<(), String> {
         for (handle, slot) in std::mem::take(&mut self.dirty) {
             let mut record = Vec::new();
-            let there = slot.write(&mut record);
+            let there = slot.write(&mut record).is_some();
             if there {
                 self.disk.insert(handle, record);
                 self.kept_ids.extend(self.ids.get(&handle).map(|id| (handle, id.clone())));
@@ -476,7 +476,7 @@ impl World {
     fn rests(&mut self) {
         let before = self.live().len();
         for _ in 0..2 * self.registry.pieces() {
-            self.registry.rest(&mut self.walk);
+            self.registry.rest(&mut self.walk, self.now);
         }
         self.tell(format!("who is idle rests; {before} sessions"));
     }

@@ -1,0 +1,521 @@
+//! Brings what is in the queue to the shared store: many sessions a round trip, several round trips at once.
+//!
+//! Invariants: of a session one write is under way at a time, so none overtakes another; a group is settled only when all of
+//! it is in the store, and groups are settled in their order; what cannot be written waits and is written later; what leads
+//! to a session is entered no later than the session.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use redis::{Cmd, Value};
+use smallvec::SmallVec;
+use tokio::time::Instant;
+
+use super::News;
+use super::core::{Core, count, locked};
+use super::link::{Answer, Refusal, bytes};
+use super::names::{self, bucket_of, listed};
+use super::scripts::{BURY, NOTE, WRITE};
+use crate::store::queue::{Group, Head, Index, Mark, Note, Outage, Record};
+use crate::store::seal;
+use crate::time::Timestamp;
+
+/// Sessions in one round trip, at the most.
+const BATCH: usize = 128;
+/// Round trips at once.
+const FLIGHTS: usize = 4;
+/// Sessions that are taken from the queue before earlier ones are under way.
+const MOST: usize = FLIGHTS * BATCH;
+/// How long it waits where the store refuses.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// A record is kept for so long, whatever its clock says.
+const LEAST: Duration = Duration::from_secs(1);
+/// The same of a tombstone.
+const LEAST_END: Duration = Duration::from_secs(60);
+/// Nothing is kept for longer.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// What waits, and what is under way.
+struct Writer {
+    core: Arc<Core>,
+    jobs: HashMap<[u8; 8], Job, foldhash::fast::RandomState>,
+    /// Names of jobs that are not under way, in turn.
+    turn: VecDeque<[u8; 8]>,
+    notes: VecDeque<Noted>,
+    /// True while notes are under way.
+    noting: bool,
+    /// Groups that are not settled, in order.
+    groups: VecDeque<Open>,
+    flights: FuturesUnordered<BoxFuture<'static, Landed>>,
+    /// Not before then.
+    rests: Option<Instant>,
+    refused: u32,
+}
+
+/// A group, and how much of it is still to be written.
+struct Open {
+    mark: Mark,
+    left: usize,
+    many: usize,
+    began: Instant,
+}
+
+/// A note, and the groups that wait for it.
+type Noted = (SmallVec<[Mark; 2]>, Note);
+
+/// A session that is to be written.
+struct Job {
+    record: Arc<dyn Record>,
+    /// The groups that wait for this write.
+    groups: SmallVec<[Mark; 2]>,
+    /// The groups that it was put into while it was under way: they wait for the next one.
+    next: SmallVec<[Mark; 2]>,
+    /// The tag of its tombstone, kept from try to try: a lost answer is no other proxy's tombstone.
+    grave: u64,
+    /// It must be listed with its owner's, whatever its tag says.
+    list: bool,
+    /// It is under way.
+    flies: bool,
+}
+
+/// What goes in one round trip.
+#[derive(Default)]
+struct Batch {
+    commands: Vec<Cmd>,
+    sent: Vec<Sent>,
+    notes: Vec<Noted>,
+}
+
+/// A session in it.
+struct Sent {
+    name: [u8; 8],
+    record: Arc<dyn Record>,
+    tag: u64,
+    owner: u64,
+    expires: Timestamp,
+    ended: bool,
+    /// Its commands, and which of them writes it.
+    commands: std::ops::Range<usize>,
+    script: usize,
+}
+
+struct Landed {
+    batch: Batch,
+    answers: Result<Vec<Answer>, Outage>,
+}
+
+/// What became of a write.
+enum Fate {
+    Done,
+    /// What is in the store has been taken in: once more.
+    Again,
+    /// It is written, and has to be listed.
+    List,
+    Later(String),
+}
+
+/// Writes for as long as the thread runs.
+pub(super) async fn run(core: Arc<Core>) {
+    let mut writer = Writer {
+        core: Arc::clone(&core),
+        jobs: HashMap::default(),
+        turn: VecDeque::new(),
+        notes: VecDeque::new(),
+        noting: false,
+        groups: VecDeque::new(),
+        flights: FuturesUnordered::new(),
+        rests: None,
+        refused: 0,
+    };
+    loop {
+        writer.fly();
+        let rests = writer.rests.unwrap_or_else(Instant::now);
+        tokio::select! {
+            Some(landed) = writer.flights.next(), if !writer.flights.is_empty() => writer.land(landed),
+            () = core.queue.rung(), if writer.flights.len() < FLIGHTS && writer.rests.is_none() => {}
+            () = core.hub.writer.notified() => writer.rests = None,
+            () = tokio::time::sleep_until(rests), if writer.rests.is_some() => writer.rests = None,
+        }
+    }
+}
+
+impl Writer {
+    /// Sends what can be sent.
+    fn fly(&mut self) {
+        while self.core.hub.is_up() && self.rests.is_none() && self.flights.len() < FLIGHTS {
+            if self.turn.len() < MOST
+                && let Some(group) = self.core.queue.try_take()
+            {
+                self.take_in(group);
+            }
+            let batch = self.batch();
+            if batch.commands.is_empty() {
+                self.settle();
+                return;
+            }
+            let core = Arc::clone(&self.core);
+            self.flights.push(Box::pin(async move {
+                let answers = core.send(&batch.commands).await;
+                Landed { batch, answers }
+            }));
+        }
+    }
+
+    fn take_in(&mut self, group: Group) {
+        let many = group.records.len();
+        let left = many + group.notes.len();
+        self.groups.push_back(Open { mark: group.mark, left, many, began: Instant::now() });
+        for note in group.notes {
+            self.wait((SmallVec::from_slice(&[group.mark]), note), true);
+        }
+        for record in group.records {
+            let name = record.name();
+            match self.jobs.get_mut(&name) {
+                Some(job) => {
+                    job.record = record;
+                    if job.flies { &mut job.next } else { &mut job.groups }.push(group.mark);
+                }
+                None => {
+                    let groups = SmallVec::from_slice(&[group.mark]);
+                    let job =
+                        Job { record, groups, next: SmallVec::new(), grave: 0, list: false, flies: false };
+                    self.jobs.insert(name, job);
+                    self.turn.push_back(name);
+                }
+            }
+        }
+    }
+
+    /// The next round trip's.
+    fn batch(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        while batch.sent.len() < BATCH
+            && let Some(name) = self.turn.pop_front()
+        {
+            if !self.write(name, &mut batch) {
+                self.finish(name, false);
+            }
+        }
+        // One round trip of notes at a time: each is compared with what was noted before it.
+        if !self.noting {
+            for noted in self.notes.drain(..) {
+                batch.commands.push(noting(&self.core, &noted.1));
+                batch.notes.push(noted);
+            }
+            self.noting = !batch.notes.is_empty();
+        }
+        batch
+    }
+
+    /// Has a note wait; of two with one name the `newer` one is kept, and settles both.
+    fn wait(&mut self, (marks, note): Noted, newer: bool) {
+        match self.notes.iter_mut().find(|(_, other)| other.0 == note.0) {
+            Some((others, other)) => {
+                others.extend(marks);
+                if newer {
+                    *other = note;
+                }
+            }
+            None => self.notes.push_back((marks, note)),
+        }
+    }
+
+    /// Has a session wait for its turn again.
+    fn queue(&mut self, name: [u8; 8], first: bool) {
+        if let Some(job) = self.jobs.get_mut(&name) {
+            job.flies = false;
+            if first { self.turn.push_front(name) } else { self.turn.push_back(name) }
+        }
+    }
+
+    /// Adds a session's commands. False: there is nothing to write.
+    fn write(&mut self, name: [u8; 8], batch: &mut Batch) -> bool {
+        let Some(job) = self.jobs.get_mut(&name) else { return true };
+        let core = &self.core;
+        let record = Arc::clone(&job.record);
+        let mut text = seal::room();
+        let Some(head) = record.write(&mut text) else { return false };
+        job.flies = true;
+        let began = batch.commands.len();
+        let expires = expires(core.clock.now(), &head);
+        let until = expires.millis();
+        let tag = if head.ended && job.grave != 0 { job.grave } else { new_tag() };
+        let mut value = names::head(&Head { expires, ..head.clone() }, tag).to_vec();
+        if head.ended {
+            job.grave = tag;
+        } else {
+            let Ok(sealed) = seal::seal(&core.keys, &name, text) else {
+                tracing::error!(
+                    "a session cannot be sealed, and is not kept: the system gives no randomness"
+                );
+                return false;
+            };
+            value.extend_from_slice(&sealed);
+        }
+        for index in &head.index {
+            let key = match index {
+                Index::Id(id) => core.names.id(*id),
+                Index::Token(token) => core.names.token(*token),
+            };
+            let mut set = redis::cmd("SET");
+            set.arg(key).arg(&name[..]).arg("PXAT").arg(until);
+            batch.commands.push(set);
+        }
+        let bucket = core.names.bucket(head.owner, bucket_of(name));
+        if !head.ended && head.owner == core.me && (head.tag == 0 || job.list) {
+            batch.commands.push(listing("SADD", &bucket, name));
+        }
+        let script = batch.commands.len();
+        batch.commands.push(writing(core, name, &head, (tag, until), value));
+        if head.ended && head.owner != 0 {
+            batch.commands.push(listing("SREM", &bucket, name));
+        }
+        let commands = began..batch.commands.len();
+        let (owner, ended) = (head.owner, head.ended);
+        batch.sent.push(Sent { name, record, tag, owner, expires, ended, commands, script });
+        true
+    }
+
+    /// Takes in what became of a round trip.
+    fn land(&mut self, landed: Landed) {
+        let Landed { batch, answers } = landed;
+        let Ok(answers) = answers else {
+            // Whoever lost the connection has said so.
+            batch.sent.iter().for_each(|sent| self.queue(sent.name, false));
+            self.noting &= batch.notes.is_empty();
+            batch.notes.into_iter().for_each(|noted| self.wait(noted, false));
+            self.core.queue.fail();
+            return;
+        };
+        let mut refused = None;
+        for sent in &batch.sent {
+            let own = answers.get(sent.commands.clone()).unwrap_or_default();
+            let script = answers.get(sent.script);
+            match self.fate(sent, own, script) {
+                Fate::Done => self.finish(sent.name, true),
+                fate @ (Fate::Again | Fate::List) => {
+                    if let Some(job) = self.jobs.get_mut(&sent.name) {
+                        job.list |= matches!(fate, Fate::List);
+                    }
+                    self.queue(sent.name, true);
+                }
+                Fate::Later(why) => {
+                    refused = Some(why);
+                    self.queue(sent.name, false);
+                }
+            }
+        }
+        self.noting &= batch.notes.is_empty();
+        let noted = answers.len() - batch.notes.len().min(answers.len());
+        for ((marks, note), answer) in batch.notes.into_iter().zip(answers.into_iter().skip(noted)) {
+            match was_noted(&self.core, &note, answer) {
+                Ok(()) => marks.into_iter().for_each(|mark| self.close(mark)),
+                Err(why) => {
+                    refused = Some(why);
+                    self.wait((marks, note), false);
+                }
+            }
+        }
+        match refused {
+            Some(why) => self.rest(&why),
+            None => self.refused = 0,
+        }
+        self.settle();
+    }
+
+    /// What the answers say of one session.
+    fn fate(&self, sent: &Sent, own: &[Answer], script: Option<&Answer>) -> Fate {
+        let core = &self.core;
+        for answer in own {
+            match answer {
+                Err(Refusal::Now(why) | Refusal::Other(why)) => return Fate::Later(why.clone()),
+                Err(Refusal::Script) => return Fate::Later("NOSCRIPT".to_owned()),
+                Err(Refusal::Type) => {
+                    tracing::error!(
+                        "something that is no session lies under a session's key in the shared store"
+                    );
+                    count(&core.facts.refused, 1);
+                }
+                Ok(_) => {}
+            }
+        }
+        match script {
+            Some(Ok(Value::Int(first))) if sent.ended => {
+                let end = (sent.tag, sent.owner, sent.expires);
+                let untold = locked(&core.ring).ended(sent.name, end, true);
+                sent.record.written(sent.tag);
+                if untold {
+                    let first = *first == 1;
+                    core.tell(if first { News::First(sent.name) } else { News::Second(sent.name) });
+                }
+                Fate::Done
+            }
+            Some(Ok(Value::Int(how))) => {
+                locked(&core.ring).wrote(sent.name, Instant::now());
+                sent.record.written(sent.tag);
+                // Where there was nothing any more it may be listed no more either.
+                if *how == 2 && sent.owner == core.me { Fate::List } else { Fate::Done }
+            }
+            Some(Ok(Value::BulkString(theirs))) => self.merge(sent, theirs),
+            Some(Err(Refusal::Type)) => {
+                core.tell(News::Ended(sent.name));
+                Fate::Done
+            }
+            _ => Fate::Later("an answer that makes no sense".to_owned()),
+        }
+    }
+
+    /// The store has something else than what the session was based on.
+    fn merge(&self, sent: &Sent, theirs: &[u8]) -> Fate {
+        let core = &self.core;
+        let refuse = |why: &str| {
+            tracing::error!(why, "a session in the shared store cannot be read; it has ended here");
+            count(&core.facts.refused, 1);
+            core.tell(News::Ended(sent.name));
+            Fate::Done
+        };
+        let Some((head, sealed)) = names::stored(theirs) else { return refuse("it is nothing of ours") };
+        if head.ended {
+            locked(&core.ring).ended(sent.name, (head.tag, head.owner, head.expires), false);
+            core.tell(News::Ended(sent.name));
+            return Fate::Done;
+        }
+        count(&core.facts.conflicts, 1);
+        let merged = seal::open(&core.keys, &sent.name, sealed)
+            .map_err(|error| error.to_string())
+            .and_then(|(record, _)| sent.record.merge(&record, &head));
+        match merged {
+            Ok(()) => Fate::Again,
+            Err(why) => refuse(&why),
+        }
+    }
+
+    /// A session's write is done, or there was none to do.
+    fn finish(&mut self, name: [u8; 8], wrote: bool) {
+        let Some(job) = self.jobs.get_mut(&name) else { return };
+        count(&self.core.facts.records, u64::from(wrote));
+        let groups = std::mem::take(&mut job.groups);
+        if job.next.is_empty() {
+            self.jobs.remove(&name);
+        } else {
+            job.groups = std::mem::take(&mut job.next);
+            (job.grave, job.list, job.flies) = (0, false, false);
+            self.turn.push_back(name);
+        }
+        for mark in groups {
+            self.close(mark);
+        }
+    }
+
+    /// One thing less for a group to wait for.
+    fn close(&mut self, mark: Mark) {
+        let first = self.groups.front().map_or(0, |group| group.mark.0);
+        let at = usize::try_from(mark.0.saturating_sub(first)).unwrap_or(usize::MAX);
+        if let Some(group) = self.groups.get_mut(at) {
+            group.left = group.left.saturating_sub(1);
+        }
+    }
+
+    /// Settles the groups that wait for nothing any more, in their order.
+    fn settle(&mut self) {
+        let mut last = None;
+        while self.groups.front().is_some_and(|group| group.left == 0) {
+            if let Some(group) = self.groups.pop_front() {
+                let facts = &self.core.facts;
+                count(&facts.groups, u64::from(group.many > 0));
+                count(&facts.micros, u64::try_from(group.began.elapsed().as_micros()).unwrap_or(u64::MAX));
+                last = Some(group.mark);
+            }
+        }
+        if let Some(mark) = last {
+            self.core.queue.settle(mark);
+        }
+    }
+
+    /// The store refuses: it is asked again in a while.
+    fn rest(&mut self, why: &str) {
+        if self.refused.is_multiple_of(100) {
+            tracing::error!(why, "the shared store does not take what changes: it waits");
+        }
+        self.refused += 1;
+        count(&self.core.facts.failures, u64::from(self.refused == 1));
+        self.core.queue.fail();
+        self.rests = Some(Instant::now() + PATIENCE);
+    }
+}
+
+/// Until when the store keeps it.
+fn expires(now: Timestamp, head: &Head) -> Timestamp {
+    let least = now.plus(if head.ended { LEAST_END } else { LEAST });
+    head.expires.max(least).min(now.plus(LONGEST))
+}
+
+/// A tag that nobody had; 0 is none.
+pub(super) fn new_tag() -> u64 {
+    u64::from_be_bytes(crate::random::bytes()).max(1)
+}
+
+fn listing(how: &str, bucket: &[u8], name: [u8; 8]) -> Cmd {
+    let mut list = redis::cmd(how);
+    list.arg(bucket).arg(listed(name));
+    list
+}
+
+fn writing(core: &Core, name: [u8; 8], head: &Head, (tag, until): (u64, u64), value: Vec<u8>) -> Cmd {
+    let (script, based) = if head.ended { (&BURY, tag) } else { (&WRITE, head.tag) };
+    let mut write = script.on(&core.names.session(name));
+    write.arg(&based.to_be_bytes()[..]).arg(value).arg(until).arg(core.names.channel());
+    let mut what = name.to_vec();
+    if head.ended {
+        what.extend_from_slice(&until.to_be_bytes());
+    }
+    match (head.ended, head.quiet) {
+        (true, _) => write.arg(core.says(b'E', &what)),
+        (false, false) => write.arg(core.says(b'C', &what)),
+        (false, true) => write.arg(""),
+    };
+    write
+}
+
+/// Puts a tombstone that was put before.
+pub(super) fn burying(core: &Core, name: [u8; 8], end: &super::ring::End) -> Cmd {
+    let head = Head { owner: end.owner, ended: true, expires: end.expires, ..Head::default() };
+    let expires = expires(core.clock.now(), &head);
+    let value = names::head(&Head { expires, ..head.clone() }, end.tag).to_vec();
+    writing(core, name, &head, (end.tag, expires.millis()), value)
+}
+
+/// Notes something, where the note is as it was last seen.
+pub(super) fn noting(core: &Core, (name, value): &Note) -> Cmd {
+    let was = locked(&core.notes).get(name).cloned().flatten();
+    let mut note = NOTE.on(&core.names.note(name));
+    note.arg(if was.is_some() { "1" } else { "0" }).arg(was.unwrap_or_default()).arg(&value[..]);
+    note.arg(core.names.channel()).arg(core.says(b'N', name.as_bytes()));
+    note
+}
+
+/// What became of a note. One that somebody else has changed stays as it is, and is told of.
+fn was_noted(core: &Core, (name, value): &Note, answer: Answer) -> Result<(), String> {
+    match answer {
+        Ok(Value::Int(1)) => {
+            locked(&core.notes).insert(name.clone(), Some(value.clone()));
+            Ok(())
+        }
+        Ok(theirs) => {
+            locked(&core.notes).insert(name.clone(), bytes(theirs));
+            core.tell(News::Noted(name.clone()));
+            Ok(())
+        }
+        Err(Refusal::Type) => {
+            tracing::error!(name, "something else lies under the key of a note in the shared store");
+            count(&core.facts.refused, 1);
+            Ok(())
+        }
+        Err(Refusal::Now(why) | Refusal::Other(why)) => Err(why),
+        Err(Refusal::Script) => Err("NOSCRIPT".to_owned()),
+    }
+}
