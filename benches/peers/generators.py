@@ -40,6 +40,8 @@ def wrk(port, path, seconds, connections, ids=None, tls=False, cpus=machine.REST
     if re.search(r"Non-2xx|Socket errors", out):
         raise Failed(re.search(r".*(Non-2xx|Socket errors).*", out)[0].strip())
     requests, took, unit = re.search(r"(\d+) requests in ([\d.]+)(\w+),", out).groups()
+    if not int(requests):
+        raise Failed(f"no request was answered in {took}{unit}")
     return Load(int(requests), float(took) * UNITS[unit] / 1e6, _latency(out, 50), _latency(out, 99))
 
 
