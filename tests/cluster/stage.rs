@@ -1,5 +1,6 @@
 //! Two apps, a store, and proxies between them, each with a way of its own to the store.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -155,4 +156,5 @@ pub(crate) fn write_config(folder: &Path, store: &str, (setting, a, b): (&Settin
     );
     std::fs::write(folder.join("config.toml"), text).unwrap();
     std::fs::write(folder.join("keys"), "k1 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
+    std::fs::set_permissions(folder.join("keys"), std::fs::Permissions::from_mode(0o600)).unwrap();
 }
