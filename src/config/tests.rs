@@ -122,7 +122,7 @@ fn an_app_is_read_into_the_words_of_the_core() {
     assert_eq!((b.balance, a.balance), (Balance::RoundRobin, Balance::Sticky));
     assert_eq!((&b.host_header, &a.host_header), (&HostHeader::Name("b.local:81".into()), &HostHeader::Keep));
     assert!(b.hosts.is_empty());
-    assert_eq!(a.hosts, ["apps.example.org".into()]);
+    assert_eq!(a.hosts, [Box::<str>::from("apps.example.org")]);
     assert_eq!(b.rules.mount.prefix(), "/AppB/");
     assert!(a.rules.mount.strips() && a.rules.mount.contains("/appa/x"));
     assert!(!b.rules.mount.contains("/appb/x"));
@@ -164,7 +164,7 @@ fn sign_outs_and_rules_are_read() {
     assert_eq!(config.routes.named("appB").unwrap().rules.sign_out.scope, Scope::Together);
     let does: Vec<_> = config.routes.rules.iter().map(|rule| (rule.background, rule.skip_session)).collect();
     assert_eq!(does, [(true, false), (false, true)]);
-    assert_eq!(config.rule_texts, ["GET /AppA/poll*".into(), "* /static/*".into()]);
+    assert_eq!(config.rule_texts, [Box::<str>::from("GET /AppA/poll*"), "* /static/*".into()]);
 }
 
 #[test]
@@ -333,7 +333,7 @@ fn included_files_are_one_config() {
         load(Path::new(name), &mut Names::default()).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(config.routes.routes().len(), 2);
     // The main file's rules come first; the first match wins.
-    assert_eq!(config.rule_texts, ["* /one/static/*".into(), "GET /one/poll*".into()]);
+    assert_eq!(config.rule_texts, [Box::<str>::from("* /one/static/*"), "GET /one/poll*".into()]);
     assert_eq!(config.origins.len(), 2);
 }
 
@@ -397,7 +397,7 @@ fn what_is_shared_is_kept_here_and_fits_where_the_other_stands() {
     let (config, warnings) = loaded_from(&text, &Fixed::default());
     let shares = |app: &str| config.routes.named(app).unwrap().rules.session.clone().unwrap().shares;
     let paths: Vec<_> = shares("c").into_iter().map(|share| share.path).collect();
-    assert_eq!(paths, ["/a".into(), "/".into()]);
+    assert_eq!(paths, [Box::<str>::from("/a"), "/".into()]);
     let counts: Vec<usize> = shares("a").iter().map(|share| share.tokens.len()).collect();
     assert_eq!(counts, [2, 1], "c leaves CFID to the browser, so the pair is not shared");
     assert_eq!(warnings.iter().filter(|warning| warning.contains("CFID")).count(), 2, "{warnings:?}");
