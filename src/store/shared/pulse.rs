@@ -16,7 +16,7 @@ use super::core::{Core, count, locked};
 use super::link::{Broken, Link, Refusal, bytes, text};
 use super::ring::SPAN;
 use super::scripts::{KEEP, RENEW};
-use super::{takeover, writer};
+use super::{commands, takeover};
 
 /// How often it beats.
 const BEAT: Duration = Duration::from_secs(1);
@@ -365,7 +365,7 @@ async fn reassert(core: &Core, link: &Link, lost: Lost) -> Result<(), Broken> {
     }
     let ends = locked(&core.ring).ends(span);
     for chunk in ends.chunks(128) {
-        let bury: Vec<_> = chunk.iter().map(|(name, end)| writer::burying(core, *name, end)).collect();
+        let bury: Vec<_> = chunk.iter().map(|(name, end)| commands::burying(core, *name, end)).collect();
         link.send(&bury).await?;
     }
     Ok(())

@@ -9,10 +9,10 @@ use std::time::Duration;
 use redis::Value;
 
 use super::News;
+use super::commands::new_tag;
 use super::core::{Core, count};
 use super::names::{BUCKETS, bucket_of, listed};
 use super::scripts::TAKE;
-use super::writer::new_tag;
 use crate::store::queue::Outage;
 
 /// Sets that are claimed at once.
