@@ -143,13 +143,19 @@ fn run(given: Option<PathBuf>) -> ExitCode {
 /// Opens the store that `config` names; the config is read once more with the numbers that it has for apps. True where
 /// nothing was kept there before.
 fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping, bool), Box<dyn std::error::Error>> {
-    let Some(place) = config.store.place(|name| std::env::var(name).ok()) else {
+    let env = |name: &str| std::env::var(name).ok();
+    let keeping = if let Some((options, keys)) = config.store.shared(env) {
+        let opened = store::shared::open(options, &keys, sessionbridge::random::bytes())?;
+        tracing::info!(keys = %keys.display(), "sessions are kept in a store that other proxies may share");
+        Keeping::Shared(Box::new(opened))
+    } else if let Some(place) = config.store.place(env) {
+        let opened = store::open_in_turn(&place, sessionbridge::random::bytes(), STORE_PATIENCE)?;
+        tracing::info!(folder = %place.folder.display(), keys = %place.keys.display(), "sessions are kept here");
+        Keeping::Store(Box::new(opened))
+    } else {
         tracing::warn!("sessions are kept in memory: a restart ends them all");
         return Ok((config, Keeping::Memory, true));
     };
-    let opened = store::open_in_turn(&place, sessionbridge::random::bytes(), STORE_PATIENCE)?;
-    tracing::info!(folder = %place.folder.display(), keys = %place.keys.display(), "sessions are kept here");
-    let keeping = Keeping::Store(Box::new(opened));
     origin.names = keeping.names()?;
     let first = origin.names.apps().is_empty();
     let (config, _) = config::load(&origin.path, &mut origin.names).map_err(|report| report.render(false))?;

@@ -139,7 +139,7 @@ const SETTINGS: &str = "
     method alive status contains canary json regex
     detect request page form link login match activity session fall rise
     min_version redirect_http cert key
-    kind max_sessions token user_header level format access
+    kind keys_file max_sessions urls topology master prefix on_outage token user_header level format access
 ";
 
 #[test]

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::keeping::{self, Keeping, Watches};
+use super::sharing::Newsroom;
 use crate::admin::Admin;
 use crate::balance::Balancer;
 use crate::balance::circuit::Stand;
 use crate::clock::Clock;
-use crate::config::{Config, ListenText};
+use crate::config::{Config, ListenText, StoreKind};
 use crate::findings::Findings;
 use crate::heartbeat::pressure::Pressure;
 use crate::lives::Lives;
@@ -23,11 +24,12 @@ use crate::registry::Registry;
 use crate::route::RouteMap;
 use crate::setting::options::PublicScheme;
 use crate::setting::{Present, Setting};
+use crate::store::shared::SharedFacts;
 use crate::store::{Facts, StoreError};
 use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::{AppNames, Build, Metrics, StoreNumbers};
+use crate::telemetry::metrics::{AppNames, Build, Metrics, SharedNumbers, StoreNumbers};
 
 use super::workers::{Taken, Turn, Workers};
 
@@ -52,6 +54,8 @@ pub struct Core {
     workers: Workers,
     /// What sessions of an earlier process are watched for.
     pub(super) watches: Arc<Watches>,
+    /// What a store that several proxies share lets know.
+    pub(super) newsroom: Arc<Newsroom>,
     health: Health,
     admin: Admin,
 }
@@ -74,21 +78,44 @@ impl Core {
         clock: Clock,
         access: AccessLog,
     ) -> Result<Self, StoreError> {
-        let Keeping::Store(opened) = keeping else { return Ok(Self::new(config, clock, access)) };
-        let (options, clocks) = (config.registry, config.routes.bridge.clocks);
-        let registry = Registry::kept_in(opened.store(), options, clocks, opened.secret());
-        let threads = super::threads(&config);
+        let (options, clocks, threads) =
+            (config.registry, config.routes.bridge.clocks, super::threads(&config));
+        let registry = match &keeping {
+            Keeping::Memory => return Ok(Self::new(config, clock, access)),
+            Keeping::Store(opened) => Registry::kept_in(opened.store(), options, clocks, opened.secret()),
+            Keeping::Shared(opened) => Registry::kept_in(opened.store(), options, clocks, opened.secret()),
+        };
         let mut core = Self::with(config, registry, clock, access);
-        keeping::served_before(&opened, core.shared.served())?;
-        let watches = keeping::take_in(*opened, &core.registry, &core.present.now().routes, clock, threads)?;
-        core.watches = Arc::new(watches);
+        keeping::served_before(&keeping, core.shared.served())?;
+        match keeping {
+            Keeping::Memory => {}
+            Keeping::Store(opened) => {
+                let setting = core.present.now();
+                let watches = keeping::take_in(*opened, &core.registry, &setting.routes, clock, threads)?;
+                core.watches = Arc::new(watches);
+            }
+            Keeping::Shared(opened) => {
+                core.newsroom = Arc::new(Newsroom::new(threads));
+                let (room, registry) = (Arc::clone(&core.newsroom), Arc::downgrade(&core.registry));
+                opened.start(move |news| {
+                    if let Some(registry) = registry.upgrade() {
+                        room.hear(&registry, &news, clock.now());
+                    }
+                });
+            }
+        }
         Ok(core)
     }
 
     fn with(config: Config, registry: Registry, clock: Clock, access: AccessLog) -> Self {
         let findings = Findings::new(config.lines.places());
         let registry = Arc::new(registry);
-        let shared = Arc::new(proxy::Shared::new(Arc::clone(&registry), &config.server, clock));
+        let on_outage = match &config.store.kind {
+            StoreKind::Valkey(options) if registry.store().is_shared() => Some(options.on_outage),
+            _ => None,
+        };
+        let shared = proxy::Shared::new(Arc::clone(&registry), &config.server, clock);
+        let shared = Arc::new(shared.with_outages(on_outage));
         let listeners = config.listen.iter().map(|listen| listen.as_str().into()).collect();
         let metrics = Metrics::new(build(), app_names(&config.routes), listeners);
         let (connections, tls) = (Connections::new(config.max_connections), config.tls.clone());
@@ -127,6 +154,7 @@ impl Core {
             last_word: last_word(request_prefix),
             workers: Workers::default(),
             watches: Arc::default(),
+            newsroom: Arc::new(Newsroom::new(1)),
             health,
             admin,
         }
@@ -317,5 +345,23 @@ fn store_numbers(facts: &Facts) -> StoreNumbers {
         waiting: facts.waiting,
         bytes: facts.bytes,
         fails: facts.fails,
+        shared: facts.shared.as_ref().map(shared_numbers),
+    }
+}
+
+fn shared_numbers(facts: &SharedFacts) -> SharedNumbers {
+    SharedNumbers {
+        trips: facts.trips,
+        trips_took: facts.trips_took,
+        conflicts: facts.conflicts,
+        takeovers: facts.takeovers,
+        deaf: facts.deaf,
+        fetches: facts.fetches,
+        reassertions: facts.reassertions,
+        refused: facts.refused,
+        members: facts.members,
+        hears: facts.hears,
+        leased: facts.leased,
+        evicts: facts.evicts,
     }
 }

@@ -16,7 +16,7 @@ use crate::proxy::served::Served;
 use crate::registry::agenda::Waiting;
 use crate::registry::{Registry, Ticket};
 use crate::route::RouteMap;
-use crate::store::{Opened, Outage, Store, StoreError};
+use crate::store::{Opened, Outage, Store, StoreError, shared};
 use crate::time::Timestamp;
 
 /// What the names are noted under.
@@ -39,6 +39,8 @@ pub enum Keeping {
     Memory,
     /// In a store that is open.
     Store(Box<Opened>),
+    /// In one that several proxies share.
+    Shared(Box<shared::Opened>),
 }
 
 impl Keeping {
@@ -47,11 +49,25 @@ impl Keeping {
     /// # Errors
     /// Where the store is damaged.
     pub fn names(&self) -> Result<Names, StoreError> {
-        let Self::Store(opened) = self else { return Ok(Names::default()) };
-        let noted = opened.noted(NAMES)?.map(|text| serde_json::from_slice::<Noted>(&text));
-        let noted = noted.transpose().map_err(|_| opened.damaged("its list of apps cannot be read"))?;
+        let noted = match self {
+            Self::Memory => None,
+            Self::Store(opened) => opened.noted(NAMES)?,
+            Self::Shared(opened) => opened.noted(NAMES)?,
+        };
+        let noted = noted.map(|text| serde_json::from_slice::<Noted>(&text)).transpose();
+        let noted = noted.map_err(|_| self.damaged("its list of apps cannot be read"))?;
         let Noted { apps, origins } = noted.unwrap_or_default();
         Ok(Names::of(apps, origins))
+    }
+
+    /// What to say where something that was noted makes no sense.
+    fn damaged(&self, what: &str) -> StoreError {
+        match self {
+            // Nothing is noted there.
+            Self::Memory => shared::SharedError::Damaged(what.to_owned()).into(),
+            Self::Store(opened) => opened.damaged(what),
+            Self::Shared(opened) => opened.damaged(what),
+        }
     }
 
     /// Keeps the numbers of apps and origins, before any session is kept with them.
@@ -61,27 +77,60 @@ impl Keeping {
     pub fn keep_names(&self, names: &Names) -> Result<(), StoreError> {
         match self {
             Self::Store(opened) if self.names()? != *names => opened.note(NAMES, &text(names)),
+            Self::Shared(opened) if self.names()? != *names => opened.note(NAMES, &text(names)),
             _ => Ok(()),
         }
     }
 }
 
-/// Keeps the numbers of apps and origins of a config that was read while the process runs.
+/// Keeps the numbers of apps and origins of a config that was read while the process runs, in the place of those of `before`.
 ///
 /// # Errors
-/// Where the store cannot be written.
-pub(super) async fn note_names(registry: &Registry, names: &Names) -> Result<(), Outage> {
-    let mark = registry.store().note(NAMES, text(names));
-    registry.store().committed(mark).await
+/// Where the store cannot be written, or another proxy has given numbers of its own meanwhile: they are not what this config was
+/// read with.
+pub(super) async fn note_names(registry: &Registry, before: &Names, names: &Names) -> Result<(), Unnoted> {
+    let (store, own) = (registry.store(), text(names));
+    if !store.is_shared() {
+        let mark = store.note(NAMES, own);
+        return Ok(store.committed(mark).await?);
+    }
+    let there = store.noted(NAMES).await?;
+    if there.as_ref() == Some(&own) {
+        // Another proxy has read the same config before this one.
+        return Ok(());
+    }
+    if there.as_ref() != Some(&text(before)) {
+        return Err(Unnoted::Elsewhere);
+    }
+    store.renote(NAMES, there.as_deref(), &own).await?.map_err(|_| Unnoted::Elsewhere)
+}
+
+/// Why numbers could not be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unnoted {
+    /// The store.
+    #[error("the store cannot be written: apps and servers cannot change now")]
+    Outage(#[from] Outage),
+    /// Another proxy.
+    #[error(
+        "another proxy has taken in other new apps or servers in the meantime; give all proxies the same config, and restart this \
+         one"
+    )]
+    Elsewhere,
 }
 
 /// Puts in since when apps have been served, as the store remembers it.
 ///
 /// # Errors
 /// Where the store is damaged.
-pub(super) fn served_before(opened: &Opened, served: &Served) -> Result<(), StoreError> {
-    let noted = opened.noted(SERVED)?.map(|text| serde_json::from_slice::<Vec<(u16, u64)>>(&text));
-    let noted = noted.transpose().map_err(|_| opened.damaged("its list of times cannot be read"))?;
+pub(super) fn served_before(keeping: &Keeping, served: &Served) -> Result<(), StoreError> {
+    let noted = match keeping {
+        Keeping::Memory => None,
+        Keeping::Store(opened) => opened.noted(SERVED)?,
+        Keeping::Shared(opened) => opened.noted(SERVED)?,
+    };
+    let noted = noted.map(|text| serde_json::from_slice::<Vec<(u16, u64)>>(&text)).transpose();
+    let noted = noted.map_err(|_| keeping.damaged("its list of times cannot be read"))?;
     for (app, at) in noted.unwrap_or_default() {
         served.put(AppIx(app), Timestamp::from_micros(at));
     }

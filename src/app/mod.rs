@@ -36,6 +36,7 @@ pub mod live;
 pub mod notify;
 pub mod probing;
 pub mod reload;
+mod sharing;
 pub mod signals;
 mod watch;
 mod watchdog;

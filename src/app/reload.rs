@@ -170,11 +170,11 @@ impl Reloader {
             self.outline.changes(&outline).iter().map(ToString::to_string).collect();
         changes.extend(renamed(&self.origin.names, &names));
         let restart = self.fixed.hold(&mut config);
-        if names != self.origin.names && keeping::note_names(&self.core.registry, &names).await.is_err() {
+        if names != self.origin.names
+            && let Err(error) = keeping::note_names(&self.core.registry, &self.origin.names, &names).await
+        {
             // Sessions would be kept with numbers that nobody could read after a crash.
-            return Outcome::Refused(
-                "the store cannot be written: apps and servers cannot change now".to_owned(),
-            );
+            return Outcome::Refused(error.to_string());
         }
         (self.outline, self.origin.names) = (outline, names);
         self.core.follow(config).await;

@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::core::Core;
 use super::keeping;
+use super::sharing;
 use super::workers::Turn;
+use crate::clock::Clock;
 use crate::health;
 use crate::heartbeat::Heartbeat;
 use crate::net::Connections;
@@ -80,13 +82,23 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         spawn_local(hold_with(heartbeat, drain.clone())),
         spawn_local(flush(Rc::clone(&proxy))),
     ];
+    if core.registry.store().is_shared() {
+        let (proxy, registry) = (Rc::clone(&proxy), Arc::clone(&core.registry));
+        if let Some(names) = core.newsroom.take(number) {
+            let (proxy, registry) = (Rc::clone(&proxy), Arc::clone(&registry));
+            tasks.push(spawn_local(sharing::look_after(proxy, registry, core.clock, names)));
+        }
+        if number == 0 {
+            tasks.push(spawn_local(sharing::go_on_alone(proxy, registry)));
+        }
+    }
     if number == 0 {
         let settings = {
             let proxy = Rc::clone(&proxy);
             Rc::new(move || proxy.setting())
         };
         tasks.push(spawn_local(health::run(settings, dialer, core.clock)));
-        tasks.push(spawn_local(rest(Arc::clone(&core.registry), Arc::clone(&core.shared))));
+        tasks.push(spawn_local(rest(Arc::clone(&core.registry), Arc::clone(&core.shared), core.clock)));
     }
     let following =
         follow(turn, (core, (number == 0).then_some(agenda)), (Rc::clone(&proxy), client, terms.clone()));
@@ -185,13 +197,13 @@ async fn flush(proxy: Rc<Proxy>) {
 
 /// Puts sessions to sleep that nobody has used for four seconds, and keeps the clocks of the others, a few at a time:
 /// requests go before.
-async fn rest(registry: Arc<Registry>, shared: Arc<proxy::Shared>) {
+async fn rest(registry: Arc<Registry>, shared: Arc<proxy::Shared>, clock: Clock) {
     let (mut walk, mut known) = (Walk::default(), 0);
     loop {
         tokio::time::sleep(REST).await;
         known = keeping::note_served(registry.store(), shared.served(), known);
         for _ in 0..registry.pieces().div_ceil(TURNS) {
-            registry.rest(&mut walk);
+            registry.rest(&mut walk, clock.now());
             tokio::task::yield_now().await;
         }
     }

@@ -68,6 +68,14 @@ impl Cadence {
         self.repeats == STEADY
     }
 
+    /// The later one of both: what one proxy has seen of a session's requests.
+    pub(super) fn merge(&mut self, theirs: Self) {
+        let rank = |cadence: Self| (cadence.at, cadence.path, cadence.interval_ms, cadence.repeats);
+        if rank(*self) < rank(theirs) {
+            *self = theirs;
+        }
+    }
+
     /// Writes it.
     pub(super) fn pack(&self, out: &mut Packer<'_>) {
         out.time(self.at);

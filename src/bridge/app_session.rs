@@ -19,18 +19,21 @@ use super::vault::{Carrier, Cookie, Reach, Role, Vault};
 use crate::time::Timestamp;
 
 mod learning;
+mod merge;
 mod packing;
 mod sharing;
 
 pub(super) use sharing::Loan;
+
+use merge::Shared;
 
 /// What a request to an app was sent with, remembered until its answer comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// The generation of the tokens that it carried.
     pub generation: u32,
-    /// How often the vault had changed by then.
-    pub revision: u32,
+    /// How often the vault had changed by then; above that, how often another proxy's had taken its place.
+    pub revision: u64,
     /// When it started: breaks ties between rivals.
     pub started: Timestamp,
     /// True for methods that may change something (RFC 9110 9.2.1): a sign-in is a POST.
@@ -86,7 +89,7 @@ pub struct Learned {
 }
 
 /// The public origin of an app, as a browser asked for it: a heartbeat asks under the same. Shared between sessions.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Public {
     /// Host and port.
     pub authority: Box<str>,
@@ -134,10 +137,11 @@ pub struct AppSession {
     fence: Fence,
     /// True where it was given from elsewhere and its group has not followed it yet: its generations are not the group's.
     apart: bool,
+    shared: Shared,
 }
 
 /// The last answer that began a generation of a rolling cookie; older answers to it are stale.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Fence {
     /// When it came.
     came: Timestamp,
@@ -172,6 +176,7 @@ impl AppSession {
             lineages: SmallVec::new(),
             fence: Fence::default(),
             apart: false,
+            shared: Shared::default(),
         }
     }
 
@@ -208,7 +213,12 @@ impl AppSession {
     /// What a request that starts `now` is sent with.
     #[must_use]
     pub const fn sent(&self, started: Timestamp, unsafe_method: bool) -> Sent {
-        Sent { generation: self.generation, revision: self.revision, started, unsafe_method }
+        Sent { generation: self.generation, revision: self.changes(), started, unsafe_method }
+    }
+
+    /// How often its vault has changed, by answers here and by another proxy's word.
+    const fn changes(&self) -> u64 {
+        (self.shared.swaps as u64) << 32 | self.revision as u64
     }
 
     /// It is at `server` from now on. That is a change like one of its cookies: what a heartbeat hears at the old one comes too late.
@@ -253,7 +263,7 @@ impl AppSession {
 
     /// As [`AppSession::learn`], for the answer to a heartbeat: only if nothing here has changed since it was sent.
     pub fn learn_from_beat(&mut self, sent: Sent, edits: &[Edit<'_>], now: Timestamp) -> Learned {
-        if sent.revision != self.revision {
+        if sent.revision != self.changes() {
             return Learned { stale: true, ..Learned::default() };
         }
         self.learn(sent, edits, now)

@@ -9,7 +9,7 @@ use super::rules::BeatRules;
 use crate::time::Timestamp;
 
 /// What a heartbeat, or a person's own answer, proved about an app session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// It lives and has been renewed.
     Alive,

@@ -11,7 +11,7 @@ use super::packing::{Packer, Unpacker};
 use crate::time::Timestamp;
 
 /// The descent of one token's value. Generations are counted over all tokens of the app session.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Lineage {
     /// Requests sent with this generation or a later one carry the present value.
     since: u32,
@@ -48,12 +48,14 @@ impl Lineage {
         match self.standing(sent) {
             Standing::Current => true,
             Standing::Stale => false,
-            // Parts that a rival does not name would stay those of the value that it replaces.
-            Standing::Rival => {
-                whole
-                    && (!self.whole, sent.unsafe_method, sent.started) > (false, self.by_unsafe, self.brought)
-            }
+            Standing::Rival => self.yields_to(sent, whole),
         }
+    }
+
+    /// Whether a rival's answer takes the place of the one that brought the value. Parts that a rival does not name would stay
+    /// those of the value that it replaces.
+    pub(super) fn yields_to(&self, sent: Sent, whole: bool) -> bool {
+        whole && (!self.whole, sent.unsafe_method, sent.started) > (false, self.by_unsafe, self.brought)
     }
 
     /// The answer to `sent` has changed the value, as generation `generation`.

@@ -2,6 +2,9 @@
 //!
 //! Kept beside the session's record, and only for the apps that have such cookies.
 
+use std::hash::{BuildHasher as _, Hash as _, Hasher};
+
+use foldhash::fast::FixedState;
 use http::HeaderValue;
 
 use super::packing::{Packer, Unpacker};
@@ -15,7 +18,7 @@ const NAMES: usize = 64;
 const WAITING: usize = 16;
 
 /// A cookie that passed and that the app made `HttpOnly`: a sign-out deletes it where the app itself did not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpOnlyCookie {
     /// Whose.
     pub app: AppIx,
@@ -97,6 +100,40 @@ impl Passed {
         inner.waiting = kept;
         let taken: Vec<(AppIx, HeaderValue)> = taken;
         taken.into_iter().map(|(_, field)| field).collect()
+    }
+
+    /// A number that is another one as soon as something has changed that a sign-out on another proxy must know, or that waits
+    /// for an answer.
+    #[must_use]
+    pub fn stamp(&self) -> u64 {
+        let Some(inner) = &self.0 else { return 0 };
+        FixedState::default().hash_one((&inner.http_only, &inner.waiting))
+    }
+
+    /// Takes what the later one of two proxies' words decides into a hash.
+    pub(super) fn hash_rest(&self, hasher: &mut impl Hasher) {
+        if let Some(inner) =
+            self.0.as_ref().filter(|inner| !inner.sent.is_empty() || !inner.waiting.is_empty())
+        {
+            (&inner.sent, &inner.waiting).hash(hasher);
+        }
+    }
+
+    /// Takes in what `theirs` knows beyond this; `later`: what the browser last sent, and what waits for it, is as they say. A
+    /// name that was deleted may come back: then it is deleted once more, which does no harm.
+    pub(super) fn merge(&mut self, mut theirs: Self, later: bool) {
+        if self.0.is_none() && theirs.0.is_none() {
+            return;
+        }
+        let (mut ours, mut other) = (self.0.take().unwrap_or_default(), theirs.0.take().unwrap_or_default());
+        ours.http_only.append(&mut other.http_only);
+        ours.http_only.sort();
+        ours.http_only.dedup();
+        ours.http_only.truncate(NAMES);
+        if later {
+            (ours.sent, ours.waiting) = (other.sent, other.waiting);
+        }
+        self.0 = Some(ours);
     }
 
     /// Writes it.

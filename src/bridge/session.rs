@@ -58,6 +58,8 @@ pub struct Session {
     pub handing: Handing,
     phase: Phase,
     apps: Vec<AppSession>,
+    /// Nobody else was told of it where there is none.
+    shared: Option<Box<Shared>>,
 }
 
 /// What is left of a session that has ended: for the apps' sign-outs, then dropped.
@@ -105,6 +107,7 @@ impl Session {
             handing: Handing::default(),
             phase: Phase::Pending,
             apps: Vec::new(),
+            shared: None,
         }
     }
 
@@ -198,7 +201,11 @@ impl Session {
     /// Takes the session with `app` out, vault and all: its sign-out, alone.
     pub fn take_app(&mut self, app: AppIx) -> Option<AppSession> {
         let at = self.apps.iter().position(|session| session.app == app)?;
-        Some(self.apps.remove(at))
+        let taken = self.apps.remove(at);
+        if let Some(shared) = &mut self.shared {
+            shared.leaves(&taken);
+        }
+        Some(taken)
     }
 
     /// What is left of `app`, which was taken out: the session itself goes on.
@@ -222,6 +229,7 @@ impl Session {
         session.beat.in_flight = false;
         session.beat.armed = false;
         session.set_apart();
+        session.forget_revision();
         if self.has_ended() || self.app(session.app).is_some_and(|own| !own.lent && own.has_token()) {
             return false;
         }
@@ -343,8 +351,11 @@ impl Session {
 }
 
 mod end;
+mod merge;
 mod packing;
 #[cfg(test)]
 mod tests;
 
 pub use end::End;
+pub use merge::Merged;
+use merge::Shared;

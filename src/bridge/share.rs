@@ -58,8 +58,10 @@ pub fn follow(session: &mut Session, rules: &AppRules, now: Timestamp) {
             app.settle(&loan);
         }
     }
+    let group = group(rules);
     if let Some(app) = session.app_mut(rules.app) {
         app.count_from(generation);
+        app.set_group(group);
     }
     for share in &own.shares {
         let gives = share.tokens.iter().any(|(token, _)| loan.has(*token));
@@ -69,6 +71,7 @@ pub fn follow(session: &mut Session, rules: &AppRules, now: Timestamp) {
         };
         let Some(app) = app else { continue };
         app.count_from(generation);
+        app.set_group(group);
         let before = app.revision();
         app.hold(&loan, share);
         if app.revision() != before {

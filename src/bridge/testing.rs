@@ -12,6 +12,7 @@ use super::rules::{
     Adopt, Alive, AppIx, AppRules, BeatRules, BridgeRules, Clocks, CookieMode, Engine, FormTokens, Mode,
     PartRule, SameSite, Scope, SessionRules, SetCookiePolicy, Shape, SignOutRules, TokenRule, UrlToken,
 };
+use super::share::Share;
 use super::to_app::{self, Seen, ToApp};
 use super::to_client::{self, ToClient};
 use super::url::{Clean, Found, TooManyParams, clean};
@@ -322,4 +323,22 @@ pub(crate) fn cleaned(rules: &AppRules, url: &str) -> Result<(String, Found), To
     let (path, query) = url.split_once('?').map_or((url, None), |(path, query)| (path, Some(query)));
     let (clean, found): (Clean<'_>, Found) = clean(rules, path, query, |_| rules.session.as_ref())?;
     Ok((clean.to_text(), found))
+}
+
+/// CFML at /AppA/ (its tokens: JSESSIONID, the pair) and JSP at /AppB/ (JSESSIONID) share; PHP at /AppC/ does not.
+pub(crate) fn sharing() -> [AppRules; 3] {
+    let mut rules = [
+        app(Engine::Lucee, "appA", "/AppA/"),
+        app(Engine::Servlet, "appB", "/AppB/"),
+        app(Engine::Php, "appC", "/AppC/"),
+    ];
+    let share = |with, path: &str| Share {
+        with: AppIx(with),
+        tokens: smallvec::smallvec![(0, 0)],
+        path: path.into(),
+        same_servers: true,
+    };
+    rules[0].session.as_mut().unwrap().shares.push(share(1, "/AppB/"));
+    rules[1].session.as_mut().unwrap().shares.push(share(0, "/AppA/"));
+    rules
 }

@@ -164,14 +164,30 @@ impl Timeline {
         self.0.push_back(Event { at, app, what });
     }
 
+    /// Takes in what `theirs` tells beyond this; the oldest make room.
+    pub(super) fn merge(&mut self, theirs: &Self) {
+        if self.0 == theirs.0 {
+            return;
+        }
+        let mut all: Vec<Event> = self.0.iter().chain(&theirs.0).copied().collect();
+        all.sort_by_key(|event| (event.at, event.app, place(event.what)));
+        all.dedup();
+        let too_many = all.len().saturating_sub(KEPT);
+        self.0 = all.into_iter().skip(too_many).collect();
+    }
+
+    /// When the last thing happened.
+    pub(super) fn last(&self) -> Timestamp {
+        self.0.back().map_or(Timestamp::ZERO, |event| event.at)
+    }
+
     /// Writes it.
     pub(super) fn pack(&self, out: &mut Packer<'_>) {
         out.count(self.0.len());
         for event in &self.0 {
             out.time(event.at);
             out.number(event.app.map_or(0, |app| u32::from(app.0) + 1));
-            let at = WORDS.iter().position(|what| *what == event.what);
-            out.count(at.unwrap_or(WORDS.len()));
+            out.count(place(event.what));
         }
     }
 
@@ -189,4 +205,8 @@ impl Timeline {
     pub fn iter(&self) -> impl Iterator<Item = &Event> {
         self.0.iter()
     }
+}
+
+fn place(what: What) -> usize {
+    WORDS.iter().position(|word| *word == what).unwrap_or(WORDS.len())
 }

@@ -105,7 +105,7 @@ impl Cookie<'_> {
 }
 
 /// All cookies of one app session. Empty costs nothing.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Vault(Box<[u8]>);
 
 impl fmt::Debug for Vault {

@@ -3,6 +3,7 @@
 //! Each reader yields the one form that the rest of the program knows, or a [`Fault`] that says what to write
 //! instead.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::options::{ListenText, OriginText};
@@ -110,6 +111,78 @@ pub(super) fn upstream(text: &str) -> Result<OriginText, Fault> {
         return Err(Fault::instead("an upstream is a server, without a path", origin));
     }
     Ok(OriginText(origin.into()))
+}
+
+/// A server that sessions are kept on. Not `Debug`: there may be a password in it.
+pub(super) struct StoreServer {
+    pub(super) tls: bool,
+    /// `redis[s]://[user:password@]host:port/database`, with everything escaped that could be misread.
+    pub(super) url: String,
+    pub(super) database: u16,
+}
+
+/// `valkey[s]://` or `redis[s]://`, `[user][:password]@host[:port][/database]`. User and password may hold any sign as it is, since
+/// they come from files; of `%` and two hexadecimal digits they are what these stand for.
+pub(super) fn store(text: &str, usual_port: u16) -> Result<StoreServer, Fault> {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(match authority(text) {
+            Some(_) => Fault::instead("a scheme is missing", format!("valkey://{text}")),
+            None => Fault::new("write \"valkey://valkey.example.org:6379/0\""),
+        });
+    };
+    let tls = match scheme.to_ascii_lowercase().as_str() {
+        "valkey" | "redis" => false,
+        "valkeys" | "rediss" => true,
+        _ => return Err(Fault::new("a server is \"valkey://..\" or, over TLS, \"valkeys://..\"")),
+    };
+    // The last `@`: a password may have others.
+    let (user, rest) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
+    if rest.contains('?') {
+        return Err(Fault::new("there are no options behind `?` here"));
+    }
+    if rest.contains('#') {
+        return Err(Fault::new("there is nothing behind `#` here: certificates are always checked"));
+    }
+    let (server, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let Some((host, port)) = authority(server) else {
+        return Err(Fault::new("write host and port: \"valkey://valkey.example.org:6379/0\""));
+    };
+    let Some(database) = (if path.is_empty() { Some(0) } else { path.parse::<u16>().ok() }) else {
+        return Err(Fault::new("what follows the server is the number of a database: \"/0\""));
+    };
+    let port = port.unwrap_or(usual_port);
+    let scheme = if tls { "rediss" } else { "redis" };
+    let user = match user.map(|user| user.split_once(':')) {
+        None => String::new(),
+        Some(Some((user, password))) if !password.is_empty() => userinfo(user, password),
+        Some(_) => return Err(Fault::new("before `@` are `user:password`, or `:password` alone")),
+    };
+    Ok(StoreServer { tls, url: format!("{scheme}://{user}{host}:{port}/{database}"), database })
+}
+
+/// `user:password@`, escaped.
+fn userinfo(user: &str, password: &str) -> String {
+    let mut out = String::with_capacity(user.len() + 3 * password.len() + 2);
+    escape(user, &mut out);
+    out.push(':');
+    escape(password, &mut out);
+    out.push('@');
+    out
+}
+
+/// All but letters, digits and `-._~` is escaped (RFC 3986 2.3); what is escaped stays.
+fn escape(text: &str, out: &mut String) {
+    let bytes = text.as_bytes();
+    for (at, byte) in bytes.iter().enumerate() {
+        let is_escape = *byte == b'%'
+            && bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+        if is_escape || byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            out.push(char::from(*byte));
+        } else {
+            // Writing to a String does not fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
 }
 
 /// Host (lower case) and port of `host`, `host:port`, `[v6]:port`.
@@ -266,6 +339,36 @@ mod tests {
             "http://[x]",
         ] {
             assert!(upstream(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stores_servers_keep_any_password() {
+        let good = |text: &str| store(text, 6379).map(|server| server.url).unwrap_or_default();
+        assert_eq!(good("valkey://Valkey.Local"), "redis://valkey.local:6379/0");
+        assert_eq!(good("REDISS://h:1/3"), "rediss://h:1/3");
+        assert_eq!(good("valkeys://[::1]:7/"), "rediss://[::1]:7/0");
+        assert_eq!(good("redis://bridge:p%40ss@h"), "redis://bridge:p%40ss@h:6379/0");
+        assert_eq!(good("redis://:a/b+c=@d#?:%zz@h:1"), "redis://:a%2Fb%2Bc%3D%40d%23%3F%3A%25zz@h:1/0");
+        assert_eq!(
+            store("h:6379", 1).err().and_then(|fault| fault.instead).as_deref(),
+            Some("valkey://h:6379")
+        );
+        for bad in [
+            "",
+            "http://h",
+            "valkey://",
+            "valkey://h:0",
+            "valkey://h/x",
+            "valkey://h/0/1",
+            "valkey://h?protocol=resp3",
+            "valkeys://h/#insecure",
+            "valkey://a b",
+            "unix:/run/valkey.sock",
+            "redis://password@h",
+            "redis://me:@h",
+        ] {
+            assert!(store(bad, 6379).is_err(), "{bad}");
         }
     }
 

@@ -28,6 +28,7 @@ mod table;
 mod tls;
 mod tree;
 mod units;
+mod valkey;
 mod vars;
 
 use std::path::Path;
@@ -175,7 +176,7 @@ fn read_all(node: &Node, outside: &dyn Outside, findings: &Findings, names: &mut
     let origins = shared.origins;
     app::number(&mut drafts, names, findings);
     let (rules, rule_texts): (Vec<RequestRule>, Vec<Box<str>>) = app::read_rules(&top).into_iter().unzip();
-    let (registry, store) = places::store(&top);
+    let (registry, store) = places::store(&top, outside);
     let (admin, log) = (places::admin(&top), places::log(&top));
     places::unbuilt(&top);
     top.finish();

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use http::HeaderName;
 
 use crate::secret::Secret;
+use crate::store::shared::SharedOptions;
 use crate::store::{self, Place};
 
 /// An address to listen at: `ip:port` or `unix:/path`.
@@ -74,17 +75,19 @@ impl fmt::Display for OriginText {
 pub struct StoreOptions {
     /// Where sessions are kept.
     pub kind: StoreKind,
-    /// The store's folder; `None`: the usual one.
+    /// The store's folder, or where a shared store's key file is; `None`: the usual one.
     pub path: Option<PathBuf>,
     /// The key file; a relative one lies in the store's folder.
     pub keys_file: PathBuf,
 }
 
 /// `store.kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreKind {
     /// On this machine's disk.
     Embedded,
+    /// On servers that several proxies share.
+    Valkey(Box<SharedOptions>),
     /// Nowhere: a restart forgets them.
     Memory,
 }
@@ -98,6 +101,16 @@ impl StoreOptions {
             let keys = folder.join(&self.keys_file);
             Place { folder, keys }
         })
+    }
+
+    /// The servers that keep the sessions, and the key file, where it is so.
+    #[must_use]
+    pub fn shared(&self, env: impl Fn(&str) -> Option<String>) -> Option<(&SharedOptions, PathBuf)> {
+        let StoreKind::Valkey(options) = &self.kind else { return None };
+        // Nothing is written there, so it is not tried which folder can be.
+        let folder = self.path.clone().or_else(|| store::state_folder(env));
+        let folder = folder.unwrap_or_else(|| store::SYSTEM_FOLDER.into());
+        Some((options, folder.join(&self.keys_file)))
     }
 }
 

@@ -14,22 +14,18 @@ use super::report::Finding;
 use super::server::set;
 use super::table::{Table, is_text};
 use super::tree::Value;
+use super::valkey;
+use super::vars::Outside;
 use crate::registry::options::Options;
 use crate::secret::Secret;
 
 /// Reads `[store]` of the top table: the table of live sessions, and where they are kept.
-pub(super) fn store(top: &Table<'_>) -> (Options, StoreOptions) {
+pub(super) fn store(top: &Table<'_>, outside: &dyn Outside) -> (Options, StoreOptions) {
     let mut options = Options { max_sessions: 1_000_000 };
     let mut store = StoreOptions { kind: StoreKind::Embedded, path: None, keys_file: "keys".into() };
     let Some(table) = top.table("store", "`[store]`") else { return (options, store) };
-    let is_valkey = |value: &Value| matches!(value, Value::Text { text, .. } if text == "valkey");
-    if let Some(node) = table.node("kind").filter(|node| is_valkey(&node.value)) {
-        let title = "the store `valkey` is not built yet in this version";
-        table.findings.error(Finding::at(&node.span, title, "`embedded` and `memory` are"));
-    } else {
-        let kinds = [("embedded", StoreKind::Embedded), ("memory", StoreKind::Memory)];
-        set(&mut store.kind, table.choice("kind", &kinds));
-    }
+    let kinds = [("embedded", Kind::Embedded), ("valkey", Kind::Valkey), ("memory", Kind::Memory)];
+    let kind = table.choice("kind", &kinds).unwrap_or(Kind::Embedded);
     store.path = folder(&table);
     if let Some(file) = table.text("keys_file") {
         if file.text.is_empty() {
@@ -38,10 +34,25 @@ pub(super) fn store(top: &Table<'_>) -> (Options, StoreOptions) {
         }
         store.keys_file = file.text.into();
     }
-    table.unbuilt("valkey");
+    let shared = valkey::read(&table, kind == Kind::Valkey);
+    match (kind, shared) {
+        (Kind::Memory, _) => store.kind = StoreKind::Memory,
+        (Kind::Valkey, Some(shared)) => store.kind = StoreKind::Valkey(Box::new(shared)),
+        // What is missing has been said.
+        (Kind::Embedded | Kind::Valkey, _) => {}
+    }
     set(&mut options.max_sessions, table.whole("max_sessions", 1));
+    valkey::look_for_keys(&table, &store, outside);
     table.finish();
     (options, store)
+}
+
+/// The words of `kind`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Embedded,
+    Valkey,
+    Memory,
 }
 
 fn folder(store: &Table<'_>) -> Option<PathBuf> {

@@ -13,6 +13,7 @@ use crate::bridge::rules::{
 };
 use crate::route::{Balance, HostHeader, UpstreamIx};
 use crate::setting::options::{PublicScheme, Rate};
+use crate::store::shared::{OnOutage, SharedOptions, Topology};
 
 /// Variables and files of a test.
 #[derive(Default)]
@@ -164,7 +165,7 @@ fn sign_outs_and_rules_are_read() {
     assert_eq!(config.routes.named("appB").unwrap().rules.sign_out.scope, Scope::Together);
     let does: Vec<_> = config.routes.rules.iter().map(|rule| (rule.background, rule.skip_session)).collect();
     assert_eq!(does, [(true, false), (false, true)]);
-    assert_eq!(config.rule_texts, [Box::<str>::from("GET /AppA/poll*"), "* /static/*".into()]);
+    assert_eq!(config.rule_texts, ["GET /AppA/poll*", "* /static/*"].map(Box::<str>::from));
 }
 
 #[test]
@@ -195,6 +196,54 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(config.store.kind, StoreKind::Embedded);
     let memory = loaded("listen = \"127.0.0.1:1\"\nstore.kind = \"memory\"\n").store;
     assert_eq!(memory.place(|_| None), None);
+}
+
+#[test]
+fn a_shared_store_is_read_whole_and_shows_no_password() {
+    let store = |table: &str| {
+        let text = format!(
+            "listen = \"127.0.0.1:1\"\nstore.kind = \"valkey\"\nstore.keys_file = \"/run/keys\"\n[store.valkey]\n{table}"
+        );
+        let files = HashMap::from([(PathBuf::from("/run/valkey"), "hunter2/+\n")]);
+        let (config, warnings) = loaded_from(&text, &Fixed { variables: HashMap::new(), files });
+        assert!(warnings.contains(&"the key file is not there".to_owned()), "{warnings:?}");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        config.store
+    };
+    let urls = |options: &SharedOptions| -> Vec<String> {
+        options.urls.iter().map(|url| String::from_utf8(url.expose().to_vec()).unwrap()).collect()
+    };
+    let single = store("urls = \"valkeys://bridge:${file:/run/valkey}@h/2\"\n");
+    assert_eq!(single.place(|_| None), None, "nothing on this machine's disk");
+    let (options, keys) = single.shared(|_| None).unwrap();
+    assert_eq!(urls(options), ["rediss://bridge:hunter2%2F%2B@h:6379/2"]);
+    assert_eq!(keys, Path::new("/run/keys"));
+    let expected = SharedOptions { urls: options.urls.clone(), ..SharedOptions::default() };
+    assert_eq!(*options, expected, "the documented defaults");
+    let watched = store(
+        "urls = [\"redis://a\", \"redis://b:1\"]\ntopology = \"sentinel\"\nmaster = \"m\"\nprefix = \"x:\"\non_outage = \"strict\"\n",
+    );
+    let (options, _) = watched.shared(|_| None).unwrap();
+    assert_eq!(urls(options), ["redis://a:26379/0", "redis://b:1/0"]);
+    assert_eq!(options.topology, Topology::Sentinel { master: "m".to_owned() });
+    assert_eq!((&*options.prefix, options.on_outage), ("x:", OnOutage::Strict));
+    let many = store("urls = [\"redis://a\", \"redis://b\"]\ntopology = \"cluster\"\n");
+    assert_eq!(many.shared(|_| None).unwrap().0.topology, Topology::Cluster);
+}
+
+#[test]
+fn a_relative_key_file_of_a_shared_store_is_in_the_stores_folder() {
+    let keys = |more: &str, state: Option<&str>| {
+        let text = format!(
+            "listen = \"127.0.0.1:1\"\nstore = {{ kind = \"valkey\", valkey.urls = \"redis://h\"{more} }}\n"
+        );
+        let state = state.map(str::to_owned);
+        loaded(&text).store.shared(|_| state.clone()).unwrap().1
+    };
+    assert_eq!(keys("", None), Path::new("/var/lib/sessionbridge/keys"));
+    assert_eq!(keys("", Some("/state:/more")), Path::new("/state/keys"));
+    assert_eq!(keys(", path = \"/x\"", Some("/state")), Path::new("/x/keys"));
+    assert_eq!(keys(", path = \"/x\", keys_file = \"/y/k\"", None), Path::new("/y/k"));
 }
 
 #[test]
@@ -333,7 +382,7 @@ fn included_files_are_one_config() {
         load(Path::new(name), &mut Names::default()).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(config.routes.routes().len(), 2);
     // The main file's rules come first; the first match wins.
-    assert_eq!(config.rule_texts, [Box::<str>::from("* /one/static/*"), "GET /one/poll*".into()]);
+    assert_eq!(config.rule_texts, ["* /one/static/*", "GET /one/poll*"].map(Box::<str>::from));
     assert_eq!(config.origins.len(), 2);
 }
 
@@ -397,7 +446,7 @@ fn what_is_shared_is_kept_here_and_fits_where_the_other_stands() {
     let (config, warnings) = loaded_from(&text, &Fixed::default());
     let shares = |app: &str| config.routes.named(app).unwrap().rules.session.clone().unwrap().shares;
     let paths: Vec<_> = shares("c").into_iter().map(|share| share.path).collect();
-    assert_eq!(paths, [Box::<str>::from("/a"), "/".into()]);
+    assert_eq!(paths, ["/a", "/"].map(Box::<str>::from));
     let counts: Vec<usize> = shares("a").iter().map(|share| share.tokens.len()).collect();
     assert_eq!(counts, [2, 1], "c leaves CFID to the browser, so the pair is not shared");
     assert_eq!(warnings.iter().filter(|warning| warning.contains("CFID")).count(), 2, "{warnings:?}");

@@ -14,6 +14,10 @@ pub(super) trait Outside {
     /// # Errors
     /// Where it cannot be read.
     fn file(&self, path: &Path) -> std::io::Result<String>;
+    /// True where `path` leads to a file, whatever is in it.
+    fn has(&self, path: &Path) -> bool {
+        path.exists()
+    }
     /// The names of what is in `directory`; none where it cannot be read.
     fn names(&self, directory: &Path) -> Vec<OsString> {
         let listed = std::fs::read_dir(directory);

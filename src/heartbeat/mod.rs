@@ -11,11 +11,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::task::yield_now;
+use tokio::task::{spawn_local, yield_now};
 
 use crate::bridge::answer;
 use crate::bridge::beat::{Next, Pace};
@@ -45,6 +46,8 @@ use wheel::{HORIZON, Wheel};
 
 /// Entries that are looked at before other tasks of the thread get their turn.
 const CHUNK: usize = 32;
+/// When a session's end is looked at again that could not be asked for.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The heartbeats of one thread.
 pub struct Heartbeat {
@@ -167,7 +170,7 @@ impl Heartbeat {
             for (waiting, at) in due.drain(..) {
                 if let Some(entry) = self.registry.entry(waiting) {
                     match entry.watch {
-                        Watch::End => self.ended(entry, self.clock.now()),
+                        Watch::End => self.come_to_end(entry),
                         Watch::Beat(app) => self.come_due(entry, app, at),
                     }
                 }
@@ -193,6 +196,24 @@ impl Heartbeat {
         next.is_some()
     }
 
+    /// A session's time may have come. Where several proxies share it, the person may be at another one: that is asked first.
+    fn come_to_end(self: &Rc<Self>, entry: Entry) {
+        if !self.registry.store().is_shared() {
+            return self.ended(entry, self.clock.now());
+        }
+        let this = Rc::clone(self);
+        spawn_local(async move {
+            let _under_way = this.pause.begin();
+            let read = this.registry.refresh_slot(&entry.slot, this.clock.now()).await;
+            // Where the store says nothing, she may be at work elsewhere.
+            if read.is_err() {
+                this.insert(this.clock.now().plus(AGAIN), entry);
+            } else if this.registry.beats_here(&entry.slot) {
+                this.ended(entry, this.clock.now());
+            }
+        });
+    }
+
     /// A session's time may have come. Of several entries for one session, the one that was placed last goes on.
     fn ended(self: &Rc<Self>, entry: Entry, now: Timestamp) {
         let (over, ends) = entry.slot.with(|session| {
@@ -205,10 +226,11 @@ impl Heartbeat {
                 return (None, Some(ends));
             }
             let over = match session.phase() {
-                Phase::Pending => Some(End::Evicted),
-                _ => session.expired(&self.registry.clocks(), now),
+                Phase::Pending => End::Evicted,
+                _ if now >= session.hard_end(&self.registry.clocks()) => End::MaxLifetime,
+                _ => End::Idle,
             };
-            (over, None)
+            (Some(over), None)
         });
         if let Some(ends) = ends {
             self.insert(ends, entry);
@@ -219,7 +241,7 @@ impl Heartbeat {
             if farewell.end.signs_apps_out()
                 && !((self.setting)().bridge.mode == Mode::Release && farewell.end.is_by_clock())
             {
-                tokio::task::spawn_local(async move {
+                spawn_local(async move {
                     let _under_way = this.pause.begin();
                     this.sign_out.all(&setting, &farewell, None).await;
                 });
@@ -229,7 +251,10 @@ impl Heartbeat {
 
     /// When a session ends if nothing more happens, or is to be asked again.
     fn ends_at(&self, session: &Session) -> Timestamp {
-        ends_at(&(self.setting)(), &self.registry.clocks(), session, self.clock.now())
+        let clocks = self.registry.clocks();
+        let ends = ends_at(&(self.setting)(), &clocks, session, self.clock.now());
+        // Another proxy may know of an activity that it has not put into the store yet.
+        ends.plus(self.registry.lag()).min(session.hard_end(&clocks))
     }
 
     /// A heartbeat may be due.
@@ -246,12 +271,12 @@ impl Heartbeat {
 
     /// When the next heartbeat of the session to `app` is due. Where none is, the entry is given up, and said to be.
     fn ask(&self, slot: &Slot, app: AppIx, now: Timestamp) -> Asked {
-        let routes = (self.setting)();
+        let (routes, here) = ((self.setting)(), self.registry.beats_here(slot));
         slot.with(|session| {
             let ended = session.has_ended() || session.expired(&self.registry.clocks(), now).is_some();
             let seed = session.handle.0;
             let Some(app) = session.app_mut(app) else { return Asked::Stop };
-            let pace = pace(&routes, app.app, seed).filter(|_| !ended);
+            let pace = pace(&routes, app.app, seed).filter(|_| here && !ended);
             let asked = pace.map_or(Asked::Stop, |pace| match pace.next(app, now) {
                 Next::Stop => Asked::Stop,
                 Next::Later(at) => Asked::Later(at),

@@ -115,13 +115,27 @@ impl Heartbeat {
         while let Some(Begin { app, ticket, entry, late }) = next.take() {
             self.pinger.shard.heartbeat_lag(late);
             let setting = (self.setting)();
-            let pinged = self.pinger.ping_with(&setting, app, &entry.slot, &mut alarm).await;
+            let pinged = if self.is_due_everywhere(app, &entry).await {
+                self.pinger.ping_with(&setting, app, &entry.slot, &mut alarm).await
+            } else {
+                None
+            };
             let now = self.clock.now();
             let answered = pinged.filter(|own| own.sent).map(|own| own.verdict != Verdict::Unreachable);
             let turn = self.pressure.done(ticket, answered, now);
             self.place(entry, now);
             next = self.follow(app, turn, now);
         }
+    }
+
+    /// Where several proxies share the sessions: whether the heartbeat is due by what all of them know. Where the store says
+    /// nothing it is: one too many does no harm, and none would.
+    async fn is_due_everywhere(&self, app: AppIx, entry: &Entry) -> bool {
+        if !self.registry.store().is_shared() {
+            return true;
+        }
+        let _ = self.registry.refresh_slot(&entry.slot, self.clock.now()).await;
+        matches!(self.ask(&entry.slot, app, self.clock.now()), Asked::Now { .. })
     }
 
     /// There is room at `app`, and it is the turn of the thread that `turn` wakes: if that is this one, what cannot wait any

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, LOCATION};
+use http::header::{CONTENT_ENCODING, LOCATION, SET_COOKIE};
 
 use crate::bridge::answer::{self, Judged};
 use crate::bridge::app_session::{AppSession, Learned, Sent};
@@ -108,6 +108,9 @@ impl Pinger {
         } else {
             alarm.within(rules.timeout, self.exchange(rules, &sending.prepared)).await.flatten()
         };
+        if answer.as_ref().is_some_and(Heard::may_set) {
+            self.read_anew(slot).await;
+        }
         let now = self.clock.now();
         let (verdict, outcome) = match answer {
             Some(heard) => self.judge((setting, route), slot, (&sending, &heard), now),
@@ -121,6 +124,15 @@ impl Pinger {
         let label = crate::telemetry::labels::Verdict::from(verdict);
         self.shard.heartbeat(route.rules.app.index(), label, now.since(sending.heard.at));
         Some(Pinged { verdict, sent: !down })
+    }
+
+    /// Where several proxies share the session: what another one has learned meanwhile, or that it is another one's to keep alive,
+    /// is known before an answer is applied to it.
+    async fn read_anew(&self, slot: &Arc<Slot>) {
+        if self.registry.store().is_shared() {
+            // Where the store says nothing, this is what is known.
+            let _ = self.registry.refresh_slot(slot, self.clock.now()).await;
+        }
     }
 
     /// Makes the request, under the session's lock: what it is sent with is what it will be compared with.
@@ -318,6 +330,13 @@ const fn outcome(verdict: Verdict, proof: Proof) -> Option<Outcome> {
 struct Heard {
     parts: http::response::Parts,
     text: Vec<u8>,
+}
+
+impl Heard {
+    /// True where it may change what is kept of the app's session.
+    fn may_set(&self) -> bool {
+        self.parts.headers.contains_key(SET_COOKIE) || self.parts.headers.contains_key(LOCATION)
+    }
 }
 
 /// A heartbeat that is dropped half-way (the proxy stops) is no longer in flight.

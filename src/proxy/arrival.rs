@@ -4,6 +4,8 @@
 //! but for the bridge cookie.
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use http::Response;
 
@@ -19,10 +21,14 @@ use crate::bridge::rules::SessionRules;
 use crate::bridge::timeline::What;
 use crate::bridge::url::{Clean, Found, UrlTokenValue};
 use crate::net::body::Body;
-use crate::registry::Refusal;
+use crate::registry::{Refusal, Slot};
 use crate::route::Route;
 use crate::setting::Setting;
+use crate::store::{Key, Outage};
 use crate::telemetry::labels::UrlTokenResult;
+
+/// For as long no other proxy takes a token that one has looked at: until what that made of it is in the store.
+const ONCE: Duration = Duration::from_secs(10);
 
 /// What a request's URL said about tokens.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +46,7 @@ pub(super) struct Arrived<'a> {
 impl Proxy {
     /// Weighs the tokens of a URL. `Some` is the answer to a navigation: a redirect to the clean URL, or to the host where
     /// the browser can show who it is.
-    pub(super) fn arrive(
+    pub(super) async fn arrive(
         self: &Rc<Self>,
         map: &Rc<Setting>,
         arrived: &Arrived<'_>,
@@ -67,11 +73,11 @@ impl Proxy {
                     inbound.uri.path_and_query().is_some_and(|target| target.as_str().len() <= join::LONGEST);
                 if short && inbound.navigation && inbound.method == http::Method::GET {
                     self.shard.url_tokens(app, UrlTokenResult::Joined, 1);
-                    return Ok(Some(self.join_start(map, arrived, owner)));
+                    return Ok(Some(self.join_start(map, arrived, owner).await?));
                 }
                 continue;
             }
-            self.weigh(map, arrived, session, token, (visit, note))?;
+            self.weigh(map, arrived, session, token, (visit, note)).await?;
         }
         if found.tokens.is_empty() && !found.malformed {
             self.shard.url_tokens(app, UrlTokenResult::Cut, 1);
@@ -90,7 +96,7 @@ impl Proxy {
     }
 
     /// Adopts a token that was issued through this proxy to a client without a bridge cookie, by the rules of `adoption`.
-    fn weigh(
+    async fn weigh(
         self: &Rc<Self>,
         map: &Rc<Setting>,
         arrived: &Arrived<'_>,
@@ -112,8 +118,7 @@ impl Proxy {
             &inbound.host,
         );
         let taken = if own_step && !visit.kept_away {
-            let parts = token_parts(token);
-            self.shared.registry.take_orphan(token.app, parts, inbound.address(), inbound.now)
+            self.take_orphan(token, inbound).await?
         } else {
             Err(Refusal::Unknown)
         };
@@ -141,6 +146,25 @@ impl Proxy {
         Ok(())
     }
 
+    /// Takes a token from the pending session that was given it: once, whichever proxy it comes to.
+    async fn take_orphan(
+        &self,
+        token: &UrlTokenValue,
+        inbound: &Inbound<'_>,
+    ) -> Result<Result<(AppSession, Arc<Slot>), Refusal>, Error> {
+        let (registry, parts) = (&self.shared.registry, || token.parts.iter().map(|part| &**part));
+        if registry.store().is_shared() {
+            let hash = registry.token_hash(token.app, parts());
+            let outage = |Outage| Error::StoreOutage;
+            registry.refresh(Key::Token(hash), inbound.now).await.map_err(outage)?;
+            let what = [b"orphan", &hash.to_be_bytes()[..]].concat();
+            if !registry.store().claim(&what, ONCE).await.map_err(outage)? {
+                return Ok(Err(Refusal::Bound));
+            }
+        }
+        Ok(registry.take_orphan(token.app, parts(), inbound.address(), inbound.now))
+    }
+
     /// Puts an app session that was taken from a pending bridge session into the browser's own, under a new id: whoever
     /// knew the old one is cut off.
     fn take_over(
@@ -166,14 +190,7 @@ impl Proxy {
     }
 }
 
-use std::sync::Arc;
-
 /// True where the app has hosts of its own and this is none of them.
 fn is_elsewhere(owner: &Route, inbound: &Inbound<'_>) -> bool {
     !owner.hosts.is_empty() && !owner.hosts.iter().any(|host| **host == inbound.host)
-}
-
-/// A URL token as the registry knows it.
-fn token_parts(token: &UrlTokenValue) -> impl Iterator<Item = &[u8]> {
-    token.parts.iter().map(|part| &**part)
 }

@@ -16,6 +16,7 @@ use hyper::upgrade::OnUpgrade;
 use super::Proxy;
 use super::arrival::Arrived;
 use super::back::give;
+use super::copies::gone_first;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::forms;
@@ -32,7 +33,7 @@ use crate::bridge::share;
 use crate::bridge::url;
 use crate::net::body::{Body, End, Outcome};
 use crate::net::stream::Peer;
-use crate::registry::{FLIGHT, Flight, Slot};
+use crate::registry::{FLIGHT, Flight, Registry, Slot};
 use crate::route::{Route, RouteMap};
 use crate::setting::Setting;
 use crate::setting::options::Options;
@@ -88,21 +89,24 @@ impl Proxy {
     }
 
     /// What an answer acknowledges is kept before its first byte leaves. Where the store cannot be written, sessions that
-    /// were kept before go on; one that is new is refused, since a restart would take it away again.
+    /// were kept before go on; one that is new is refused, since a restart would take it away again. A store that several proxies
+    /// share is the operator's to weigh: `on_outage`.
     async fn keep(
         &self,
         result: Result<Response<Body>, Error>,
         note: &mut Note,
     ) -> Result<Response<Body>, Error> {
         let Some((slot, new)) = note.session.take() else { return result };
+        let store = self.shared.registry.store();
         match self.shared.registry.saved(&slot).await {
+            Err(Outage) if self.shared.goes_on() => result,
             Err(Outage) if new => {
                 note.fields = None;
                 self.shared.registry.end(&slot, SessionEnd::Evicted, self.now());
                 Err(Error::StoreOutage)
             }
             // Another process has the store by now, and will not hear of it: nobody is told what is not so there.
-            Err(Outage) if self.shared.registry.store().is_closed() => {
+            Err(Outage) if store.is_closed() || self.shared.is_strict() => {
                 note.fields = None;
                 Err(Error::StoreOutage)
             }
@@ -128,6 +132,7 @@ impl Proxy {
         note.client = Some(inbound.address());
         take_request_id(&inbound, note);
 
+        self.freshen(&map, &inbound).await?;
         let mut visit = self.visit(&map, &inbound, note);
         if let Some(page) = own_page(&map, &inbound) {
             note.path.push_str(&inbound.normal);
@@ -154,7 +159,9 @@ impl Proxy {
             map.heartbeats(),
         );
         let arrived = Arrived { route, inbound: &inbound, clean: &clean, found: &found };
-        if let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note)? {
+        if found.any()
+            && let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note).await?
+        {
             give(&map, &inbound, &visit, redirect.headers_mut());
             return Ok(redirect);
         }
@@ -192,7 +199,7 @@ impl Proxy {
     /// Refuses what could make a session, where it could not be kept or this address has made too many: before an app has
     /// made one in vain.
     fn may_make_one(&self, inbound: &Inbound<'_>) -> Result<(), Error> {
-        if self.shared.registry.store().fails() {
+        if self.shared.registry.store().fails() && !self.shared.goes_on() {
             Err(Error::StoreOutage)
         } else if self.shared.new_sessions.allows(inbound.address(), inbound.now) {
             Ok(())
@@ -213,7 +220,16 @@ impl Proxy {
             tokio::pin!(changed);
             changed.as_mut().enable();
             match slot.depart(app, group, self.now()) {
-                Flight::Go { first } => return first.then(|| First { slot: Arc::clone(slot), group }),
+                Flight::Go { first: false } => return None,
+                Flight::Go { first: true } => {
+                    let registry = Arc::clone(&self.shared.registry);
+                    let mut first = First { slot: Arc::clone(slot), group, registry, claimed: false };
+                    if first.registry.store().is_shared() {
+                        first.claimed = self.goes_first(slot, group, until).await;
+                        return first.claimed.then_some(first);
+                    }
+                    return Some(first);
+                }
                 Flight::Wait => {
                     tokio::time::timeout_at(until, changed).await.ok()?;
                 }
@@ -265,11 +281,17 @@ fn within_bounds(body: Incoming, length: Option<u64>, options: &Options) -> Resu
 struct First {
     slot: Arc<Slot>,
     group: AppIx,
+    registry: Arc<Registry>,
+    /// True where it is the first of all proxies'.
+    claimed: bool,
 }
 
 impl Drop for First {
     fn drop(&mut self) {
         self.slot.land(self.group);
+        if self.claimed {
+            gone_first(&self.registry, &self.slot, self.group);
+        }
     }
 }
 

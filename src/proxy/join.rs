@@ -8,19 +8,18 @@
 //! at the start, never what a URL says; each step is taken once.
 
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::SET_COOKIE;
 use http::{HeaderValue, Response};
-use subtle::ConstantTimeEq;
 
 use super::Proxy;
 use super::arrival::Arrived;
 use super::error::Error;
 use super::inbound::Inbound;
+use super::joins::{Back, Join};
 use super::reply;
 use super::visit::Visit;
 use crate::bridge::app_session::AppSession;
@@ -36,44 +35,14 @@ use crate::registry::Slot;
 use crate::route::{self, Route, RouteMap};
 use crate::secret::digest16;
 use crate::setting::Setting;
+use crate::store::Outage;
 use crate::time::Timestamp;
 use crate::wire::cookie::pairs;
 use crate::wire::query;
 use crate::wire::target::split_authority;
 
-/// How long a round trip may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Round trips under way at once; the oldest makes room.
-const MOST: usize = 10_000;
 /// Bytes of a target that is worth a round trip: they are kept meanwhile.
 pub(super) const LONGEST: usize = 2048;
-
-/// Round trips under way.
-#[derive(Debug, Default)]
-pub(super) struct Joins(Mutex<std::collections::VecDeque<Join>>);
-
-#[derive(Debug)]
-struct Join {
-    id: [u8; 16],
-    nonce: [u8; 16],
-    begun: Timestamp,
-    /// The public origin where it began, and what was asked there.
-    origin: String,
-    target: String,
-    /// The host where the browser is to show its cookie.
-    elsewhere: String,
-    ticket: Option<([u8; 16], Arc<Slot>)>,
-}
-
-impl Joins {
-    fn with<T>(&self, now: Timestamp, work: impl FnOnce(&mut std::collections::VecDeque<Join>) -> T) -> T {
-        let mut joins = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while joins.len() >= MOST || joins.front().is_some_and(|join| now.since(join.begun) > PATIENCE) {
-            joins.pop_front();
-        }
-        work(&mut joins)
-    }
-}
 
 /// The nonce cookie's name.
 #[must_use]
@@ -83,7 +52,12 @@ pub(super) fn nonce_cookie(bridge: &BridgeRules, https: bool) -> String {
 
 impl Proxy {
     /// Begins a round trip to a host of `owner`: the answer to a navigation that carries a token of its app.
-    pub(super) fn join_start(&self, map: &RouteMap, arrived: &Arrived<'_>, owner: &Route) -> Response<Body> {
+    pub(super) async fn join_start(
+        &self,
+        map: &RouteMap,
+        arrived: &Arrived<'_>,
+        owner: &Route,
+    ) -> Result<Response<Body>, Error> {
         let inbound = arrived.inbound;
         let (id, nonce) = (random::bytes::<16>(), random::bytes::<16>());
         let elsewhere = owner.hosts.first().map_or(String::new(), ToString::to_string);
@@ -92,13 +66,14 @@ impl Proxy {
         let join = Join {
             id,
             nonce: digest16(&nonce),
-            begun: inbound.now,
+            begun: inbound.now.micros(),
             origin: inbound.absolute(""),
             target: without_tokens(arrived),
             elsewhere,
             ticket: None,
         };
-        self.shared.joins.with(inbound.now, |joins| joins.push_back(join));
+        let begun = self.shared.joins.begin(&self.shared.registry, join).await;
+        begun.map_err(|Outage| Error::StoreOutage)?;
         let there = format!("{}://{authority}{}/join?id={}", inbound.scheme(), map.bridge.prefix, text(&id));
         let mut response = reply::see_other(&there);
         // Lax always: the way back is a top-level navigation from another host.
@@ -106,11 +81,11 @@ impl Proxy {
         if let Some(cookie) = bridge_cookie::set(&name, &text(&nonce), inbound.client.https, SameSite::Lax) {
             response.headers_mut().append(SET_COOKIE, cookie);
         }
-        response
+        Ok(response)
     }
 
     /// `GET join`: the browser shows its cookie on the app's own host, and is sent back with a ticket.
-    pub(super) fn join_there(
+    pub(super) async fn join_there(
         &self,
         map: &RouteMap,
         inbound: &Inbound<'_>,
@@ -118,20 +93,16 @@ impl Proxy {
     ) -> Result<Response<Body>, Error> {
         let id = param(inbound, "id").ok_or(Error::NoPage)?;
         let ticket = random::bytes::<16>();
-        let back = self.shared.joins.with(inbound.now, |joins| {
-            let join = joins.iter_mut().find(|join| join.id == id && join.elsewhere == inbound.host)?;
-            if inbound.navigation && join.ticket.is_none() {
-                join.ticket = visit.slot.as_ref().map(|slot| (digest16(&ticket), Arc::clone(slot)));
-            }
-            Some(join.origin.clone())
-        });
-        let back = back.ok_or(Error::NoPage)?;
+        let slot = visit.slot.as_ref().filter(|_| inbound.navigation);
+        let (registry, shown) = (&self.shared.registry, (digest16(&ticket), slot));
+        let back = self.shared.joins.show(registry, (id, &inbound.host), shown, inbound.now).await;
+        let back = back.map_err(|Outage| Error::StoreOutage)?.ok_or(Error::NoPage)?;
         let (prefix, id, ticket) = (&map.bridge.prefix, text(&id), text(&ticket));
         Ok(reply::see_other(&format!("{back}{prefix}/join/back?id={id}&ticket={ticket}")))
     }
 
     /// `GET join/back`: with the nonce and the ticket both, the two hosts share one bridge session from here on.
-    pub(super) fn join_back(
+    pub(super) async fn join_back(
         self: &Rc<Self>,
         map: &Rc<Setting>,
         inbound: &Inbound<'_>,
@@ -142,21 +113,9 @@ impl Proxy {
         let nonce = nonce_shown(inbound, &name).map(|nonce| digest16(&nonce));
         let ticket = param(inbound, "ticket").map(|ticket| digest16(&ticket));
         let origin = inbound.absolute("");
-        let found = self.shared.joins.with(inbound.now, |joins| {
-            let at = joins.iter().position(|join| join.id == id && join.origin == origin)?;
-            let same = |shown: Option<[u8; 16]>, own: &[u8; 16]| {
-                shown.is_some_and(|shown| bool::from(shown.ct_eq(own)))
-            };
-            let join = joins.get(at)?;
-            if !same(nonce, &join.nonce) {
-                // Somebody else followed the link: it stays good for the one who began it.
-                return Some((join.target.clone(), None));
-            }
-            let join = joins.remove(at)?;
-            let slot = join.ticket.filter(|(own, _)| same(ticket, own)).map(|(_, slot)| slot);
-            Some((join.target, slot))
-        });
-        let (target, slot) = found.ok_or(Error::NoPage)?;
+        let registry = &self.shared.registry;
+        let back = self.shared.joins.end(registry, (id, &origin), (nonce, ticket), inbound.now).await;
+        let Back { target, slot } = back.map_err(|Outage| Error::StoreOutage)?.ok_or(Error::NoPage)?;
         if let Some(slot) = slot {
             self.become_one(map, &slot, visit, inbound);
         }

@@ -16,6 +16,7 @@ use crate::registry::agenda::Agenda;
 use crate::setting::Setting;
 use crate::setting::options::Options;
 use crate::sign_out::SignOut;
+use crate::store::shared::OnOutage;
 use crate::telemetry::RequestIds;
 use crate::telemetry::access::AccessSink;
 use crate::telemetry::metrics::Shard;
@@ -24,12 +25,14 @@ use crate::time::Timestamp;
 mod adopt;
 mod arrival;
 mod back;
+mod copies;
 pub mod error;
 mod exchange;
 mod forms;
 mod handler;
 pub mod inbound;
 mod join;
+mod joins;
 pub mod limits;
 mod note;
 mod owners;
@@ -41,7 +44,7 @@ pub mod served;
 mod stream;
 mod visit;
 
-use join::Joins;
+use joins::Joins;
 use limits::Buckets;
 use served::Served;
 
@@ -55,6 +58,8 @@ pub struct Shared {
     adoptions: Buckets,
     /// When the apps were first served here: the window of `adopt_cookies` begins then.
     served: Served,
+    /// Where several proxies share the store: what becomes of requests while it is away.
+    on_outage: Option<OnOutage>,
 }
 
 impl Shared {
@@ -69,7 +74,24 @@ impl Shared {
             new_sessions: Buckets::new(rate.per_second, rate.burst),
             adoptions: limits::tries(adoption::TRIES_A_MINUTE, std::time::Duration::from_secs(60)),
             served: Served::default(),
+            on_outage: None,
         }
+    }
+
+    /// The same, of sessions that several proxies share.
+    #[must_use]
+    pub fn with_outages(self, on_outage: Option<OnOutage>) -> Self {
+        Self { on_outage, ..self }
+    }
+
+    /// True where everything goes on in memory while the store is away.
+    fn goes_on(&self) -> bool {
+        self.on_outage == Some(OnOutage::Degrade)
+    }
+
+    /// True where nobody is served who needs a session while the store is away.
+    fn is_strict(&self) -> bool {
+        self.on_outage == Some(OnOutage::Strict)
     }
 
     /// When each app was first served here. What an earlier process knew of it is put in here.

@@ -54,8 +54,8 @@ impl Proxy {
                 Ok(self.log_out(map, inbound, visit).await)
             }
             "beat.gif" if get => Ok(self.beat(visit)),
-            "join" if get => self.join_there(map, inbound, visit),
-            "join/back" if get => self.join_back(map, inbound, visit),
+            "join" if get => self.join_there(map, inbound, visit).await,
+            "join/back" if get => self.join_back(map, inbound, visit).await,
             "status" | "extend" | "logout" | "beat.gif" | "join" | "join/back" => Err(Error::Method),
             _ => Err(Error::NoPage),
         }

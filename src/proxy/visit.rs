@@ -174,6 +174,12 @@ impl Proxy {
         }
     }
 
+    /// Looks after a session from here on: its heartbeats, its end.
+    pub fn look_after(&self, slot: &Arc<Slot>) {
+        self.watch_end(slot);
+        self.arm(slot, &self.setting());
+    }
+
     /// Arms the heartbeats of all apps that have a token in the session.
     pub(super) fn arm(&self, slot: &Arc<Slot>, map: &RouteMap) {
         let apps: Vec<_> = slot.with(|session| wanting(session, map));

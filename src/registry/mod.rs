@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bridge::adoption::Orphan;
@@ -19,6 +19,8 @@ use crate::store::Store;
 use crate::time::Timestamp;
 
 pub mod agenda;
+mod copied;
+pub mod copies;
 mod dials;
 mod ended;
 mod index;
@@ -26,16 +28,20 @@ mod labels;
 pub mod options;
 mod packed;
 mod record;
+mod refresh;
 mod slot;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tombs;
 
 pub use ended::Ended;
 pub use slot::{FLIGHT, Flight, GRACE, Slot, Visitor};
 pub use table::{Ticket, Walk};
 
 use agenda::{Entry, Waiting};
+use copied::Tally;
+use copies::Sharing;
 use dials::Dials;
 use ended::Graveyard;
 use options::Options;
@@ -56,9 +62,9 @@ pub struct Registry {
     keyed: Keyed,
     dials: Dials,
     options: Options,
-    bound: AtomicUsize,
-    waiting: AtomicUsize,
+    tally: Arc<Tally>,
     store: Store,
+    sharing: Option<Box<Sharing>>,
 }
 
 /// What an id opened.
@@ -116,15 +122,16 @@ impl Registry {
     pub fn kept_in(store: Store, options: Options, clocks: Clocks, key: &[u8; 32]) -> Self {
         let dials = Dials::new();
         dials.set(&clocks);
+        let tally = Arc::new(Tally::default());
         Self {
-            table: Table::new(),
+            table: Table::new(Arc::clone(&tally)),
             pending: Mutex::default(),
             graveyard: Mutex::default(),
             keyed: Keyed::new(key),
             dials,
             options,
-            bound: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
+            tally,
+            sharing: store.is_shared().then(|| Box::new(Sharing::new(store.me()))),
             store,
         }
     }
@@ -160,7 +167,7 @@ impl Registry {
         let (found, expired) = slot.with_kept(|kept| {
             let found = find(&kept.ids, key, visitor, now)?;
             let found = if kept.session.has_ended() { Found::Bad } else { found };
-            let expired = if found.opens() { kept.session.expired(&self.clocks(), now) } else { None };
+            let expired = if found.opens() { self.expired(&kept.session, now) } else { None };
             if found.opens() && expired.is_none() {
                 returned(&mut kept.ids, key);
             }
@@ -169,6 +176,8 @@ impl Registry {
         Some(match (found, expired) {
             (Found::Bad, _) => Opened::Nothing,
             (Found::Overtaken, _) => Opened::Overtaken,
+            // Whose it is ends it, and has its apps signed out.
+            (Found::Good { .. }, Some(_)) if !self.is_mine(&slot) => Opened::Nothing,
             (Found::Good { .. }, Some(end)) => match self.end(&slot, end, now) {
                 Some(farewell) => Opened::Over(slot, Box::new(farewell)),
                 None => Opened::Nothing,
@@ -180,19 +189,30 @@ impl Registry {
         })
     }
 
+    /// Why a session is over by the clocks, if it is. Another proxy may know of an activity that nobody else has heard of yet.
+    fn expired(&self, session: &Session, now: Timestamp) -> Option<End> {
+        let end = session.expired(&self.clocks(), now)?;
+        if end == End::Idle { session.expired(&self.clocks(), now.minus(self.lag())) } else { Some(end) }
+    }
+
     /// Makes a pending session; `random` are 16 bytes of the system's CSPRNG. The oldest pending one makes room, and its
     /// end is returned with it. `None` where the table is full of live sessions.
     #[must_use]
     pub fn create(&self, random: [u8; 16], now: Timestamp) -> Option<(Arc<Slot>, BridgeId)> {
-        if self.bound.load(Ordering::Relaxed) >= self.options.max_sessions {
+        if self.tally.bound.load(Ordering::Relaxed) >= self.options.max_sessions {
             return None;
         }
         let id = BridgeId::new(random);
         let key = id.key();
         let handle = Handle(self.keyed.hash(&[b"handle", key.as_bytes()]));
-        let make = |ticket| Slot::new(Session::new(handle, now), key, ticket);
+        let copied = self.sharing.as_ref().map(|sharing| sharing.begin(&self.tally));
+        let make = |ticket| Slot::new(Session::new(handle, now), key, ticket, copied);
         let slot = self.table.insert(key.hash(), make);
-        let pending = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.sharing.is_some() {
+            slot.is_known(now);
+            self.table.enter(By::Handle, handle.0, slot.ticket);
+        }
+        let pending = self.tally.waiting.fetch_add(1, Ordering::Relaxed) + 1;
         let mut queue = self.pending();
         queue.push_back(slot.ticket);
         let evicted = if pending > self.options.max_pending() { self.oldest(&mut queue) } else { None };
@@ -233,8 +253,8 @@ impl Registry {
     fn bind(&self, slot: &Slot, now: Timestamp) -> bool {
         let first = slot.with(|session| session.bind(now));
         if first {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.bound.fetch_add(1, Ordering::Relaxed);
+            self.tally.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.tally.bound.fetch_add(1, Ordering::Relaxed);
         }
         first
     }
@@ -274,6 +294,7 @@ impl Registry {
                 }
             }
             kept.ids.push(Held::new(key, line, instead_of));
+            kept.drops(dropped.iter().map(Key::hash));
             kept.session.timeline.note(now, None, crate::bridge::timeline::What::Renewed);
             // Under the lock: a session that ends takes out all the ids that it knows of.
             self.table.enter(By::Id, key.hash(), slot.ticket);
@@ -295,6 +316,7 @@ impl Registry {
             make_room(&mut kept.ids, &mut dropped);
             let line = kept.ids.iter().map(|held| held.line).max().map_or(0, |last| last.saturating_add(1));
             kept.ids.push(Held::new(id.key(), line, None));
+            kept.drops(dropped.iter().map(Key::hash));
             self.table.enter(By::Id, id.key().hash(), slot.ticket);
             true
         });
@@ -307,30 +329,39 @@ impl Registry {
     /// The store forgets it with the next commit. Of one that was [`End::Joined`] it does so where [`Registry::put`] is
     /// asked to: what it left to another session must be kept there first.
     pub fn end(&self, slot: &Arc<Slot>, end: End, now: Timestamp) -> Option<Farewell> {
-        let (farewell, keys, owned, was) = slot.with_kept(|kept| {
+        let (farewell, ids, owned, was) = slot.with_kept(|kept| {
             let was = kept.session.phase();
             let farewell = kept.session.end(end, now)?;
-            let keys: Vec<Key> = kept.ids.drain(..).map(|held| held.key).collect();
             if was == Phase::Bound {
                 self.graveyard().bury(&kept.session, end, now);
             }
-            Some((farewell, keys, std::mem::take(&mut kept.owned), was))
-        })?;
-        self.strike(&keys, slot);
-        for hash in owned {
-            if end.signs_apps_out() {
-                self.graveyard().entomb(hash, now);
+            if let Some(sharing) = &self.sharing {
+                sharing.ends_here(kept, end, &self.clocks(), now);
             }
-            self.table.strike(By::Token, hash, slot.ticket);
+            let (ids, owned) = kept.no_longer_leads();
+            Some((farewell, ids, owned, was))
+        })?;
+        if end.signs_apps_out() {
+            let mut graveyard = self.graveyard();
+            owned.iter().for_each(|hash| graveyard.entomb(*hash, now));
         }
+        self.strike_all(slot, &ids, &owned);
         self.table.vacate(slot.ticket);
-        let count = if was == Phase::Bound { &self.bound } else { &self.waiting };
-        count.fetch_sub(1, Ordering::Relaxed);
+        self.tally.leaves(was);
         if end != End::Joined {
-            slot.put(&self.store);
+            self.put(slot);
         }
         slot.wake();
         Some(farewell)
+    }
+
+    /// Takes out all that leads to the session in `slot`.
+    fn strike_all(&self, slot: &Slot, ids: &[u64], owned: &[u64]) {
+        ids.iter().for_each(|hash| self.table.strike(By::Id, *hash, slot.ticket));
+        owned.iter().for_each(|hash| self.table.strike(By::Token, *hash, slot.ticket));
+        if self.sharing.is_some() {
+            self.table.strike(By::Handle, slot.handle.0, slot.ticket);
+        }
     }
 
     /// Takes out ids that open the session in `slot` no more.
@@ -428,7 +459,9 @@ impl Registry {
         Ok((taken, slot))
     }
 
-    fn token_hash<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>) -> u64 {
+    /// The keyed hash that stands for a token of `app`.
+    #[must_use]
+    pub fn token_hash<'a>(&self, app: AppIx, parts: impl Iterator<Item = &'a [u8]>) -> u64 {
         let app = app.0.to_le_bytes();
         let mut list: smallvec::SmallVec<[&[u8]; 4]> = smallvec::smallvec![&b"token"[..], &app[..]];
         for part in parts {
@@ -440,7 +473,10 @@ impl Registry {
     /// How many sessions there are.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts { bound: self.bound.load(Ordering::Relaxed), pending: self.waiting.load(Ordering::Relaxed) }
+        Counts {
+            bound: self.tally.bound.load(Ordering::Relaxed),
+            pending: self.tally.waiting.load(Ordering::Relaxed),
+        }
     }
 
     /// Runs `look` on every live session once, in no order; stops when it says false. A session that sleeps sleeps on.
@@ -472,15 +508,23 @@ impl Registry {
     /// The live session with this handle.
     #[must_use]
     pub fn find(&self, handle: Handle) -> Option<Arc<Slot>> {
-        self.table.with_handle(handle)
+        if self.sharing.is_none() {
+            return self.table.with_handle(handle);
+        }
+        self.table.find(By::Handle, handle.0).into_iter().find(|slot| slot.handle == handle)
     }
 
     /// Goes on with an endless walk by a few sessions: those that were not used since it last came by fall asleep, the
-    /// clocks of the others are kept.
-    pub fn rest(&self, walk: &mut Walk) {
-        for slot in self.table.rest(walk) {
-            slot.put(&self.store);
+    /// clocks of the others are kept. What is another proxy's is no longer kept here then.
+    pub fn rest(&self, walk: &mut Walk, now: Timestamp) {
+        let rested = self.table.rest(walk, self.sharing.as_ref().map(|sharing| sharing.me));
+        match &self.sharing {
+            None => rested.used.iter().for_each(|slot| self.put(slot)),
+            Some(_) => rested.used.iter().for_each(|slot| self.goes_on(slot, now)),
         }
+        rested.unsaved.iter().for_each(|slot| self.put(slot));
+        rested.left.iter().for_each(|slot| self.leave(slot));
+        self.go_on_putting();
     }
 
     /// By how many calls of [`Registry::rest`] a walk comes round.
@@ -546,7 +590,12 @@ fn find(ids: &[Held], key: Key, visitor: Visitor, now: Timestamp) -> Option<Foun
 fn returned(ids: &mut [Held], key: Key) {
     let Some(held) = ids.iter_mut().find(|held| held.key == key && !held.seen) else { return };
     held.seen = true;
-    let mut before = held.instead_of.take();
+    replaces(ids, key);
+}
+
+/// What the id `key`, which the browser has shown, came in place of is over.
+fn replaces(ids: &mut [Held], key: Key) {
+    let mut before = ids.iter_mut().find(|held| held.key == key).and_then(|held| held.instead_of.take());
     while let Some(held) = before.and_then(|key| ids.iter_mut().find(|held| held.key == key)) {
         held.over = true;
         before = held.instead_of.take();

@@ -3,7 +3,9 @@
 //! Invariant: it holds tokens, and is erased when dropped.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
+use super::copied::{Copied, Tally};
 use super::slot::{Held, Kept, Visitor};
 use crate::bridge::id::{Handle, Key};
 use crate::bridge::packing::{Common, Packer, Unpacker};
@@ -23,7 +25,11 @@ impl Packed {
     /// Packs `kept` on `bench`, which is left empty.
     pub(super) fn new(kept: &Kept, bench: &mut Vec<u8>, common: &mut Common) -> Self {
         bench.clear();
-        kept.pack(&mut Packer::new(bench, common));
+        let out = &mut Packer::new(bench, common);
+        kept.pack(out);
+        if let Some(copied) = &kept.copied {
+            copied.pack(out);
+        }
         let packed = Self(bench.as_slice().into());
         erase(bench);
         bench.clear();
@@ -31,8 +37,14 @@ impl Packed {
     }
 
     /// Unpacks it for good.
-    pub(super) fn wake(&self, common: &mut Common) -> Kept {
-        Kept::unpack(&mut Unpacker::last(&self.0, common))
+    pub(super) fn wake(&self, common: &mut Common, tally: &Arc<Tally>) -> Kept {
+        let from = &mut Unpacker::last(&self.0, common);
+        let mut kept = Kept::unpack(from);
+        if kept.session.is_revised() {
+            kept.copied = Some(Box::new(Copied::unpack(from, tally)));
+            kept.is_in_store();
+        }
+        kept
     }
 
     /// Its session, for one look.
@@ -55,6 +67,10 @@ impl Kept {
         self.ids.iter().for_each(|held| pack(held, out));
         out.count(self.owned.len());
         self.owned.iter().for_each(|hash| out.word(*hash));
+        if self.session.is_revised() {
+            out.count(self.gone.len());
+            self.gone.iter().for_each(|hash| out.word(*hash));
+        }
     }
 
     /// Reads what [`Kept::pack`] wrote.
@@ -63,7 +79,10 @@ impl Kept {
         from.near(session.created);
         let ids = (0..from.count()).map(|_| unpack(from)).collect();
         let owned = (0..from.count()).map(|_| from.word()).collect();
-        let mut kept = Self { session, ids, owned, flights: smallvec::SmallVec::new(), stamp: 0 };
+        let gone =
+            if session.is_revised() { (0..from.count()).map(|_| from.word()).collect() } else { Vec::new() };
+        let flights = smallvec::SmallVec::new();
+        let mut kept = Self { session, ids, owned, flights, stamp: 0, gone, copied: None };
         kept.stamp = kept.stamped();
         kept
     }

@@ -1,7 +1,7 @@
 //! Sessions and the store: what is put into it, and what an earlier process left there.
 //!
 //! Invariant: what is put in is a session as it is when the store's writer comes to it; of one that has ended by then
-//! nothing is kept.
+//! nothing is kept, or where several proxies share it, only that it has ended.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,11 +21,25 @@ impl Record for Slot {
     fn write(&self, out: &mut Vec<u8>) -> Option<Head> {
         self.with_kept(|kept| {
             let lives = !kept.session.has_ended();
-            lives.then(|| {
+            if lives {
                 alone::write(out, |out| kept.pack(out));
-                Head::default()
-            })
+            }
+            (lives || kept.copied.is_some()).then(|| kept.head())
         })
+    }
+
+    fn written(&self, tag: u64) {
+        if let Some(moment) = self.with_kept(|kept| kept.written(tag)) {
+            self.is_known(moment);
+        }
+    }
+
+    fn merge(&self, theirs: &[u8], head: &Head) -> Result<(), String> {
+        let theirs = alone::read(theirs, Kept::unpack).map_err(|error| error.to_string())?;
+        if self.with_kept(|kept| kept.merge(theirs, head)).learned {
+            self.wake();
+        }
+        Ok(())
     }
 }
 
@@ -36,10 +50,15 @@ impl Registry {
         &self.store
     }
 
+    /// True where anybody beyond this process is to know of its sessions.
+    fn keeps(&self) -> bool {
+        self.sharing.is_some() || self.store.keeps()
+    }
+
     /// Has the store write what has changed of a session, without waiting for it.
     pub fn save(&self, slot: &Arc<Slot>) {
-        if self.store.keeps() {
-            slot.put_if_changed(&self.store);
+        if self.keeps() {
+            slot.put_if_changed(&self.store, &self.dials);
         }
     }
 
@@ -48,16 +67,16 @@ impl Registry {
     /// # Errors
     /// [`Outage`] where the store cannot be written now.
     pub async fn saved(&self, slot: &Arc<Slot>) -> Result<(), Outage> {
-        if !self.store.keeps() {
+        if !self.keeps() {
             return Ok(());
         }
-        let mark = slot.put_if_changed(&self.store);
+        let mark = slot.put_if_changed(&self.store, &self.dials);
         if self.store.is_committed(mark) { Ok(()) } else { self.store.committed(mark).await }
     }
 
     /// Has the store write a session anew, whatever has changed of it; one that has ended it forgets.
     pub fn put(&self, slot: &Arc<Slot>) {
-        slot.put(&self.store);
+        slot.put(&self.store, &self.dials);
     }
 
     /// Makes room for as many sessions as an earlier process kept.
@@ -84,9 +103,9 @@ impl Registry {
         let count = match phase {
             Phase::Pending => {
                 self.pending().push_back(ticket);
-                &self.waiting
+                &self.tally.waiting
             }
-            Phase::Bound => &self.bound,
+            Phase::Bound => &self.tally.bound,
             Phase::Ended(_) => return Err(Unknown),
         };
         count.fetch_add(1, Ordering::Relaxed);

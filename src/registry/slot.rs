@@ -10,6 +10,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
+use super::copied::Copied;
+use super::dials::Dials;
 use super::table::Ticket;
 use crate::bridge::id::{Handle, Key};
 use crate::bridge::rules::AppIx;
@@ -21,7 +23,7 @@ use crate::time::Timestamp;
 pub const GRACE: Duration = Duration::from_secs(60);
 
 /// Who shows an id: what the grace of a replaced one is bound to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Visitor {
     /// The client's address.
     pub address: IpAddr,
@@ -59,6 +61,21 @@ impl Held {
             && (self.replaced.is_none() || self.in_grace(visitor, now))
     }
 
+    /// Takes in what another proxy knows of the same id. True where theirs lacks something.
+    pub(super) fn merge(&mut self, theirs: &Self) -> bool {
+        let lacks = self.seen && !theirs.seen
+            || self.over && !theirs.over
+            || self.replaced.is_some() && theirs.replaced.is_none()
+            || self.only.is_some() && theirs.only.is_none();
+        self.seen |= theirs.seen;
+        self.over |= theirs.over;
+        self.line = self.line.min(theirs.line);
+        self.replaced = self.replaced.into_iter().chain(theirs.replaced).min();
+        self.only = self.only.into_iter().chain(theirs.only).min();
+        self.instead_of = self.instead_of.or(theirs.instead_of);
+        lacks
+    }
+
     /// True where it was `visitor`'s a moment ago.
     pub(super) fn in_grace(&self, visitor: Visitor, now: Timestamp) -> bool {
         self.replaced.is_some_and(|(since, by)| by == visitor && now.since(since) < GRACE)
@@ -76,6 +93,10 @@ pub(super) struct Kept {
     pub(super) flights: SmallVec<[(AppIx, Timestamp); 1]>,
     /// What it was stamped when it was last put into the store.
     pub(super) stamp: u64,
+    /// Hashes of ids that were dropped, in order, where another copy may still have them.
+    pub(super) gone: Vec<u64>,
+    /// What it is in a store that several proxies share; none where there is only one.
+    pub(super) copied: Option<Box<Copied>>,
 }
 
 impl Kept {
@@ -85,7 +106,16 @@ impl Kept {
             held.key.hash() ^ u64::from(held.replaced.is_some()) ^ u64::from(held.only.is_some()) << 1
         };
         let ids = self.ids.iter().map(of).fold(self.session.stamp(), mix);
-        self.owned.iter().copied().fold(ids, mix)
+        let stamp = self.owned.iter().copied().fold(ids, mix);
+        self.copied.as_ref().map_or(stamp, |copied| mix(stamp, self.shared_stamp(copied)))
+    }
+
+    /// It is over: hashes of the ids and tokens that led to it.
+    pub(super) fn no_longer_leads(&mut self) -> (SmallVec<[u64; 4]>, SmallVec<[u64; 2]>) {
+        let ids = self.ids.drain(..).map(|held| held.key.hash());
+        // Where another proxy has dropped one, it may still lead here.
+        let ids = ids.chain(std::mem::take(&mut self.gone)).collect();
+        (ids, std::mem::take(&mut self.owned))
     }
 }
 
@@ -103,6 +133,10 @@ pub struct Slot {
     mark: AtomicU64,
     /// The one with the last change that an answer may acknowledge: nobody waits for clocks to be kept.
     told: AtomicU64,
+    /// When it was last known to be what is in a store that several proxies share, in microseconds.
+    known: AtomicU64,
+    /// When another one was last heard to have changed it.
+    news: AtomicU64,
     /// Woken when a first request has been answered, and when the session has ended.
     changed: Notify,
 }
@@ -124,17 +158,43 @@ pub const FLIGHT: Duration = Duration::from_secs(2);
 
 impl Slot {
     /// Of a new session that `key` opens.
-    pub(super) fn new(session: Session, key: Key, ticket: Ticket) -> Self {
+    pub(super) fn new(session: Session, key: Key, ticket: Ticket, copied: Option<Box<Copied>>) -> Self {
         let ids = SmallVec::from_elem(Held::new(key, 0, None), 1);
         let (owned, flights) = (SmallVec::new(), SmallVec::new());
-        Self::awake(Kept { session, ids, owned, flights, stamp: 0 }, ticket)
+        Self::awake(Kept { session, ids, owned, flights, stamp: 0, gone: Vec::new(), copied }, ticket)
     }
 
     /// Of a session that has slept.
     pub(super) fn awake(kept: Kept, ticket: Ticket) -> Self {
         let (handle, used, changed) = (kept.session.handle, AtomicBool::new(true), Notify::new());
+        let known = kept.copied.as_ref().map_or(0, |copied| copied.known.micros());
         let (mark, told) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { handle, ticket, used, kept: Mutex::new(kept), mark, told, changed }
+        let (known, news) = (AtomicU64::new(known), AtomicU64::new(0));
+        Self { handle, ticket, used, kept: Mutex::new(kept), mark, told, known, news, changed }
+    }
+
+    /// At `moment` it was what is in the store.
+    pub(super) fn is_known(&self, moment: Timestamp) {
+        self.known.fetch_max(moment.micros(), Ordering::Relaxed);
+    }
+
+    /// Another proxy has changed it, as was heard at `moment`.
+    pub(super) fn is_doubted(&self, moment: Timestamp) {
+        self.news.fetch_max(moment.micros(), Ordering::Relaxed);
+    }
+
+    /// When it was last known to be what is in the store, if nothing else was heard since.
+    pub(super) fn known(&self) -> Option<Timestamp> {
+        let (known, news) = (self.known.load(Ordering::Relaxed), self.news.load(Ordering::Relaxed));
+        (known > news).then(|| Timestamp::from_micros(known))
+    }
+
+    /// For whoever has the slot for itself, before it is put to sleep.
+    pub(super) fn keep_known(&mut self) {
+        let known = self.known().unwrap_or(Timestamp::ZERO);
+        if let Some(copied) = &mut self.kept().copied {
+            copied.known = known;
+        }
     }
 
     /// Somebody is given it.
@@ -155,30 +215,36 @@ impl Slot {
         self.kept().flights.is_empty()
     }
 
-    /// True where the store was told of everything that an answer may acknowledge.
+    /// True where the store was told of everything that an answer may acknowledge, and other proxies of its clocks.
     pub(super) fn is_put(&mut self) -> bool {
         let kept = self.kept();
-        kept.stamp == kept.stamped()
+        kept.stamp == kept.stamped() && kept.copied.as_ref().is_none_or(|copied| copied.put == kept.clocks())
+    }
+
+    /// True where it is another proxy's.
+    pub(super) fn is_a_copy(&mut self, me: u64) -> bool {
+        self.kept().copied.as_ref().is_some_and(|copied| copied.owner != me)
     }
 
     /// Has the store write it with the next commit.
-    pub(super) fn put(self: &Arc<Self>, store: &Store) {
-        self.with_kept(|kept| self.put_kept(kept, store));
+    pub(super) fn put(self: &Arc<Self>, store: &Store, dials: &Dials) {
+        self.with_kept(|kept| self.put_kept(kept, store, dials));
     }
 
-    /// Has the store write it where something has changed that an answer may acknowledge. The group that holds the last
-    /// such change.
-    pub(super) fn put_if_changed(self: &Arc<Self>, store: &Store) -> Mark {
+    /// Has the store write it where something has changed that an answer may acknowledge, or that other proxies must not miss
+    /// for long. The group that holds the last change of the first kind.
+    pub(super) fn put_if_changed(self: &Arc<Self>, store: &Store, dials: &Dials) -> Mark {
         self.with_kept(|kept| {
-            if kept.stamp != kept.stamped() {
-                self.put_kept(kept, store);
+            if kept.stamp != kept.stamped() || kept.copied.is_some() && kept.has_gone_on(dials) {
+                self.put_kept(kept, store, dials);
             }
             Mark(self.told.load(Ordering::Relaxed))
         })
     }
 
     /// Under the session's lock: who sees the stamp of a change finds the mark of its group as well.
-    fn put_kept(self: &Arc<Self>, kept: &mut Kept, store: &Store) {
+    fn put_kept(self: &Arc<Self>, kept: &mut Kept, store: &Store, dials: &Dials) {
+        kept.is_put(dials);
         let (was, stamp) = (Mark(self.mark.load(Ordering::Relaxed)), kept.stamped());
         let mark = store.put(was, || Arc::clone(self) as Arc<dyn Record>);
         self.mark.store(mark.0, Ordering::Relaxed);
@@ -264,7 +330,7 @@ mod tests {
     fn the_first_requests_to_a_group_go_one_at_a_time() {
         let (first, second, apart) = (AppIx(0), AppIx(1), AppIx(2));
         let ticket = Ticket { place: 0, generation: 0 };
-        let slot = Slot::new(Session::new(Handle(1), at(0)), Key::from_bytes([0; 16]), ticket);
+        let slot = Slot::new(Session::new(Handle(1), at(0)), Key::from_bytes([0; 16]), ticket, None);
         assert_eq!(slot.depart(second, first, at(1)), Flight::Go { first: true });
         assert_eq!(
             slot.depart(first, first, at(1)),

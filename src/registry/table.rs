@@ -6,11 +6,12 @@
 //! Invariants: a session has one place from its beginning to its end, and there is never more than one [`Slot`] of it; only
 //! a slot that nobody else holds is put to sleep. No lock of a session is asked for while a part's is held.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
+use super::copied::Tally;
 use super::index::Index;
 use super::packed::Packed;
 use super::slot::{Kept, Slot};
@@ -52,17 +53,21 @@ pub(super) enum By {
     Id,
     /// Tokens that sessions were given.
     Token,
+    /// Names of sessions, where several proxies share them.
+    Handle,
 }
 
 /// All live sessions.
 pub(super) struct Table {
     parts: Box<[Mutex<Part>]>,
+    tally: Arc<Tally>,
 }
 
 #[derive(Default)]
 struct Part {
     ids: Index,
     tokens: Index,
+    handles: Index,
     cells: Vec<Cell>,
     /// Of each cell, how many sessions it has had.
     generations: Vec<u16>,
@@ -70,6 +75,8 @@ struct Part {
     /// long forgotten by the time when the generations begin anew.
     free: VecDeque<u32>,
     common: Common,
+    /// Cells whose session sleeps and was changed by another proxy meanwhile, and when that was heard.
+    doubted: HashMap<u32, Timestamp, foldhash::fast::RandomState>,
     /// Where sessions are packed before it is known how long they are; empty in between.
     bench: Vec<u8>,
 }
@@ -87,6 +94,17 @@ pub struct Walk {
     cell: usize,
 }
 
+/// What became of some sessions while the walk was there.
+#[derive(Default)]
+pub(super) struct Rested {
+    /// Somebody uses them.
+    pub(super) used: SmallVec<[Arc<Slot>; PIECE]>,
+    /// Nobody does, and the store does not know all of them.
+    pub(super) unsaved: SmallVec<[Arc<Slot>; PIECE]>,
+    /// They are here no more.
+    pub(super) left: SmallVec<[Arc<Slot>; PIECE]>,
+}
+
 /// What a walk sees of a session.
 pub(super) enum Seen {
     Awake(Arc<Slot>),
@@ -100,8 +118,8 @@ impl std::fmt::Debug for Table {
 }
 
 impl Table {
-    pub(super) fn new() -> Self {
-        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect() }
+    pub(super) fn new(tally: Arc<Tally>) -> Self {
+        Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), tally }
     }
 
     /// Makes room for `many` sessions, each with two tokens, that will be laid down.
@@ -137,6 +155,15 @@ impl Table {
         self.part(part_of(hash)).index(by).insert(hash, ticket.place);
     }
 
+    /// The same where it may have been entered before.
+    pub(super) fn enter_once(&self, by: By, hash: u64, ticket: Ticket) {
+        let mut part = self.part(part_of(hash));
+        let index = part.index(by);
+        if !index.places(hash).contains(&ticket.place) {
+            index.insert(hash, ticket.place);
+        }
+    }
+
     /// Takes such an entry out.
     pub(super) fn strike(&self, by: By, hash: u64, ticket: Ticket) {
         self.part(part_of(hash)).index(by).remove(hash, ticket.place);
@@ -149,16 +176,16 @@ impl Table {
         let places = part.index(by).places(hash);
         let here = |place: u32| place as usize % PARTS == at;
         if places.iter().all(|place| here(*place)) {
-            return places.into_iter().filter_map(|place| part.slot(place)).collect();
+            return places.into_iter().filter_map(|place| part.slot(place, &self.tally)).collect();
         }
         drop(part);
-        places.into_iter().filter_map(|place| self.part_at(place).slot(place)).collect()
+        places.into_iter().filter_map(|place| self.part_at(place).slot(place, &self.tally)).collect()
     }
 
     /// The session of `ticket`, if it still lives.
     pub(super) fn slot(&self, ticket: Ticket) -> Option<Arc<Slot>> {
         let mut part = self.part_at(ticket.place);
-        if part.holds(ticket) { part.slot(ticket.place) } else { None }
+        if part.holds(ticket) { part.slot(ticket.place, &self.tally) } else { None }
     }
 
     /// Where the session of `ticket` is in its life, without waking it.
@@ -199,8 +226,36 @@ impl Table {
                 Cell::Awake(slot) => slot.as_ref().is_some_and(|slot| slot.handle == handle),
             };
             let cell = part.cells.iter().position(is_it)?;
-            part.slot((cell << BITS | at) as u32)
+            part.slot((cell << BITS | at) as u32, &self.tally)
         })
+    }
+
+    /// The session with this handle, within: where it is awake.
+    pub(super) fn awake(&self, handle: Handle) -> Option<Option<Arc<Slot>>> {
+        let places = self.part(part_of(handle.0)).handles.places(handle.0);
+        places.into_iter().find_map(|place| {
+            let part = &mut *self.part_at(place);
+            match part.cells.get((place >> BITS) as usize)? {
+                Cell::Awake(slot) => slot.clone().filter(|slot| slot.handle == handle).map(Some),
+                Cell::Asleep(packed) => (packed.glance(&mut part.common).1 == handle).then_some(None),
+            }
+        })
+    }
+
+    /// Another proxy has changed the session with this handle, as was heard at `now`. One that sleeps sleeps on.
+    pub(super) fn doubt(&self, handle: Handle, now: Timestamp) {
+        let places = self.part(part_of(handle.0)).handles.places(handle.0);
+        for place in places {
+            let part = &mut *self.part_at(place);
+            let at = place >> BITS;
+            match part.cells.get(at as usize) {
+                Some(Cell::Awake(Some(slot))) if slot.handle == handle => slot.is_doubted(now),
+                Some(Cell::Asleep(packed)) if packed.glance(&mut part.common).1 == handle => {
+                    part.doubted.insert(at, now);
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Gives up the place of a session that has ended, to which no entry leads any more.
@@ -214,7 +269,13 @@ impl Table {
             *generation = generation.wrapping_add(1);
         }
         part.free.push_back(ticket.place >> BITS);
+        part.doubted.remove(&(ticket.place >> BITS));
         drop(ended);
+    }
+
+    /// Another session may have the place of one that a walk has taken out, to which no entry leads any more.
+    pub(super) fn free(&self, ticket: Ticket) {
+        self.part_at(ticket.place).free.push_back(ticket.place >> BITS);
     }
 
     /// The next few sessions of a walk; none: it is over.
@@ -237,28 +298,38 @@ impl Table {
         Some(seen.collect())
     }
 
-    /// Puts those to sleep, of the next few of an endless walk, that were not used since it last came by; those that were
-    /// are returned.
-    pub(super) fn rest(&self, walk: &mut Walk) -> SmallVec<[Arc<Slot>; PIECE]> {
+    /// Puts those to sleep, of the next few of an endless walk, that were not used since it last came by. `me` is this proxy
+    /// where several share the sessions: what is another one's is no longer kept here then.
+    pub(super) fn rest(&self, walk: &mut Walk, me: Option<u64>) -> Rested {
         walk.part %= PARTS;
         let part = &mut *self.part(walk.part);
         let (from, to) = walk.on(part.cells.len());
-        let mut used = SmallVec::new();
-        for cell in part.cells.get_mut(from..to).unwrap_or_default() {
-            let Cell::Awake(Some(slot)) = cell else { continue };
+        let mut rested = Rested::default();
+        for at in from..to {
+            let Some(Cell::Awake(Some(slot))) = part.cells.get_mut(at) else { continue };
             if slot.was_used() {
-                used.push(Arc::clone(slot));
+                rested.used.push(Arc::clone(slot));
                 continue;
             }
-            let Some(alone) = Arc::get_mut(slot) else { continue };
+            let Some(alone) = Arc::get_mut(slot) else {
+                // Whoever holds it may have a stream open.
+                rested.used.extend(me.map(|_| Arc::clone(slot)));
+                continue;
+            };
             if !alone.is_put() {
                 // Whoever changed it went away before it was put into the store.
-                used.push(Arc::clone(slot));
+                rested.unsaved.push(Arc::clone(slot));
+            } else if alone.may_rest() && me.is_some_and(|me| alone.is_a_copy(me)) {
+                rested.left.extend(part.take(at));
             } else if alone.may_rest() {
-                *cell = Cell::Asleep(Packed::new(alone.kept(), &mut part.bench, &mut part.common));
+                alone.keep_known();
+                let packed = Packed::new(alone.kept(), &mut part.bench, &mut part.common);
+                if let Some(cell) = part.cells.get_mut(at) {
+                    *cell = Cell::Asleep(packed);
+                }
             }
         }
-        used
+        rested
     }
 
     /// Lays a session down, asleep, that an earlier process kept. Its ticket; `None`: no id opens it.
@@ -305,6 +376,7 @@ impl Part {
         match by {
             By::Id => &mut self.ids,
             By::Token => &mut self.tokens,
+            By::Handle => &mut self.handles,
         }
     }
 
@@ -313,16 +385,29 @@ impl Part {
     }
 
     /// The session that is kept at `place`, awake.
-    fn slot(&mut self, place: u32) -> Option<Arc<Slot>> {
+    fn slot(&mut self, place: u32, tally: &Arc<Tally>) -> Option<Arc<Slot>> {
         let at = (place >> BITS) as usize;
         let cell = self.cells.get_mut(at)?;
         if let Cell::Asleep(packed) = cell {
             let ticket = Ticket { place, generation: self.generations.get(at).copied().unwrap_or_default() };
-            let slot = Slot::awake(packed.wake(&mut self.common), ticket);
+            let slot = Slot::awake(packed.wake(&mut self.common, tally), ticket);
+            if let Some(moment) = self.doubted.remove(&(place >> BITS)) {
+                slot.is_doubted(moment);
+            }
             *cell = Cell::Awake(Some(Arc::new(slot)));
         }
         let Cell::Awake(slot) = cell else { return None };
         slot.as_ref().inspect(|slot| slot.is_used()).map(Arc::clone)
+    }
+
+    /// Takes a session out that is awake. Its place is free only after [`Table::free`].
+    fn take(&mut self, at: usize) -> Option<Arc<Slot>> {
+        let cell = self.cells.get_mut(at)?;
+        let Cell::Awake(slot) = std::mem::replace(cell, Cell::Awake(None)) else { return None };
+        if let Some(generation) = self.generations.get_mut(at) {
+            *generation = generation.wrapping_add(1);
+        }
+        slot
     }
 
     /// A cell that is free. More are set up by an eighth at a time: twice as many would be half empty.

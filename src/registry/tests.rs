@@ -35,7 +35,7 @@ fn bound(registry: &Registry, n: u8) -> (Arc<Slot>, BridgeId) {
 fn rest(registry: &Registry) {
     let mut walk = Walk::default();
     for _ in 0..3 * registry.pieces() {
-        registry.rest(&mut walk);
+        registry.rest(&mut walk, at(0));
     }
 }
 

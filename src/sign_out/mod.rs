@@ -33,6 +33,8 @@ pub use recipe::{Outcome, Ran};
 
 /// How long an app may take over each request of its sign-out.
 const DEADLINE: Duration = Duration::from_secs(3);
+/// For as long no other proxy asks the same app to end the same session.
+const ONCE: Duration = Duration::from_secs(3600);
 /// How long the person's own answer waits for the apps.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -145,6 +147,16 @@ impl SignOut {
         let _ = self.pinger.registry.store().settled().await;
     }
 
+    /// Where several proxies share the sessions, one of them asks an app. Where the store says nothing: better twice than never.
+    async fn is_first(&self, farewell: &Farewell, app: AppIx) -> bool {
+        let store = self.pinger.registry.store();
+        if !store.is_shared() {
+            return true;
+        }
+        let what = [b"out", &farewell.handle.0.to_be_bytes()[..], &app.0.to_be_bytes()].concat();
+        store.claim(&what, ONCE).await.unwrap_or(true)
+    }
+
     /// Asks what is left of the session in an app that the person has signed out of by itself. `None` where that cannot be
     /// asked.
     pub async fn of_one(&self, setting: &Setting, farewell: &Farewell, app: AppIx) -> Option<Proof> {
@@ -166,7 +178,10 @@ impl SignOut {
         let mut told = Told::of(app, seen_here);
         let mut relayed = Vec::new();
         let wanted = !seen_here && (app.has_token() || !person.passed.is_empty());
-        if wanted && let Some(ran) = self.run(setting, route, &person).await {
+        if wanted
+            && self.is_first(farewell, app.app).await
+            && let Some(ran) = self.run(setting, route, &person).await
+        {
             told.asked = true;
             told.confirmed = ran.outcome.is_confirmed();
             told.deletions = self.deletions(&ran.relayed);

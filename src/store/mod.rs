@@ -556,17 +556,26 @@ fn key_name(print: Print) -> Vec<u8> {
 /// be written, else a folder of the user's own. `env` reads a variable.
 #[must_use]
 pub fn usual_folder(env: impl Fn(&str) -> Option<String>) -> PathBuf {
-    let env = |name: &str| env(name).filter(|value| !value.is_empty());
-    // systemd gives several, separated by colons, where a unit asks for several.
-    if let Some(state) = env("STATE_DIRECTORY") {
-        return PathBuf::from(state.split(':').next().unwrap_or_default());
+    if let Some(state) = state_folder(&env) {
+        return state;
     }
-    let system = Path::new("/var/lib/sessionbridge");
+    let env = |name: &str| env(name).filter(|value| !value.is_empty());
+    let system = Path::new(SYSTEM_FOLDER);
     if is_writable(system) {
         return system.to_owned();
     }
     let home = || PathBuf::from(env("HOME").unwrap_or_default()).join(".local/state");
     env("XDG_STATE_HOME").map_or_else(home, PathBuf::from).join("sessionbridge")
+}
+
+/// Where services keep what they have to keep.
+pub const SYSTEM_FOLDER: &str = "/var/lib/sessionbridge";
+
+/// The folder that systemd gives a unit that asks for one. `env` reads a variable.
+pub fn state_folder(env: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+    let state = env("STATE_DIRECTORY").filter(|value| !value.is_empty())?;
+    // Several, separated by colons, where a unit asks for several.
+    state.split(':').next().map(PathBuf::from)
 }
 
 /// True where `folder` is there and can be written, or can be made.

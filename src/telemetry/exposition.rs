@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -16,7 +17,7 @@ use super::labels::{
     CLASSES, EndReason, METHODS, Reason, SessionEvent, SignOutProof, SignOutResult, StreamKind,
     UrlTokenResult, Verdict,
 };
-use super::metrics::{Metrics, Reading};
+use super::metrics::{Metrics, Reading, SharedNumbers};
 
 /// Stands for "no app"; no app can be called so.
 const NO_APP: &str = "-";
@@ -189,14 +190,47 @@ impl<'p> Page<'p, '_> {
         for (name, help, count) in counts {
             self.counter(name, help, &[(Vec::new(), count)])?;
         }
-        let (name, help) = ("store_commit", "How long commits took, all together");
-        let unit = Some(&Unit::Seconds);
-        let mut took = self.encoder.encode_descriptor(name, help, unit, MetricType::Counter)?;
-        took.encode_counter::<NoLabelSet, f64, u64>(&store.took.as_secs_f64(), None)?;
+        self.took("store_commit", "How long commits took, all together", store.took)?;
         let gauges = [
             ("store_failing", "1 while the store cannot be written", u64::from(store.fails)),
             ("store_waiting", "Records that wait for their commit", store.waiting),
             ("store_bytes", "Bytes of the store on disk", store.bytes),
+        ];
+        for (name, help, value) in gauges {
+            self.gauge(name, help, &[(Vec::new(), signed(value))])?;
+        }
+        store.shared.map_or(Ok(()), |shared| self.shared(&shared))
+    }
+
+    fn took(&mut self, name: &str, help: &str, took: Duration) -> fmt::Result {
+        let mut encoder =
+            self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
+        encoder.encode_counter::<NoLabelSet, f64, u64>(&took.as_secs_f64(), None)
+    }
+
+    fn shared(&mut self, shared: &SharedNumbers) -> fmt::Result {
+        let counts = [
+            ("store_round_trips", "Round trips to the shared store", shared.trips),
+            ("store_conflicts", "Writes that met another proxy's", shared.conflicts),
+            ("store_takeovers", "Sessions that were taken over from proxies that are gone", shared.takeovers),
+            ("store_deaf", "Times that other proxies' changes could not be heard any more", shared.deaf),
+            ("store_fetches", "Sessions that were looked for in the shared store", shared.fetches),
+            ("store_reassertions", "Times that the shared store had lost something", shared.reassertions),
+            ("store_refused", "Things in the shared store that are nothing of ours", shared.refused),
+        ];
+        for (name, help, count) in counts {
+            self.counter(name, help, &[(Vec::new(), count)])?;
+        }
+        self.took("store_round_trip", "How long round trips to the shared store took", shared.trips_took)?;
+        let gauges = [
+            ("store_members", "Proxies whose leases are good", shared.members),
+            ("store_hears", "1 while other proxies' changes are heard", u64::from(shared.hears)),
+            ("store_leased", "1 while nobody takes this proxy's sessions over", u64::from(shared.leased)),
+            (
+                "store_evicts",
+                "1 where the shared store throws sessions away when its memory is short",
+                u64::from(shared.evicts),
+            ),
         ];
         for (name, help, value) in gauges {
             self.gauge(name, help, &[(Vec::new(), signed(value))])?;

@@ -179,6 +179,37 @@ pub struct StoreNumbers {
     pub bytes: u64,
     /// True while it cannot be written.
     pub fails: bool,
+    /// Of one that several proxies share.
+    pub shared: Option<SharedNumbers>,
+}
+
+/// What a store has done that several proxies share, and how this proxy stands to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SharedNumbers {
+    /// Round trips.
+    pub trips: u64,
+    /// How long they took, all together.
+    pub trips_took: Duration,
+    /// Writes that met another proxy's.
+    pub conflicts: u64,
+    /// Sessions that were taken over from proxies that are gone.
+    pub takeovers: u64,
+    /// Times that news could not be heard any more.
+    pub deaf: u64,
+    /// Sessions that were looked for.
+    pub fetches: u64,
+    /// Times that the store had lost something.
+    pub reassertions: u64,
+    /// Things under the store's keys that are nothing of ours, or cannot be read.
+    pub refused: u64,
+    /// Proxies whose leases are good.
+    pub members: u64,
+    /// True while news are heard.
+    pub hears: bool,
+    /// True while this proxy's lease is good.
+    pub leased: bool,
+    /// True where the store throws keys away when its memory is short.
+    pub evicts: bool,
 }
 
 impl Gauges {

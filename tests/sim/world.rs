@@ -476,7 +476,7 @@ impl World {
     fn rests(&mut self) {
         let before = self.live().len();
         for _ in 0..2 * self.registry.pieces() {
-            self.registry.rest(&mut self.walk);
+            self.registry.rest(&mut self.walk, self.now);
         }
         self.tell(format!("who is idle rests; {before} sessions"));
     }

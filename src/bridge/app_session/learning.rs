@@ -55,7 +55,11 @@ impl AppSession {
         }
         let parts = edits.first().map_or(1, |edit| edit.parts);
         let whole = half || edits.len() == usize::from(parts);
-        if !self.lineages.get(usize::from(token)).copied().unwrap_or_default().accepts(sent, whole) {
+        let lineage = self.lineages.get(usize::from(token)).copied().unwrap_or_default();
+        // Where another proxy's token came in between, generations say nothing: then it is a rival.
+        let accepts =
+            if self.is_foreign(sent) { lineage.yields_to(sent, whole) } else { lineage.accepts(sent, whole) };
+        if !accepts {
             return Outcome::Stale;
         }
         if half {

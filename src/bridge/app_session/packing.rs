@@ -25,6 +25,8 @@ const STOPPED: u16 = 1 << 9;
 const IN_FLIGHT: u16 = 1 << 10;
 const FENCED: u16 = 1 << 11;
 const DELETES: u16 = 1 << 12;
+const REVISED: u16 = 1 << 13;
+const GROUPED: u16 = 1 << 14;
 
 impl AppSession {
     /// Writes it. Since when it is busy matters only while it is.
@@ -57,6 +59,12 @@ impl AppSession {
         if bits & CANARY != 0 {
             out.word(self.beat.canary);
         }
+        if bits & REVISED != 0 {
+            out.time(self.revised());
+        }
+        if bits & GROUPED != 0 {
+            out.number(self.group().0);
+        }
     }
 
     fn bits(&self) -> u16 {
@@ -74,6 +82,8 @@ impl AppSession {
             (self.beat.in_flight, IN_FLIGHT),
             (self.fence != Fence::default(), FENCED),
             (self.fence.deletes, DELETES),
+            (!self.revised().is_zero(), REVISED),
+            (!self.revised().is_zero() && self.shared.group.is_some(), GROUPED),
         ]
         .into_iter()
         .filter(|(holds, _)| *holds)
@@ -115,6 +125,11 @@ impl AppSession {
         (session.beat.armed, session.posted, session.adopted) = (is(ARMED), is(POSTED), is(ADOPTED));
         (session.lent, session.apart) = (is(LENT), is(APART));
         (session.beat.stopped, session.beat.in_flight) = (is(STOPPED), is(IN_FLIGHT));
+        if is(REVISED) {
+            let revised = from.time();
+            session.shared.group = is(GROUPED).then(|| AppIx(from.narrow()));
+            session.revise(revised);
+        }
         session
     }
 }

@@ -12,7 +12,11 @@ use crate::bridge::traits::ClientTraits;
 use crate::secret::erase;
 
 /// How this version writes sessions. Every change to what any of them writes makes it one more.
-pub const VERSION: u8 = 1;
+///
+/// Of what the one before wrote, nothing is different but what it could not write: sessions that several proxies share.
+pub const VERSION: u8 = 2;
+/// The first version that this one reads.
+const FIRST: u8 = 1;
 
 /// A record that this version cannot read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +39,7 @@ pub fn write(out: &mut Vec<u8>, pack: impl FnOnce(&mut Packer<'_>)) {
 /// Where another version wrote it.
 pub fn read<T>(record: &[u8], unpack: impl FnOnce(&mut Unpacker<'_>) -> T) -> Result<T, Unknown> {
     let (version, rest) = record.split_first().ok_or(Unknown)?;
-    if *version != VERSION {
+    if !(FIRST..=VERSION).contains(version) {
         return Err(Unknown);
     }
     let (mut common, mut nothing) = (Common::default(), Common::default());

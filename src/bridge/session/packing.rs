@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{End, Phase, Session};
+use super::{End, Phase, Session, Shared};
 use crate::bridge::activity::Cadence;
 use crate::bridge::app_session::AppSession;
 use crate::bridge::id::Handle;
@@ -13,10 +13,14 @@ use crate::bridge::passed::Passed;
 use crate::bridge::release::Handing;
 use crate::bridge::timeline::Timeline;
 
+/// Set beside the phase where it is kept in a store that several proxies share.
+const SHARED: u8 = 1 << 7;
+
 impl Session {
     /// Writes it.
     pub fn pack(&self, out: &mut Packer<'_>) {
-        out.byte(self.phase.code());
+        let shared = self.shared.as_ref();
+        out.byte(self.phase.code() | shared.map_or(0, |_| SHARED));
         out.word(self.handle.0);
         out.time(self.created);
         out.time(self.last_activity);
@@ -37,12 +41,17 @@ impl Session {
             out.near(self.created);
             app.pack(out);
         }
+        if let Some(shared) = shared {
+            out.near(self.created);
+            shared.pack(out);
+        }
     }
 
     /// Reads what [`Session::pack`] wrote.
     #[must_use]
     pub fn unpack(from: &mut Unpacker<'_>) -> Self {
-        let (phase, handle) = Self::glance(from);
+        let (code, handle) = (from.byte(), Handle(from.word()));
+        let phase = Phase::of(code);
         let created = from.time();
         let last_activity = from.time();
         let cadence = Cadence::unpack(from);
@@ -58,7 +67,7 @@ impl Session {
             AppSession::unpack(from)
         });
         let apps = apps.collect();
-        Self {
+        let mut session = Self {
             handle,
             created,
             last_activity,
@@ -74,7 +83,13 @@ impl Session {
             handing: Handing::default(),
             phase,
             apps,
+            shared: None,
+        };
+        if code & SHARED != 0 {
+            from.near(created);
+            session.shared = Some(Box::new(Shared::unpack(from, session.rest())));
         }
+        session
     }
 
     /// Reads of what [`Session::pack`] wrote only where it is in its life, and its name.
@@ -94,10 +109,10 @@ impl Phase {
     }
 
     fn of(code: u8) -> Self {
-        match code {
+        match code & !SHARED {
             0 => Self::Pending,
             1 => Self::Bound,
-            _ => Self::Ended(End::ALL.get(usize::from(code) - 2).copied().unwrap_or(End::Evicted)),
+            code => Self::Ended(End::ALL.get(usize::from(code) - 2).copied().unwrap_or(End::Evicted)),
         }
     }
 }

@@ -1,32 +1,12 @@
 use http::Method;
-use smallvec::smallvec;
 
 use super::*;
 use crate::bridge::answer::{self, Answer};
 use crate::bridge::app_session::{Edit, Sent};
 use crate::bridge::id::Handle;
-use crate::bridge::rules::Engine;
 use crate::bridge::session::End;
 use crate::bridge::sign_out::Asked;
-use crate::bridge::testing::{app, at, held, pair, sent, token};
-
-/// CFML at /AppA/ (its tokens: JSESSIONID, the pair) and JSP at /AppB/ (JSESSIONID) share; PHP at /AppC/ does not.
-fn group() -> [AppRules; 3] {
-    let mut rules = [
-        app(Engine::Lucee, "appA", "/AppA/"),
-        app(Engine::Servlet, "appB", "/AppB/"),
-        app(Engine::Php, "appC", "/AppC/"),
-    ];
-    let share = |with, path: &str| Share {
-        with: AppIx(with),
-        tokens: smallvec![(0, 0)],
-        path: path.into(),
-        same_servers: true,
-    };
-    rules[0].session.as_mut().unwrap().shares.push(share(1, "/AppB/"));
-    rules[1].session.as_mut().unwrap().shares.push(share(0, "/AppA/"));
-    rules
-}
+use crate::bridge::testing::{at, held, pair, sent, sharing as group, token};
 
 fn session() -> Session {
     let mut session = Session::new(Handle(1), at(0));

@@ -1,0 +1,114 @@
+//! Sessions that several proxies share: what the store lets this one know, and what follows.
+//!
+//! Invariants: what is known to have changed elsewhere is not served from here before it was read anew; who keeps a session alive
+//! hears of every app that comes into it, whichever proxy that happens at.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::poll_fn;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::clock::Clock;
+use crate::proxy::Proxy;
+use crate::registry::Registry;
+use crate::store::{Key, News};
+use crate::time::Timestamp;
+
+/// Sessions that are read at once on one thread.
+const AT_ONCE: usize = 16;
+/// After so long without the store, and with it without a word of who is alive, each proxy keeps alive what it has served.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Sessions that are looked at before other tasks of the thread get their turn.
+const PIECE: usize = 256;
+
+/// The sessions, by name, that a thread is to look at.
+type Names = UnboundedReceiver<[u8; 8]>;
+
+/// The way from the store to the threads.
+#[derive(Debug)]
+pub(super) struct Newsroom {
+    to: Vec<UnboundedSender<[u8; 8]>>,
+    threads: Mutex<Vec<Option<Names>>>,
+}
+
+impl Newsroom {
+    /// For so many threads.
+    pub(super) fn new(threads: usize) -> Self {
+        let (to, from): (Vec<_>, Vec<_>) = (0..threads.max(1)).map(|_| unbounded_channel()).unzip();
+        Self { to, threads: Mutex::new(from.into_iter().map(Some).collect()) }
+    }
+
+    /// What thread `number` is to look at; once.
+    pub(super) fn take(&self, number: usize) -> Option<Names> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.get_mut(number)?.take()
+    }
+
+    /// Takes in what the store lets know; on the store's own thread, so it is short.
+    pub(super) fn hear(&self, registry: &Registry, news: &News, now: Timestamp) {
+        registry.hear(news, now);
+        match news {
+            News::Mine { name } => self.pass_on(*name),
+            News::Changed(name) if registry.is_mine_by_name(*name) => self.pass_on(*name),
+            _ => {}
+        }
+    }
+
+    /// Has one of the threads look at a session, always the same.
+    fn pass_on(&self, name: [u8; 8]) {
+        let at = u64::from_be_bytes(name) as usize % self.to.len();
+        if let Some(to) = self.to.get(at) {
+            let _ = to.send(name);
+        }
+    }
+}
+
+/// Looks after the sessions that `names` brings, which are this proxy's to keep alive: new ones, or with another app. Must run in
+/// a `LocalSet`.
+pub(super) async fn look_after(proxy: Rc<Proxy>, registry: Arc<Registry>, clock: Clock, mut names: Names) {
+    let look = |name: [u8; 8]| {
+        let (proxy, registry) = (Rc::clone(&proxy), Arc::clone(&registry));
+        async move {
+            // Where the store says nothing, this one's turn comes with the next news of it.
+            if let Ok(Some(slot)) = registry.refresh(Key::Name(name), clock.now()).await
+                && registry.beats_here(&slot)
+            {
+                proxy.look_after(&slot);
+            }
+        }
+    };
+    let names = poll_fn(move |context| names.poll_recv(context));
+    names.map(look).buffer_unordered(AT_ONCE).for_each(|()| async {}).await;
+}
+
+/// While the store is away nobody knows which proxies live: each keeps alive what it has served. Must run in a `LocalSet`.
+pub(super) async fn go_on_alone(proxy: Rc<Proxy>, registry: Arc<Registry>) {
+    let mut away = Duration::ZERO;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if !registry.store().fails() {
+            away = Duration::ZERO;
+            continue;
+        }
+        away += Duration::from_secs(1);
+        if away != PATIENCE {
+            continue;
+        }
+        let mut all = Vec::new();
+        registry.each(|_, ticket| {
+            all.push(ticket);
+            true
+        });
+        for (at, ticket) in all.into_iter().enumerate() {
+            if let Some(slot) = registry.slot(ticket) {
+                proxy.look_after(&slot);
+            }
+            if at % PIECE == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

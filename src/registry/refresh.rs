@@ -1,0 +1,122 @@
+//! Copies of sessions that several proxies share: read anew where they may be old.
+//!
+//! Invariant: where the store is there, nobody is served from a copy that another proxy has changed longer ago than news take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::copies::NotTaken;
+use super::slot::Slot;
+use super::table::By;
+use super::{Registry, Timestamp};
+use crate::bridge::id::{self as bridge, Handle};
+use crate::store::{Fetched, Key, News, Outage};
+
+/// By so much the clocks of a session that another proxy serves may be behind in the store, and a little more.
+const LAG: Duration = Duration::from_secs(6);
+
+impl Registry {
+    /// The session that `by` leads to, as it is in the store by now, where several proxies share it. `None`: there is none.
+    ///
+    /// # Errors
+    /// [`Outage`] where the store says nothing; what is known here stays as it is.
+    pub async fn refresh(&self, by: Key, now: Timestamp) -> Result<Option<Arc<Slot>>, Outage> {
+        if let Some(slot) = self.fresh(by, now) {
+            return Ok(Some(slot));
+        }
+        let asked = now;
+        match self.store.fetch(by).await? {
+            Fetched::Record { head, record } => match self.take_in(&head, &record, asked) {
+                Ok(slot) => Ok(Some(slot)),
+                Err(NotTaken::Ended) => Ok(None),
+                // Somebody newer wrote it: as good as away, and nobody loses a cookie.
+                Err(NotTaken::Unknown(_)) => Err(Outage),
+            },
+            Fetched::Ended => {
+                let slot = self.known(by);
+                slot.into_iter().for_each(|slot| drop(self.end_elsewhere(slot.handle.0.to_be_bytes(), now)));
+                Ok(None)
+            }
+            Fetched::Nothing => Ok(self.not_there(by, now)),
+        }
+    }
+
+    /// The same, of a session that is known here.
+    ///
+    /// # Errors
+    /// As [`Registry::refresh`].
+    pub async fn refresh_slot(&self, slot: &Arc<Slot>, now: Timestamp) -> Result<(), Outage> {
+        self.refresh(Key::Name(slot.handle.0.to_be_bytes()), now).await.map(|_| ())
+    }
+
+    /// True where this proxy sends the heartbeats of a session and ends it by the clocks: it is its own, or, where nobody can be
+    /// asked who lives, any that was served here.
+    #[must_use]
+    pub fn beats_here(&self, slot: &Slot) -> bool {
+        !self.is_shared() || self.is_mine(slot) || self.store.fails()
+    }
+
+    /// How far clocks may be behind that another proxy has moved.
+    #[must_use]
+    pub const fn lag(&self) -> Duration {
+        if self.is_shared() { LAG } else { Duration::ZERO }
+    }
+}
+
+/// What a look finds.
+pub(super) type Known = Option<Arc<Slot>>;
+
+impl Registry {
+    /// What the store lets know, at `now`. Short: of what it has lost the rest goes with [`Registry::rest`].
+    pub fn hear(&self, news: &News, now: Timestamp) {
+        match news {
+            News::Changed(name) | News::Mine { name } => self.doubt(*name, now),
+            News::Ended(name) => drop(self.end_elsewhere(*name, now)),
+            News::Deaf => self.hears(None),
+            News::Hears => self.hears(Some(now)),
+            News::Again(name) => self.put_again(*name),
+            News::All => self.put_all(),
+            News::Noted(_) | News::First(_) | News::Second(_) => {}
+        }
+    }
+
+    /// True where this proxy has the session that `by` leads to, however old its copy is.
+    #[must_use]
+    pub fn knows(&self, by: Key) -> bool {
+        self.known(by).is_some()
+    }
+
+    /// The copy of the session that `by` leads to, where it needs not be read again.
+    #[must_use]
+    pub fn fresh(&self, by: Key, now: Timestamp) -> Option<Arc<Slot>> {
+        self.known(by).filter(|slot| self.is_fresh(slot, now))
+    }
+
+    pub(super) fn known(&self, by: Key) -> Known {
+        let (index, hash) = match by {
+            Key::Id(id) => (By::Id, bridge::Key::from_bytes(id).hash()),
+            Key::Token(token) => (By::Token, token),
+            Key::Name(name) => (By::Handle, u64::from_be_bytes(name)),
+        };
+        let is_it = |slot: &Arc<Slot>| {
+            slot.with_kept(|kept| match by {
+                _ if kept.session.has_ended() => false,
+                Key::Id(id) => kept.ids.iter().any(|held| *held.key.as_bytes() == id),
+                Key::Token(token) => kept.owned.contains(&token),
+                Key::Name(_) => slot.handle.0 == hash,
+            })
+        };
+        if self.sharing.is_none() && matches!(by, Key::Name(_)) {
+            return self.find(Handle(hash));
+        }
+        self.table.find(index, hash).into_iter().find(is_it)
+    }
+
+    /// The store has nothing where `by` leads to. What is known here was lost there, or has not come there yet.
+    fn not_there(&self, by: Key, now: Timestamp) -> Known {
+        let slot = self.known(by)?;
+        self.put_again(slot.handle.0.to_be_bytes());
+        slot.is_known(now);
+        Some(slot)
+    }
+}
