@@ -55,10 +55,17 @@ fn bytes(number: u64) -> Vec<u8> {
     std::iter::repeat_with(word).flatten().take(SIZE).collect()
 }
 
+/// Makes the record of a session.
+type Makes = Box<dyn Fn(u64) -> Arc<dyn Record>>;
+
 /// One way to keep sessions.
 trait Keeps {
     /// Makes sessions durable, all at once.
     fn commit(&mut self, numbers: &mut dyn Iterator<Item = u64>);
+    /// The store itself, and its records, if it is one of ours.
+    fn ours(&self) -> Option<(Store, Makes)> {
+        None
+    }
     /// Ends it, opens it again and reads all. How many there are.
     fn read(self: Box<Self>, folder: &Path) -> u64;
 }
@@ -82,6 +89,10 @@ impl Ours {
 }
 
 impl Keeps for Ours {
+    fn ours(&self) -> Option<(Store, Makes)> {
+        Some((self.0.clone(), Box::new(|number| Arc::new(Session(number)))))
+    }
+
     fn commit(&mut self, numbers: &mut dyn Iterator<Item = u64>) {
         for number in numbers {
             self.0.put(Mark::default(), || Arc::new(Session(number)));
@@ -102,6 +113,10 @@ impl Keeps for Ours {
 struct Memory(Store);
 
 impl Keeps for Memory {
+    fn ours(&self) -> Option<(Store, Makes)> {
+        Some((self.0.clone(), Box::new(|number| Arc::new(Session(number)))))
+    }
+
     fn commit(&mut self, numbers: &mut dyn Iterator<Item = u64>) {
         for number in numbers {
             self.0.put(Mark::default(), || Arc::new(Session(number)));
@@ -221,6 +236,13 @@ impl Shared {
 }
 
 impl Keeps for Shared {
+    fn ours(&self) -> Option<(Store, Makes)> {
+        let sessions = self.sessions.clone();
+        let make =
+            move |number: u64| Arc::clone(&sessions[usize::try_from(number).unwrap()]) as Arc<dyn Record>;
+        Some((self.store.clone(), Box::new(make)))
+    }
+
     fn commit(&mut self, numbers: &mut dyn Iterator<Item = u64>) {
         for number in numbers {
             let session = Arc::clone(&self.sessions[usize::try_from(number).unwrap()]);
@@ -295,6 +317,37 @@ fn cpu_of(process: &str) -> Duration {
     Duration::from_millis((fields[10] + fields[11]) * 10)
 }
 
+/// 64 that change a session each and wait for their own, again and again, as requests on 64 connections do.
+fn together(what: &str, store: &Store, make: &Makes, sessions: u64, commits: u64) {
+    const AT_ONCE: u64 = 64;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (began, before) = (Instant::now(), cpu());
+    let one = |number: u64| async move {
+        let mut took = Vec::new();
+        for round in 0..commits / AT_ONCE {
+            let session = (number * 7919 + round * 104_729) % sessions;
+            let began = Instant::now();
+            let mark = store.put(Mark::default(), || make(session));
+            store.committed(mark).await.unwrap();
+            took.push(began.elapsed());
+        }
+        took
+    };
+    let all = runtime.block_on(futures_util::future::join_all((0..AT_ONCE).map(one)));
+    let mut took: Vec<Duration> = all.into_iter().flatten().collect();
+    took.sort();
+    if took.is_empty() {
+        return;
+    }
+    let many = took.len() as f64;
+    let each = (cpu() - before).as_secs_f64() * 1e6 / many;
+    let (half, most) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    let rate = many / began.elapsed().as_secs_f64();
+    println!(
+        "{what:6} 64 at once: median {half:.2?}, p99 {most:.2?}, {each:.1} us of CPU each, {rate:.0} a second"
+    );
+}
+
 fn measure(what: &str, mut keeps: Box<dyn Keeps>, folder: &Path, sessions: u64, commits: usize) {
     let (began, before) = (Instant::now(), cpu());
     let mut all = 0..sessions;
@@ -325,6 +378,9 @@ fn measure(what: &str, mut keeps: Box<dyn Keeps>, folder: &Path, sessions: u64, 
         println!(
             "{what:6} groups of {size:2}: median {half:.2?}, p99 {most:.2?}, {each:.1} us of CPU a record"
         );
+    }
+    if let Some((store, make)) = keeps.ours() {
+        together(what, &store, &make, sessions, commits as u64 * 10);
     }
     let (began, before) = (Instant::now(), cpu());
     let read = keeps.read(folder);

@@ -58,7 +58,7 @@ pub(super) async fn serve(core: &Arc<Core>, mut orders: mpsc::UnboundedReceiver<
         if !commands.is_empty() {
             let core = Arc::clone(core);
             tokio::spawn(async move {
-                let mut answers = core.send(&commands).await.map(Vec::into_iter);
+                let mut answers = core.send(commands).await.map(Vec::into_iter);
                 for (many, reply) in replies {
                     reply(match &mut answers {
                         Ok(answers) => Ok(answers.by_ref().take(many).collect()),
@@ -78,7 +78,7 @@ async fn close(core: Arc<Core>, reply: Box<dyn FnOnce(bool) + Send>) {
     let mut tell = redis::cmd("PUBLISH");
     tell.arg(core.names.channel()).arg(core.says(b'G', &[]));
     // Where the store is away the lease runs out by itself.
-    let _ = core.send(&[give_up, tell]).await;
+    let _ = core.send(vec![give_up, tell]).await;
     reply(matches!(written, Ok(Ok(()))));
 }
 

@@ -98,7 +98,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Core {
     /// Sends commands over the connection that there is, and opens the breaker where that fails. On the store's thread.
-    pub(super) async fn send(&self, commands: &[Cmd]) -> Result<Vec<Answer>, Outage> {
+    pub(super) async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Answer>, Outage> {
         let linked = self.hub.linked().ok_or(Outage)?;
         let began = Instant::now();
         match linked.link.send(commands).await {
@@ -124,7 +124,7 @@ impl Core {
 
     /// One command, alone.
     pub(super) async fn send_one(&self, command: Cmd) -> Result<Answer, Outage> {
-        self.send(&[command]).await?.into_iter().next().ok_or(Outage)
+        self.send(vec![command]).await?.into_iter().next().ok_or(Outage)
     }
 
     /// The connection is broken: nobody waits for it any more.

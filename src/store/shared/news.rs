@@ -71,7 +71,7 @@ async fn listen(
                 }
             }
             () = tokio::time::sleep_until(ping) => {
-                let answered = super::link::Link::Single(connection.clone()).send(&[redis::cmd("PING")]).await?;
+                let answered = super::link::Link::Single(connection.clone()).send(vec![redis::cmd("PING")]).await?;
                 if answered.iter().any(Result::is_err) {
                     return Err(Broken("the server does not answer".to_owned()));
                 }

@@ -230,7 +230,7 @@ async fn look(core: &Core, link: &Link) -> Result<Look, Broken> {
         keep.arg(&mark[..]);
         commands.push(keep);
     }
-    let mut answers = link.send(&commands).await?.into_iter();
+    let mut answers = link.send(commands).await?.into_iter();
     let members = match answers.next() {
         Some(Ok(Value::Array(members))) => Some(members),
         Some(Err(Refusal::Other(why))) => return Err(Broken(why)),
@@ -344,14 +344,14 @@ async fn reassert(core: &Core, link: &Link, lost: Lost) -> Result<(), Broken> {
     if lost == Lost::Everything {
         let mut tell = redis::cmd("PUBLISH");
         tell.arg(core.names.channel()).arg(core.says(b'L', &[]));
-        link.send(&[tell]).await?;
+        link.send(vec![tell]).await?;
     }
     count(&core.facts.reassertions, 1);
     tracing::warn!(?lost, "the shared store has lost something: what this proxy knows is written again");
     if let Some((plain, sealed)) = core.secret.get() {
         let mut keep = KEEP.on(&core.names.secret());
         keep.arg(&sealed[..]);
-        let kept = link.send(&[keep]).await?.into_iter().next().and_then(Result::ok).and_then(bytes);
+        let kept = link.send(vec![keep]).await?.into_iter().next().and_then(Result::ok).and_then(bytes);
         let kept = kept.and_then(|kept| crate::store::seal::open(&core.keys, b"secret", &kept).ok());
         if kept.is_some_and(|(kept, _)| kept[..] != plain[..]) {
             tracing::error!("the shared store is another installation's by now: start this proxy again");
@@ -361,12 +361,12 @@ async fn reassert(core: &Core, link: &Link, lost: Lost) -> Result<(), Broken> {
     for (name, value) in notes.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         let mut keep = KEEP.on(&core.names.note(&name));
         keep.arg(value);
-        link.send(&[keep]).await?;
+        link.send(vec![keep]).await?;
     }
     let ends = locked(&core.ring).ends(span);
     for chunk in ends.chunks(128) {
         let bury: Vec<_> = chunk.iter().map(|(name, end)| commands::burying(core, *name, end)).collect();
-        link.send(&bury).await?;
+        link.send(bury).await?;
     }
     Ok(())
 }

@@ -134,8 +134,9 @@ impl Writer {
                 continue;
             }
             let core = Arc::clone(&self.core);
+            let mut batch = batch;
             self.flights.push(Box::pin(async move {
-                let answers = core.send(&batch.commands).await;
+                let answers = core.send(std::mem::take(&mut batch.commands)).await;
                 Landed { batch, answers }
             }));
         }
