@@ -168,6 +168,11 @@ impl Core {
         locked(&self.unsure).is_some_and(|until| Instant::now() < until)
     }
 
+    /// From here on, for a while, what is not found may only be missing.
+    pub(super) fn doubt(&self) {
+        *locked(&self.unsure) = Some(Instant::now() + super::pulse::LEASE);
+    }
+
     pub(super) fn has_lease(&self) -> bool {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         self.serves.load(Ordering::Acquire) && members.leased.is_some_and(|until| Instant::now() < until)

@@ -98,12 +98,12 @@ impl Dial {
             Topology::Sentinel { master } => self.by_sentinel(master).await,
             Topology::Cluster => self.cluster().await.map(|link| (link, None)),
         }?;
-        for answer in linked.0.send(&scripts::load()).await? {
-            match answer {
-                Err(Refusal::Other(why)) => return Err(Broken(why)),
-                // Whoever may not load scripts brings them along each time that they are not known.
-                Ok(_) | Err(_) => {}
-            }
+        // Whoever may not load scripts brings them along each time that they are not known.
+        let loaded = linked.0.send(&scripts::load()).await?;
+        if let Some(Err(Refusal::Other(why))) =
+            loaded.into_iter().find(|answer| matches!(answer, Err(Refusal::Other(_))))
+        {
+            return Err(Broken(why));
         }
         Ok(linked)
     }

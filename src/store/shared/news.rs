@@ -102,6 +102,8 @@ fn hear(core: &Core, data: &[Value]) {
             }
         }
         (b'G', _) => core.hurry.notify_one(),
+        // Somebody found the store emptied: also who has only just started does not believe what is not there.
+        (b'L', _) => core.doubt(),
         // A newer version tells more.
         _ => {}
     }

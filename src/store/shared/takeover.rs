@@ -9,10 +9,10 @@ use std::time::Duration;
 use redis::Value;
 
 use super::News;
+use super::commands::new_tag;
 use super::core::{Core, count};
 use super::names::{BUCKETS, bucket_of, listed};
 use super::scripts::TAKE;
-use super::writer::new_tag;
 use crate::store::queue::Outage;
 
 /// Sets that are claimed at once.
@@ -106,10 +106,7 @@ async fn take_set(core: &Core, owner: u64, set: u16) -> Result<u64, Outage> {
     let key = core.names.bucket(owner, set);
     let mut all = redis::cmd("SMEMBERS");
     all.arg(&key);
-    let all = match core.send_one(all).await? {
-        Ok(Value::Array(all) | Value::Set(all)) => all,
-        _ => return Ok(0),
-    };
+    let Ok(Value::Array(all) | Value::Set(all)) = core.send_one(all).await? else { return Ok(0) };
     let names = all.iter().filter_map(|name| {
         let text = super::link::text(name)?;
         text.parse::<i64>().ok().map(i64::to_be_bytes)
