@@ -82,10 +82,12 @@ impl Browser {
 
     /// The bridge's own word for the session: `active` or `none`.
     pub(crate) fn state(&mut self, address: &str) -> String {
-        let status = self.get(address, "/.bridge/status").unwrap();
+        let Some(answer) = self.ask(address, "GET", "/.bridge/status") else { return "silence".to_owned() };
         let status: serde_json::Value =
-            serde_json::from_str(&status).unwrap_or_else(|error| panic!("{error}: {status}"));
-        status["state"].as_str().unwrap().to_owned()
+            serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
+        // One that knows nothing says so instead.
+        let says = status["state"].as_str().or_else(|| status["error"].as_str());
+        says.unwrap_or_else(|| panic!("{answer:?}")).to_owned()
     }
 
     fn send(&mut self, address: &str, method: &str, target: &str, says: &str) -> Option<Answer> {
@@ -102,7 +104,11 @@ impl Browser {
              Content-Length: 0\r\n\r\n",
             self.host
         );
-        connection.get_mut().write_all(request.as_bytes()).ok()?;
+        connection
+            .get_mut()
+            .write_all(request.as_bytes())
+            .inspect_err(|error| eprintln!("DEBUG write {address}: {error}"))
+            .ok()?;
         let answer = read(&mut connection)?;
         self.keep(&answer);
         if !answer.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
@@ -126,7 +132,9 @@ impl Browser {
 }
 
 fn connect(address: &str) -> Option<BufReader<TcpStream>> {
-    let stream = TcpStream::connect(address).ok()?;
+    let stream = TcpStream::connect(address)
+        .inspect_err(|error| eprintln!("DEBUG connect {address}: {error}"))
+        .ok()?;
     stream.set_read_timeout(Some(DEADLINE)).ok()?;
     stream.set_nodelay(true).ok()?;
     Some(BufReader::new(stream))
@@ -135,13 +143,16 @@ fn connect(address: &str) -> Option<BufReader<TcpStream>> {
 fn read(connection: &mut BufReader<TcpStream>) -> Option<Answer> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        if connection.read_line(&mut head).ok()? == 0 {
+        if connection.read_line(&mut head).inspect_err(|error| eprintln!("DEBUG read: {error}")).ok()? == 0 {
+            eprintln!("DEBUG read end after {head:?}");
             return None;
         }
     }
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let mut answer = Answer { status, head, body: String::new() };
-    let mut body = vec![0; answer.field("content-length")?.trim().parse().ok()?];
+    let length =
+        answer.field("content-length").unwrap_or_else(|| panic!("an answer of no length: {answer:?}"));
+    let mut body = vec![0; length.trim().parse().ok()?];
     connection.read_exact(&mut body).ok()?;
     answer.body = String::from_utf8_lossy(&body).into_owned();
     Some(answer)
