@@ -104,11 +104,7 @@ impl Browser {
              Content-Length: 0\r\n\r\n",
             self.host
         );
-        connection
-            .get_mut()
-            .write_all(request.as_bytes())
-            .inspect_err(|error| eprintln!("DEBUG write {address}: {error}"))
-            .ok()?;
+        connection.get_mut().write_all(request.as_bytes()).ok()?;
         let answer = read(&mut connection)?;
         self.keep(&answer);
         if !answer.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
@@ -132,9 +128,7 @@ impl Browser {
 }
 
 fn connect(address: &str) -> Option<BufReader<TcpStream>> {
-    let stream = TcpStream::connect(address)
-        .inspect_err(|error| eprintln!("DEBUG connect {address}: {error}"))
-        .ok()?;
+    let stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).ok()?;
     stream.set_nodelay(true).ok()?;
     Some(BufReader::new(stream))
@@ -143,8 +137,7 @@ fn connect(address: &str) -> Option<BufReader<TcpStream>> {
 fn read(connection: &mut BufReader<TcpStream>) -> Option<Answer> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        if connection.read_line(&mut head).inspect_err(|error| eprintln!("DEBUG read: {error}")).ok()? == 0 {
-            eprintln!("DEBUG read end after {head:?}");
+        if connection.read_line(&mut head).ok()? == 0 {
             return None;
         }
     }

@@ -17,7 +17,7 @@ use crate::server::{PASSWORD, Server};
 /// How long a change on one proxy may take to be seen on all others while the store serves.
 pub(crate) const NEWS: Duration = Duration::from_secs(1);
 /// How long after the store is back everything that was done meanwhile may take to hold everywhere.
-pub(crate) const HEALED: Duration = Duration::from_secs(5);
+pub(crate) const HEALED: Duration = Duration::from_secs(10);
 
 /// What differs between scenarios.
 pub(crate) struct Setting {
@@ -133,29 +133,33 @@ impl Person {
     }
 
     /// What both apps say, and with which status.
-    fn looks(&mut self, address: &str) -> [Option<(u16, String)>; 2] {
+    pub(crate) fn looks(&mut self, address: &str) -> [Option<(u16, String)>; 2] {
         let mut look =
             |page: &str| self.browser.ask(address, "GET", page).map(|answer| (answer.status, answer.body));
         [look("/a/page"), look("/b/page")]
     }
 
+    /// True where they say that it is the session that she had.
+    pub(crate) fn is_right(&self, says: &[Option<(u16, String)>; 2]) -> bool {
+        *says == [self.a, self.b].map(|session| Some((200, session.to_string())))
+    }
+
     /// True where in both apps she has the session that she had.
     pub(crate) fn is_signed_in(&mut self, address: &str) -> bool {
-        let right = [self.a, self.b].map(|session| Some((200, session.to_string())));
-        self.looks(address) == right
+        let says = self.looks(address);
+        self.is_right(&says)
     }
 
     /// [`Person::is_signed_in`], after [`HEALED`] at the latest.
     #[track_caller]
     pub(crate) fn is_known(&mut self, what: &str, address: &str) {
         let began = Instant::now();
-        let right = [self.a, self.b].map(|session| Some((200, session.to_string())));
         loop {
             let says = self.looks(address);
-            if says == right {
+            if self.is_right(&says) {
                 return;
             }
-            assert!(began.elapsed() < HEALED, "{what}: {says:?} is not {right:?}");
+            assert!(began.elapsed() < HEALED, "{what}: {says:?} is not {} and {}", self.a, self.b);
             thread::park_timeout(Duration::from_millis(2));
         }
     }
