@@ -34,9 +34,6 @@ impl Proxy {
     /// Where the store says nothing, and the session is not known here or must not be served so.
     pub(super) async fn freshen(&self, map: &RouteMap, inbound: &Inbound<'_>) -> Result<(), Error> {
         let registry = &self.shared.registry;
-        if !registry.store().is_shared() {
-            return Ok(());
-        }
         let Some(id) = shown(map, inbound) else { return Ok(()) };
         let key = Key::Id(*id.key().as_bytes());
         match registry.refresh(key, inbound.now).await {
