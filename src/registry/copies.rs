@@ -198,6 +198,8 @@ impl Registry {
         }
         let slot = match self.find(handle) {
             Some(slot) => self.merge_into(slot, theirs, head)?,
+            // It may have ended since that was asked: what ends leaves its tomb before it goes.
+            None if sharing.tombs().find(handle).is_some() => return Err(NotTaken::Ended),
             None => self.settle(theirs, head)?,
         };
         slot.is_known(asked);
@@ -247,7 +249,6 @@ impl Registry {
             self.table.enter_once(By::Id, held.key.hash(), slot.ticket);
         }
         for hash in &kept.owned {
-            self.graveyard().exhume(*hash);
             self.table.enter_once(By::Token, *hash, slot.ticket);
         }
     }
@@ -260,7 +261,7 @@ impl Registry {
             let lives = !kept.session.has_ended();
             let orphan = |copied: &&mut Box<Copied>| copied.owner != sharing.me && !is_alive(copied.owner);
             let Some(copied) = kept.copied.as_mut().filter(|_| lives).filter(orphan) else { return false };
-            (copied.owner, copied.epoch) = (sharing.me, copied.epoch.saturating_add(1));
+            (copied.owner, copied.epoch, copied.unlisted) = (sharing.me, copied.epoch.saturating_add(1), true);
             true
         });
         if taken {

@@ -33,6 +33,10 @@ impl Registry {
                 Err(NotTaken::Unknown(_)) => Err(Outage),
             },
             Fetched::Ended => {
+                if let Key::Token(hash) = by {
+                    // Whoever still shows it brings nothing back.
+                    self.graveyard().entomb(hash, now);
+                }
                 let slot = self.known(by);
                 slot.into_iter().for_each(|slot| drop(self.end_elsewhere(slot.handle.0.to_be_bytes(), now)));
                 Ok(None)
@@ -92,7 +96,9 @@ impl Registry {
         self.known(by).filter(|slot| self.is_fresh(slot, now))
     }
 
-    pub(super) fn known(&self, by: Key) -> Known {
+    /// The live session that `by` leads to here, however old its copy is.
+    #[must_use]
+    pub fn known(&self, by: Key) -> Option<Arc<Slot>> {
         let (index, hash) = match by {
             Key::Id(id) => (By::Id, bridge::Key::from_bytes(id).hash()),
             Key::Token(token) => (By::Token, token),
