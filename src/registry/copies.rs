@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::copied::{Copied, Tally};
-use super::options::Options;
 use super::slot::{Kept, Slot};
 use super::table::{By, Seen, Walk};
 use super::tombs::{Tomb, Tombs};
@@ -113,12 +112,13 @@ impl Sharing {
 }
 
 impl Registry {
-    /// An empty one of a proxy that shares its sessions with others, where somebody else than a store of this process brings
-    /// what [`Record::write`] gives to them. `me` is its number as an owner.
+    /// Has sessions shared with others by somebody else than a store of this process: by `puts`, which is given what is to be
+    /// written, at any time and under locks. `me` is this proxy's number as an owner.
     #[must_use]
-    pub fn shared_as(me: u64, options: Options, clocks: Clocks, key: &[u8; 32]) -> Self {
-        let sharing = Some(Box::new(Sharing::new(me)));
-        Self { sharing, ..Self::new(options, clocks, key) }
+    pub fn shared_by(mut self, me: u64, puts: impl Fn(Arc<dyn Record>) + Send + Sync + 'static) -> Self {
+        self.sharing = Some(Box::new(Sharing::new(me)));
+        self.outbox.other = Some(Box::new(puts));
+        self
     }
 
     /// True where other proxies have the same sessions.
@@ -358,7 +358,7 @@ impl Registry {
     }
 
     fn bury(&self, tomb: Arc<Tomb>) {
-        self.store.put(crate::store::Mark::default(), || tomb as Arc<dyn Record>);
+        self.outbox.put(crate::store::Mark::default(), || tomb as Arc<dyn Record>);
     }
 
     /// A page that holds a stream open is there; of clocks that have moved on the others are told.
