@@ -172,6 +172,8 @@ pub(crate) struct Cluster {
     /// Whose apps were signed out of.
     signed_out: BTreeMap<Name, usize>,
     created: BTreeMap<Name, Timestamp>,
+    /// What a failover has lost, and nobody has written again.
+    lost: BTreeSet<Name>,
     /// The last request with a token, whose heartbeat it was, if it was one.
     contact: BTreeMap<(Name, AppIx), (Timestamp, Option<u64>)>,
     story: Vec<String>,
@@ -236,6 +238,7 @@ impl Cluster {
             ended: BTreeMap::new(),
             signed_out: BTreeMap::new(),
             created: BTreeMap::new(),
+            lost: BTreeSet::new(),
             contact: BTreeMap::new(),
             story: Vec::new(),
         };
@@ -325,7 +328,7 @@ impl Cluster {
         let most = [300, 2_000, 20_000, 150_000, 700_000][pick(draw >> 32, 5)];
         let mut left = Duration::from_millis(1 + draw % most);
         while !left.is_zero() {
-            let step = left.min(Duration::from_millis(500));
+            let step = left.min(Duration::from_millis(if most > 20_000 { 2_000 } else { 500 }));
             left -= step;
             self.now = self.now.plus(step);
             for at in 0..PROXIES {
@@ -345,11 +348,16 @@ impl Cluster {
     fn delivers_news(&mut self, at: usize) {
         let (now, proxy) = (self.now, &mut self.proxies[at]);
         let due = |(when, _): &mut (Timestamp, News)| *when <= now;
+        let mut own = Vec::new();
         for (_, news) in proxy.news.extract_if(.., due).collect::<Vec<_>>() {
-            if proxy.hears {
-                proxy.registry.hear(&news, now);
-            }
+            proxy.registry.hear(&news, now);
+            own.extend(match news {
+                News::Changed(name) if proxy.registry.is_mine_by_name(name) => Some(name),
+                _ => None,
+            });
         }
+        // Whose it is reads it: an app may have come into it.
+        own.into_iter().for_each(|name| drop(self.reads(at, Key::Name(name))));
     }
 
     /// Everybody but one hears, a moment later.
@@ -359,7 +367,7 @@ impl Cluster {
         }
         for at in 0..PROXIES {
             let due = self.now.plus(Duration::from_millis(self.random.next() % 400));
-            if self.proxies[at].me != from {
+            if self.proxies[at].me != from && self.proxies[at].hears {
                 self.proxies[at].news.push((due, news.clone()));
             }
         }
@@ -368,6 +376,10 @@ impl Cluster {
     /// The session that `by` leads to, as a proxy has it when it asks the store where it must.
     fn refresh(&mut self, at: usize, by: Key) -> Option<Arc<Slot>> {
         self.delivers_news(at);
+        self.reads(at, by)
+    }
+
+    fn reads(&self, at: usize, by: Key) -> Option<Arc<Slot>> {
         let (now, registry) = (self.now, &self.proxies[at].registry);
         if let Some(slot) = registry.fresh(by, now) {
             return Some(slot);
@@ -402,6 +414,7 @@ impl Cluster {
         if let Some((when, Some(other))) = before
             && beat
             && other != me
+            && self.at(other).is_some()
             && self.now.since(when) < INTERVAL / 2
         {
             return Err(format!("proxies {other} and {me} both send heartbeats for {name:x?}"));
@@ -458,7 +471,8 @@ impl Cluster {
     fn founds(&mut self, at: usize, browser: usize) -> Arc<Slot> {
         let random = self.random.bytes();
         let (slot, id) = self.proxies[at].registry.create(random, self.now).unwrap();
-        slot.with(|session| session.bind(self.now));
+        // Its cookie comes back at once.
+        let _ = self.proxies[at].registry.open(&id, visitor(), self.now);
         self.created.insert(slot.name(), self.now);
         self.browsers[browser] = Some((id, slot.name()));
         slot
@@ -485,6 +499,9 @@ impl Cluster {
         });
         self.proxies[at].registry.save(&flight.slot);
         let name = flight.slot.name();
+        if let Some(contact) = self.contact.get_mut(&(name, flight.app)) {
+            *contact = (now, None);
+        }
         if learned {
             self.given.insert((name, flight.app, number), now);
             self.contact.insert((name, flight.app), (now, None));
@@ -559,6 +576,7 @@ impl Cluster {
         let (name, me, now) = (*name, self.proxies[at].me, self.now);
         match self.shelf.write(name, (&write.head, &write.bytes), write.tag, now) {
             Fate::Written(tag) => {
+                self.lost.remove(&name);
                 self.proxies[at].wrote.insert(name, now);
                 if !write.head.quiet {
                     self.spreads(me, &News::Changed(name));
@@ -580,6 +598,7 @@ impl Cluster {
                 self.proxies[at].waits.entry(name).or_insert(write.record);
             }
             Fate::Ended(first) if write.head.ended => {
+                self.lost.remove(&name);
                 self.proxies[at].wrote.insert(name, now);
                 write.record.written(write.tag);
                 self.ended.entry(name).or_insert((now, me, false));
@@ -654,6 +673,7 @@ impl Cluster {
         // What it had put and not written nobody knows.
         self.flights.retain(|flight| flight.proxy != me);
         self.replies.retain(|reply| reply.proxy != me);
+        self.forgets_what_nobody_knows();
     }
 
     fn deafens(&mut self, at: usize) {
@@ -668,22 +688,31 @@ impl Cluster {
             self.tell(format!("proxy {} hears again", self.proxies[at].me));
             self.proxies[at].hears = true;
             self.proxies[at].registry.hear(&News::Hears, self.now);
+            self.names(at).into_iter().for_each(|name| drop(self.reads(at, Key::Name(name))));
         }
+    }
+
+    /// The sessions that a proxy has.
+    fn names(&self, at: usize) -> Vec<Name> {
+        let mut names = Vec::new();
+        self.proxies[at].registry.each(|session, _| {
+            names.push(session.handle.0.to_be_bytes());
+            true
+        });
+        names.sort_unstable();
+        names
     }
 
     /// A server takes the store's place that lags behind. Every proxy says again what it wrote.
     fn fails_over(&mut self, lost: Duration) {
         let names = self.shelf.fails_over(lost, self.now);
         self.tell(format!("failover: {} writes are lost", names.len()));
-        let living: BTreeSet<u64> = self.proxies.iter().map(|proxy| proxy.me).collect();
         for name in names {
-            // What only one knew that is gone as well, nobody can say again.
-            self.told.retain(|(of, _), (_, proxy)| *of != name || living.contains(proxy));
-            if self.ended.get(&name).is_some_and(|(_, proxy, _)| !living.contains(proxy)) {
-                self.ended.remove(&name);
-                self.signed_out.remove(&name);
-            }
+            self.lost.insert(name);
+            // Whoever ends it as well signs its apps out once more: nobody can tell him that it was done.
+            self.signed_out.remove(&name);
         }
+        self.forgets_what_nobody_knows();
         if self.broken == Broken::Assertions {
             return;
         }
@@ -693,6 +722,19 @@ impl Cluster {
                     proxy.registry.hear(&News::Again(*name), self.now);
                 }
             }
+        }
+    }
+
+    /// What only a proxy knew that is gone, and the store has lost, nobody can say again.
+    fn forgets_what_nobody_knows(&mut self) {
+        let living: BTreeSet<u64> = self.proxies.iter().map(|proxy| proxy.me).collect();
+        for name in &self.lost {
+            if self.ended.get(name).is_some_and(|(_, proxy, _)| !living.contains(proxy)) {
+                self.ended.remove(name);
+                // Whoever has heard of its end does not bring it back either.
+                self.told.retain(|(of, _), _| of != name);
+            }
+            self.told.retain(|(of, _), (_, proxy)| of != name || living.contains(proxy));
         }
     }
 
@@ -718,13 +760,7 @@ impl Cluster {
 
     /// A proxy looks after what it owns: it ends what is over, and sends heartbeats.
     fn watches(&mut self, at: usize) -> Result<(), String> {
-        let mut names = Vec::new();
-        self.proxies[at].registry.each(|session, _| {
-            names.push(session.handle.0.to_be_bytes());
-            true
-        });
-        names.sort_unstable();
-        for name in names {
+        for name in self.names(at) {
             let Some(slot) =
                 self.proxies[at].registry.find(sessionbridge::bridge::id::Handle(u64::from_be_bytes(name)))
             else {
@@ -788,17 +824,24 @@ impl Cluster {
 
     /// Sessions in the store have their heartbeats, whatever becomes of proxies.
     fn are_kept_alive(&self) -> Result<(), String> {
-        for (name, app) in self.contact.keys() {
-            let dead = self.ended.contains_key(name) || self.is_being_written(*name);
-            let lives = self.view(*name, |session| {
-                let ends = session.ends_at(&CLOCKS) > self.now;
-                ends && session.app(*app).is_some_and(|app| app.has_token())
-            });
-            let (last, _) = self.contact[&(*name, *app)];
-            if !dead && lives == Some(true) && self.now.since(last) > INTERVAL + 2 * LEASE + LAG {
+        for ((name, app), (last, _)) in &self.contact {
+            if self.now.since(*last) <= INTERVAL + 2 * LEASE + LAG {
+                continue;
+            }
+            let owner = self.shelf.all.get(name).and_then(|(head, _)| self.at(head.owner));
+            // Who hears nothing does not hear of an app that has come into the session elsewhere.
+            let deaf = owner.is_none_or(|at| !self.proxies[at].hears) && self.broken != Broken::Takeovers;
+            let dead = deaf || self.ended.contains_key(name) || self.is_being_written(*name);
+            let lives = || {
+                self.view(*name, |session| {
+                    let ends = session.ends_at(&CLOCKS) > self.now;
+                    ends && session.app(*app).is_some_and(|app| app.has_token())
+                })
+            };
+            if !dead && lives() == Some(true) {
                 return Err(format!(
                     "nobody keeps {app:?} of {name:x?} alive since {:?}",
-                    self.now.since(last)
+                    self.now.since(*last)
                 ));
             }
         }

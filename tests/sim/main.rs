@@ -52,11 +52,11 @@ fn run(seed: u64, ops: &[Op]) -> (Result<(), String>, Vec<String>) {
 
 /// Leaves out of a failing story whatever it fails without.
 fn shorter(seed: u64, ops: Vec<Op>) -> Vec<Op> {
-    fewer(ops, |ops| run(seed, ops).0.is_err())
+    fewer(ops, ATTEMPTS, |ops| run(seed, ops).0.is_err())
 }
 
-fn fewer<T: Clone>(ops: Vec<T>, fails: impl Fn(&[T]) -> bool) -> Vec<T> {
-    let (mut ops, mut size, mut left) = (ops, STEPS / 2, ATTEMPTS);
+fn fewer<T: Clone>(ops: Vec<T>, attempts: usize, fails: impl Fn(&[T]) -> bool) -> Vec<T> {
+    let (mut ops, mut size, mut left) = (ops, STEPS / 2, attempts);
     while size > 0 && left > 0 {
         let mut at = 0;
         while at < ops.len() && left > 0 {
@@ -152,7 +152,7 @@ fn cluster_quarter(which: u64) {
         let ops = cluster_story(seed);
         let Err(_) = run_cluster(seed, &ops, Broken::Nothing).0 else { continue };
         let fails = |ops: &[cluster::Op]| run_cluster(seed, ops, Broken::Nothing).0.is_err();
-        let (failed, told) = run_cluster(seed, &fewer(ops, fails), Broken::Nothing);
+        let (failed, told) = run_cluster(seed, &fewer(ops, ATTEMPTS / 4, fails), Broken::Nothing);
         let (why, told) = (failed.err().unwrap_or_default(), told.join("\n"));
         panic!(
             "seed {seed}, three proxies: {why}\n{told}\nagain: SESSIONBRIDGE_SEED={seed} cargo test --test sim"
