@@ -174,6 +174,10 @@ pub(crate) struct Cluster {
     created: BTreeMap<Name, Timestamp>,
     /// What a failover has lost, and nobody has written again.
     lost: BTreeSet<Name>,
+    /// Sessions of whose end the store knows nothing any more, nor whoever ended them.
+    vanished: BTreeSet<Name>,
+    /// Proxies that heard nothing for a while: they may not know of an app that has come into a session elsewhere.
+    deaf: BTreeSet<u64>,
     /// The last request with a token, whose heartbeat it was, if it was one.
     contact: BTreeMap<(Name, AppIx), (Timestamp, Option<u64>)>,
     story: Vec<String>,
@@ -239,6 +243,8 @@ impl Cluster {
             signed_out: BTreeMap::new(),
             created: BTreeMap::new(),
             lost: BTreeSet::new(),
+            vanished: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             contact: BTreeMap::new(),
             story: Vec::new(),
         };
@@ -679,6 +685,7 @@ impl Cluster {
     fn deafens(&mut self, at: usize) {
         self.tell(format!("proxy {} is deaf", self.proxies[at].me));
         let proxy = &mut self.proxies[at];
+        self.deaf.insert(proxy.me);
         (proxy.hears, proxy.news) = (false, Vec::new());
         proxy.registry.hear(&News::Deaf, self.now);
     }
@@ -732,7 +739,7 @@ impl Cluster {
             if self.ended.get(name).is_some_and(|(_, proxy, _)| !living.contains(proxy)) {
                 self.ended.remove(name);
                 // Whoever has heard of its end does not bring it back either.
-                self.told.retain(|(of, _), _| of != name);
+                self.vanished.insert(*name);
             }
             self.told.retain(|(of, _), (_, proxy)| of != name || living.contains(proxy));
         }
@@ -753,6 +760,10 @@ impl Cluster {
                 self.proxies[at].registry.hear(&News::Mine { name }, self.now);
                 self.refresh(at, Key::Name(name));
                 self.spreads(me, &News::Changed(name));
+                if self.deaf.contains(&owner) {
+                    let of = self.contact.iter_mut().filter(|((of, _), _)| *of == name);
+                    of.for_each(|(_, contact)| *contact = (self.now, None));
+                }
                 self.tell(format!("{me} takes over from {owner}"));
             }
         }
@@ -884,7 +895,7 @@ impl Cluster {
             self.replies_are_told();
         }
         for ((name, app), (when, proxy)) in &self.told {
-            if self.ended.contains_key(name) {
+            if self.ended.contains_key(name) || self.vanished.contains(name) {
                 continue;
             }
             let held = self.view(*name, |session| token(session, *app)).transpose()?;
