@@ -4,7 +4,8 @@
 //! 32 bytes each, kept by the rules of adoption, a session that is bound, its end and both heartbeats on the wheel.
 //! Bytes are the growth of this process (`/proc/self/smaps_rollup`, proportional set size) while the thing is made.
 //!
-//! `-- 1000000 keep FOLDER` leaves them in a store instead.
+//! `-- 1000000 keep FOLDER` leaves them in a store instead, `-- 1000000 keep redis://HOST:PORT KEYS` in one that proxies share
+//! (`benches/cluster/run memory` calls it).
 //!
 //! `cargo bench --bench sessions [-- 100000]` with the system's allocator, `--bench sessions_mimalloc` with the other.
 
@@ -30,7 +31,9 @@ use sessionbridge::heartbeat::wheel::Wheel;
 use sessionbridge::registry::agenda::{Entry, Waiting, Watch};
 use sessionbridge::registry::options::Options;
 use sessionbridge::registry::{Opened, Registry, Slot, Visitor, Walk};
-use sessionbridge::store::{self, Place};
+use sessionbridge::secret::Secret;
+use sessionbridge::store::shared::{self, SharedOptions};
+use sessionbridge::store::{self, Place, Store};
 use sessionbridge::time::Timestamp;
 
 const APPS: [AppIx; 2] = [AppIx(0), AppIx(1)];
@@ -272,6 +275,17 @@ fn time_opens(registry: &Registry, count: u64) {
     );
 }
 
+/// Leaves `count` sessions in a store at `url`, sealed with the key file `keys`.
+fn share(count: u64, url: &str, keys: &str) {
+    let options = SharedOptions { urls: vec![Secret::new(url.as_bytes())], ..SharedOptions::default() };
+    let opened = shared::open(&options, Path::new(keys), sessionbridge::random::bytes()).unwrap();
+    let (kept, secret) = (opened.store(), *opened.secret());
+    let options = Options { max_sessions: 2_000_000 };
+    let registry = Registry::kept_in(kept.clone(), options, clocks(), &secret);
+    opened.start(|_| {});
+    leave(count, &registry, &kept);
+}
+
 /// Leaves `count` sessions in a store in `folder`, for the start of a process to be timed (docs/performance.md).
 fn keep(count: u64, folder: &str) {
     let place = Place { folder: folder.into(), keys: Path::new(folder).join("keys") };
@@ -280,12 +294,16 @@ fn keep(count: u64, folder: &str) {
     let options = Options { max_sessions: 2_000_000 };
     let registry = Registry::kept_in(kept.clone(), options, clocks(), opened.secret());
     opened.read(1, |_, _, _| Ok(())).unwrap().start().unwrap();
+    leave(count, &registry, &kept);
+}
+
+fn leave(count: u64, registry: &Registry, kept: &Store) {
     let (common, runtime) = (Common::new(), tokio::runtime::Builder::new_current_thread().build().unwrap());
     for n in 0..count {
-        registry.put(&visit(&registry, &common, n));
+        registry.put(&visit(registry, &common, n));
         if n % 50_000 == 0 {
             runtime.block_on(kept.settled()).unwrap();
-            rest(&registry);
+            rest(registry);
         }
     }
     runtime.block_on(kept.settled()).unwrap();
@@ -296,8 +314,12 @@ fn keep(count: u64, folder: &str) {
 pub(crate) fn main() {
     let counts: Vec<u64> = std::env::args().filter_map(|arg| arg.parse().ok()).collect();
     let mut arguments = std::env::args().skip_while(|argument| argument != "keep");
-    if let (Some(_), Some(folder)) = (arguments.next(), arguments.next()) {
-        return counts.iter().for_each(|count| keep(*count, &folder));
+    if let (Some(_), Some(folder), keys) = (arguments.next(), arguments.next(), arguments.next()) {
+        let leave = |count: &u64| match &keys {
+            Some(keys) if folder.contains("://") => share(*count, &folder, keys),
+            _ => keep(*count, &folder),
+        };
+        return counts.iter().for_each(leave);
     }
     let ways = [("asleep", true), ("awake", false)];
     if let Some((_, falls_asleep)) = ways.iter().find(|(way, _)| std::env::args().any(|arg| arg == *way)) {

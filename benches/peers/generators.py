@@ -31,14 +31,17 @@ def _latency(out, percentile):
     return float(number) * UNITS[unit]
 
 
-def wrk(port, path, seconds, connections, ids=None, tls=False, cpus=machine.REST, threads=1):
-    """As fast as it goes, each connection with one request in flight; with a file of ids, each request carries one."""
+def wrk(port, path, seconds, connections, ids=None, tls=False, cpus=machine.REST, threads=1, how=()):
+    """As fast as it goes, each connection with one request in flight; with a file of ids, each request carries one, and
+    `how` says the rest to load.lua."""
     url = f"{'https' if tls else 'http'}://localhost:{port}{path}"
-    script = ["-s", os.path.join(HERE, "load.lua"), url, "--", path, ids] if ids else [url]
+    script = ["-s", os.path.join(HERE, "load.lua"), url, "--", path, ids, *how] if ids else [url]
     out = _run(["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", *script], cpus, seconds + 60)
     if re.search(r"Non-2xx|Socket errors", out):
         raise Failed(re.search(r".*(Non-2xx|Socket errors).*", out)[0].strip())
     requests, took, unit = re.search(r"(\d+) requests in ([\d.]+)(\w+),", out).groups()
+    if not int(requests):
+        raise Failed(f"no request was answered in {took}{unit}")
     return Load(int(requests), float(took) * UNITS[unit] / 1e6, _latency(out, 50), _latency(out, 99))
 
 

@@ -12,6 +12,8 @@ TWO = CORES[1:3] if ROOMY else CORES
 REST = [CORES[0], *CORES[3:]] if ROOMY else CORES[:1]
 
 started = []
+# Folders that go when all is over.
+scratch = [WORK]
 # Why somebody did not start, by name.
 last_words = {}
 
@@ -21,7 +23,8 @@ def clean_up():
         process.terminate()
     for process in started:
         end(process)
-    shutil.rmtree(WORK, ignore_errors=True)
+    for folder in scratch:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 atexit.register(clean_up)
@@ -79,14 +82,20 @@ def family(pid):
         return [pid] + [one for child in file.read().split() for one in family(int(child))]
 
 
-def cpu_ns(pids):
-    """User and system time of all threads, in nanoseconds."""
-    total = 0
+def cpu_by_thread(pids):
+    """User and system time in nanoseconds, by what threads are called."""
+    spent = {}
     for pid in pids:
         for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/schedstat") as file:
-                total += int(file.read().split()[0])
-    return total
+            with open(f"/proc/{pid}/task/{task}/schedstat") as stat, open(f"/proc/{pid}/task/{task}/comm") as comm:
+                name = comm.read().strip()
+                spent[name] = spent.get(name, 0) + int(stat.read().split()[0])
+    return spent
+
+
+def cpu_ns(pids):
+    """The same of all threads."""
+    return sum(cpu_by_thread(pids).values())
 
 
 def pss(pids):

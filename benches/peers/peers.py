@@ -17,6 +17,8 @@ BODY = "x" * 1024
 BIG = 64 * 1024
 IDLE = "600s"            # idle connections outlive what is measured about them
 OPEN = 9_000             # connections that a proxy must hold; twice as many files
+# Where the product tells its metrics, by its process's name.
+admin = {}
 
 
 def map_id(n):
@@ -54,6 +56,11 @@ http {{ access_log off; keepalive_requests 1000000000; keepalive_timeout {IDLE};
     return machine.start(name, cpus, port, "nginx", "-p", WORK, "-c", conf)
 
 
+# What a session is from now on: both its tokens are set anew, beside the cookie that each answer sets.
+_TURN = """add_header Set-Cookie "theme=dark; Path=/"; add_header Set-Cookie "CFID=$connection; Path=/; HttpOnly";
+      add_header Set-Cookie "CFTOKEN=$request_id; Path=/; HttpOnly";"""
+
+
 def origin(port):
     """The app behind all of them."""
     write("big", "y" * BIG)
@@ -66,6 +73,8 @@ def origin(port):
     location /c/seen {{ add_header X-Seen-Cookie $http_cookie; add_header Set-Cookie "theme=dark; Path=/"; return 200 "{BODY}"; }}
     location /c/start {{ add_header X-Began $arg_n; add_header Set-Cookie "CFID=$arg_n; Path=/; HttpOnly";
       add_header Set-Cookie "CFTOKEN=$arg_n; Path=/; HttpOnly"; return 200 "{BODY}"; }}
+    location = /c/turn {{ {_TURN} return 200 "{BODY}"; }}
+    location = /c/turn/told {{ add_header X-Turned "CFID=$connection; CFTOKEN=$request_id"; {_TURN} return 200 "{BODY}"; }}
   }}""", workers=len(machine.REST))
 
 
@@ -163,14 +172,15 @@ backend o
 """)
 
 
-def sessionbridge(name, port, back, tls=False, threads=1, cpus=machine.ONE):
+def sessionbridge(name, port, back, tls=False, threads=1, cpus=machine.ONE, store='kind = "memory"'):
     """The product with all that it has: access log, metrics, timeouts, limits."""
+    admin[name] = machine.free_port()
     cert, key, _ = certificate()
     conf = write(f"{name}.toml", f"""
 listen = "127.0.0.1:{port}"
-admin.listen = "127.0.0.1:{machine.free_port()}"
+admin.listen = "127.0.0.1:{admin[name]}"
 log = {{ access = "{machine.log_of(name + '.access')}", format = "json" }}
-store = {{ kind = "memory", max_sessions = 3_000_000 }}
+store = {{ {store}, max_sessions = 3_000_000 }}
 bridge = {{ idle_timeout = "12h", max_lifetime = "24h", presence_limit = "off" }}
 [server]
 threads = {threads}

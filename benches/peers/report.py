@@ -31,8 +31,11 @@ class Outcome:
     def ratios(self, shape, ours, peer, metric):
         return stats.ratios(self.series(shape, ours, metric), self.series(shape, peer, metric))
 
+    def differences(self, shape, ours, peer, metric):
+        return stats.differences(self.series(shape, ours, metric), self.series(shape, peer, metric))
 
-def _ratio(ratios):
+
+def ratio(ratios):
     low, high = stats.interval(ratios)
     return f"{statistics.median(ratios):.2f} ({low:.2f}..{high:.2f})"
 
@@ -70,7 +73,7 @@ def goals(outcome):
     lines = ["| shape | figure | beside | ratio (95 %) | goal | |", "|---|---|---|---|---|---|"]
     for shape, goal, ratios, verdict in judged(outcome):
         figure = goal.words or shapes.METRICS[goal.metric]
-        lines.append(f"| {shape.title} | {figure} | {goal.peer} | {_ratio(ratios)} | <= {goal.limit:.2f} | {verdict} |")
+        lines.append(f"| {shape.title} | {figure} | {goal.peer} | {ratio(ratios)} | <= {goal.limit:.2f} | {verdict} |")
     for title, limit, figures, verdict in _idle(outcome):
         ours, *others = figures.items()
         beside = ", ".join(f"{name} {statistics.median(values):,.0f}" for name, values in others if values)
@@ -81,7 +84,7 @@ def goals(outcome):
     return lines
 
 
-def _cell(value, form="{:,.0f}"):
+def cell(value, form="{:,.0f}"):
     return "" if value is None else form.format(value)
 
 
@@ -95,12 +98,12 @@ def details(outcome, shape):
     lines.append("|---" * (6 + len(columns)) + "|")
     for name in outcome.figures[shape.key]:
         one = {metric: stats.median(outcome.series(shape, name, metric)) for metric in ("cpu", "rate", "p50", "p99", "busy")}
-        busy = _cell(one["busy"], "{:.0%}") + (" (not its limit)" if shape.saturates and (one["busy"] or 1) < 0.95 else "")
-        cells = [f"**{name}**" if name == first else name, _cell(one["cpu"], "{:.1f}"), _cell(one["rate"]),
-                 _cell(one["p50"]), _cell(one["p99"]), busy]
+        busy = cell(one["busy"], "{:.0%}") + (" (not its limit)" if shape.saturates and (one["busy"] or 1) < 0.95 else "")
+        cells = [f"**{name}**" if name == first else name, cell(one["cpu"], "{:.1f}"), cell(one["rate"]),
+                 cell(one["p50"]), cell(one["p99"]), busy]
         for peer in columns:
             ratios = outcome.ratios(shape, name, peer, "cpu")
-            cells.append(_ratio(ratios) if ratios else "")
+            cells.append(ratio(ratios) if ratios else "")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -140,14 +143,14 @@ def short(outcome):
     return "\n".join(lines)
 
 
-def put(name, text):
+def put(name, text, begin=BEGIN, end=END):
     """Between the marks of a file; what is around them is by hand and stays."""
     path = os.path.join(machine.ROOT, name)
     with open(path) as file:
         whole = file.read()
-    before, mark, rest = whole.partition(BEGIN)
-    after = rest.partition(END)[2]
+    before, mark, rest = whole.partition(begin)
+    after = rest.partition(end)[2]
     if not mark:
-        raise SystemExit(f"{name} has no line {BEGIN!r}")
+        raise SystemExit(f"{name} has no line {begin!r}")
     with open(path, "w") as file:
-        file.write(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        file.write(f"{before}{begin}\n\n{text}\n\n{end}{after}")

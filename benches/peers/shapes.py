@@ -27,18 +27,21 @@ class Proxy:
 
 @dataclass
 class Goal:
-    """`metric` of ours divided by that of `peer` shall be `limit` at the most."""
+    """`metric` of ours divided by that of `peer` shall be `limit` at the most; None: nothing is asked, but it is told. With
+    `adds`: what is more than that of `peer`, in microseconds."""
 
     metric: str
     peer: str
-    limit: float
+    limit: float | None
     ours: str = ""
     words: str = ""
+    adds: bool = False
 
 
 @dataclass
 class Shape:
-    """One way to load everybody in `who`, ours first. `twins`: the same peer twice, which shows the noise."""
+    """One way to load everybody in `who`, ours first. `twins`: the same peer twice, which shows the noise. `watch`: has
+    `over`, whose figures come to those of a load."""
 
     key: str
     title: str
@@ -48,6 +51,7 @@ class Shape:
     goals: list
     twins: tuple
     saturates: bool = True
+    watch: Callable | None = None
 
 
 METRICS = {

@@ -34,13 +34,16 @@ impl Proxy {
     /// Where the store says nothing, and the session is not known here or must not be served so.
     pub(super) async fn freshen(&self, map: &RouteMap, inbound: &Inbound<'_>) -> Result<(), Error> {
         let registry = &self.shared.registry;
-        if !registry.store().is_shared() {
-            return Ok(());
-        }
         let Some(id) = shown(map, inbound) else { return Ok(()) };
         let key = Key::Id(*id.key().as_bytes());
         match registry.refresh(key, inbound.now).await {
-            Ok(_) => Ok(()),
+            Ok(Some(slot)) => {
+                if registry.take_over(&slot, |owner| registry.store().is_alive(owner)) {
+                    self.look_after(&slot);
+                }
+                Ok(())
+            }
+            Ok(None) => Ok(()),
             Err(Outage) if !self.shared.is_strict() && registry.knows(key) => Ok(()),
             Err(Outage) => Err(Error::StoreOutage),
         }

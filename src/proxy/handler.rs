@@ -132,7 +132,9 @@ impl Proxy {
         note.client = Some(inbound.address());
         take_request_id(&inbound, note);
 
-        self.freshen(&map, &inbound).await?;
+        if self.shared.registry.is_shared() {
+            self.freshen(&map, &inbound).await?;
+        }
         let mut visit = self.visit(&map, &inbound, note);
         if let Some(page) = own_page(&map, &inbound) {
             note.path.push_str(&inbound.normal);

@@ -168,7 +168,7 @@ impl Registry {
         let (found, expired) = slot.with_kept(|kept| {
             let found = find(&kept.ids, key, visitor, now)?;
             let found = if kept.session.has_ended() { Found::Bad } else { found };
-            let expired = if found.opens() { kept.session.expired(&self.clocks(), now) } else { None };
+            let expired = if found.opens() { self.expired(&kept.session, now) } else { None };
             if found.opens() && expired.is_none() {
                 returned(&mut kept.ids, key);
             }
@@ -188,6 +188,12 @@ impl Registry {
                 Opened::Session { slot, bound, replaced, line }
             }
         })
+    }
+
+    /// Why a session is over by the clocks, if it is. Another proxy may know of an activity that nobody else has heard of yet.
+    fn expired(&self, session: &Session, now: Timestamp) -> Option<End> {
+        let end = session.expired(&self.clocks(), now)?;
+        if end == End::Idle { session.expired(&self.clocks(), now.minus(self.lag())) } else { Some(end) }
     }
 
     /// Makes a pending session; `random` are 16 bytes of the system's CSPRNG. The oldest pending one makes room, and its

@@ -8,9 +8,6 @@ use crate::DEADLINE;
 
 /// What a browser says of a request that stays on its site.
 const SAME: &str = "Sec-Fetch-Site: same-origin\r\n";
-/// Of a page that its person goes to from elsewhere.
-const NAVIGATES: &str = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\nSec-Fetch-User: ?1\r\n";
-
 /// One browser.
 pub(crate) struct Browser {
     pub(crate) host: &'static str,
@@ -71,9 +68,11 @@ impl Browser {
         self.send(address, method, target, SAME)
     }
 
-    /// Goes to a page from elsewhere.
-    pub(crate) fn navigate(&mut self, address: &str, target: &str) -> Option<Answer> {
-        self.send(address, "GET", target, NAVIGATES)
+    /// Goes to a page, by a link on a page of `site`; `none`: by hand.
+    pub(crate) fn navigate(&mut self, address: &str, target: &str, site: &str) -> Option<Answer> {
+        let says =
+            format!("Sec-Fetch-Site: {site}\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n");
+        self.send(address, "GET", target, &says)
     }
 
     /// [`Browser::ask`] for a GET; its body.
@@ -83,10 +82,12 @@ impl Browser {
 
     /// The bridge's own word for the session: `active` or `none`.
     pub(crate) fn state(&mut self, address: &str) -> String {
-        let status = self.get(address, "/.bridge/status").unwrap();
+        let Some(answer) = self.ask(address, "GET", "/.bridge/status") else { return "silence".to_owned() };
         let status: serde_json::Value =
-            serde_json::from_str(&status).unwrap_or_else(|error| panic!("{error}: {status}"));
-        status["state"].as_str().unwrap().to_owned()
+            serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
+        // One that knows nothing says so instead.
+        let says = status["state"].as_str().or_else(|| status["error"].as_str());
+        says.unwrap_or_else(|| panic!("{answer:?}")).to_owned()
     }
 
     fn send(&mut self, address: &str, method: &str, target: &str, says: &str) -> Option<Answer> {
@@ -142,7 +143,9 @@ fn read(connection: &mut BufReader<TcpStream>) -> Option<Answer> {
     }
     let status = head.split(' ').nth(1)?.parse().ok()?;
     let mut answer = Answer { status, head, body: String::new() };
-    let mut body = vec![0; answer.field("content-length")?.trim().parse().ok()?];
+    let length =
+        answer.field("content-length").unwrap_or_else(|| panic!("an answer of no length: {answer:?}"));
+    let mut body = vec![0; length.trim().parse().ok()?];
     connection.read_exact(&mut body).ok()?;
     answer.body = String::from_utf8_lossy(&body).into_owned();
     Some(answer)

@@ -94,7 +94,7 @@ fn a_url_token_is_adopted_by_one_browser_on_one_proxy() {
         let target = format!("/a/page?{pair}");
         let mut browsers = on_both(&stage, |_, at| {
             let mut browser = Browser::default();
-            let answer = browser.navigate(at, &target).unwrap();
+            let answer = browser.navigate(at, &target, "none").unwrap();
             assert_eq!(answer.status, 303, "{answer:?}");
             (browser, answer.head)
         });
@@ -107,7 +107,7 @@ fn a_url_token_is_adopted_by_one_browser_on_one_proxy() {
         assert_eq!(adopted, 1, "{says:?}");
         // Whoever comes later gets nothing, on either.
         let mut late = Browser::default();
-        let _ = late.navigate(stage.at(number % 2), &target).unwrap();
+        let _ = late.navigate(stage.at(number % 2), &target, "none").unwrap();
         assert_eq!(late.get(stage.at(number % 2), "/a/page").as_deref(), Some("none"));
     }
 }
@@ -124,7 +124,7 @@ fn a_round_trip_of_two_hosts_goes_over_both_proxies_and_its_ticket_is_good_once(
     let step = |browser: &mut Browser, at: usize, url: &str| {
         let (host, path) = url.split_once("://").unwrap().1.split_once('/').unwrap();
         browser.host = if host == "a.example" { "a.example" } else { "b.example" };
-        let answer = browser.navigate(stage.at(at), &format!("/{path}")).unwrap();
+        let answer = browser.navigate(stage.at(at), &format!("/{path}"), "cross-site").unwrap();
         answer.field("location").unwrap_or_else(|| panic!("{answer:?}")).to_owned()
     };
     for number in 0..shortened(50, 5) {
@@ -139,7 +139,7 @@ fn a_round_trip_of_two_hosts_goes_over_both_proxies_and_its_ticket_is_good_once(
         assert!(back.starts_with("http://b.example/.bridge/join/back?id="), "{back}");
         browser.host = "b.example";
         let target = back.strip_prefix("http://b.example").unwrap();
-        let answers = on_both(&stage, |_, at| browser.clone().navigate(at, target).unwrap());
+        let answers = on_both(&stage, |_, at| browser.clone().navigate(at, target, "cross-site").unwrap());
         let good =
             answers.iter().filter(|answer| answer.head.to_ascii_lowercase().contains("set-cookie: bridge="));
         assert_eq!(good.count(), 1, "{answers:?}");

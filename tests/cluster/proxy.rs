@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use crate::server::{PASSWORD, signal};
 use crate::{DEADLINE, until};
@@ -14,6 +14,7 @@ use crate::{DEADLINE, until};
 pub(crate) struct Proxy {
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    reads: Option<JoinHandle<()>>,
     pub(crate) address: String,
     admin: String,
 }
@@ -42,16 +43,20 @@ impl Proxy {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        thread::spawn(move || {
+        let reads = thread::spawn(move || {
             stderr.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
         });
-        Self { child, log, address: String::new(), admin: String::new() }
+        Self { child, log, reads: Some(reads), address: String::new(), admin: String::new() }
     }
 
     fn address_of(&mut self, what: &str) -> String {
         let mut address = None;
         until(what, || {
-            assert!(self.child.try_wait().unwrap().is_none(), "it has ended: {:#?}", self.log());
+            if self.child.try_wait().unwrap().is_some() {
+                // All that it has said.
+                self.reads.take().map(JoinHandle::join);
+                panic!("it has ended: {:#?}", self.log());
+            }
             let lines = self.log();
             let found = lines.iter().find(|line| line.contains(&format!("\"{what}\"")));
             address = found

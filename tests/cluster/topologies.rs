@@ -81,7 +81,7 @@ fn sentinels_promote_a_replica_and_the_proxies_follow() {
     let mut new = scene.people(2);
     for at in [0, 1] {
         for person in people.iter_mut().skip(3).chain(&mut new) {
-            within(crate::stage::HEALED, "all that was acknowledged", || person.is_signed_in(scene.at(at)));
+            person.is_known("all that was acknowledged", scene.at(at));
         }
         for person in people.iter().take(3) {
             within(crate::stage::HEALED, "signed out", || {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sessionbridge::clock::Clock;
 use sessionbridge::secret::Secret;
@@ -10,6 +10,7 @@ use sessionbridge::store::shared::{self, SharedOptions, Topology};
 use sessionbridge::store::{Fetched, Head, Index, Key, Mark, News, Record, Store};
 use tempfile::TempDir;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What is in every session, and must not be seen in the store.
 pub(crate) const TOKEN: &[u8] = b"CFTOKEN=59127733";

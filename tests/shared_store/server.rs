@@ -107,6 +107,25 @@ impl Server {
     }
 }
 
+/// Several that share the keys: three that are written to, each with so many replicas.
+pub(crate) fn cluster(replicas: usize) -> Vec<Server> {
+    let start = |_| {
+        let bus = free_port().to_string();
+        let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-node-timeout", "1500"];
+        Server::start(&[&settings[..], &["--repl-diskless-sync-delay", "0"]].concat())
+    };
+    let servers: Vec<Server> = (0..3 * (1 + replicas)).map(start).collect();
+    let made = Command::new("redis-cli")
+        .args(["--cluster", "create"])
+        .args(servers.iter().map(|server| format!("127.0.0.1:{}", server.port)))
+        .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(made.success(), "no cluster could be made");
+    servers
+}
+
 fn spawn(port: u16, folder: &TempDir, more: &[String]) -> Child {
     let sentinel = more.first().is_some_and(|word| word.ends_with("sentinel.conf"));
     let mut command = Command::new("redis-server");
@@ -122,7 +141,9 @@ fn spawn(port: u16, folder: &TempDir, more: &[String]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server is missing: apt-get install redis-server")
+        .unwrap_or_else(|error| {
+            panic!("redis-server cannot be started (apt-get install redis-server): {error}")
+        })
 }
 
 impl Drop for Server {

@@ -1,53 +1,77 @@
 //! A cluster, and a server that sentinels watch over.
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sessionbridge::store::shared::Topology;
 use sessionbridge::store::{Fetched, Index, Key, Mark, News};
 
-use crate::proxy::{Proxy, options, until};
-use crate::server::{Server, free_port};
+use crate::proxy::{Proxy, Toy, options, until};
+use crate::server::{Server, cluster, free_port};
 
-#[tokio::test]
-#[ignore = "needs redis-server: tests/run"]
-async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
-    let mut servers: Vec<Server> = (0..3)
-        .map(|_| {
-            let bus = free_port().to_string();
-            Server::start(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-port",
-                &bus,
-                "--cluster-node-timeout",
-                "2000",
-            ])
-        })
-        .collect();
-    let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port));
-    let made = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(addresses)
-        .args(["--cluster-replicas", "0", "--cluster-yes"])
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(made.success());
+async fn are_one(servers: &[Server]) {
     until("the cluster", || {
         servers.iter().all(|server| server.ask::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
     })
     .await;
+}
+
+async fn two_proxies(servers: &[Server]) -> (Proxy, Proxy) {
+    are_one(servers).await;
     let urls: Vec<String> = servers.iter().map(Server::url).collect();
     let options = options(&urls, Topology::Cluster);
     let (one, two) = (Proxy::with(&options), Proxy::with(&options));
     one.is_ready().await;
     two.is_ready().await;
-    for name in 0..60_u64 {
-        let toy = one.session(name);
+    (one, two)
+}
+
+async fn sessions(proxy: &Proxy) -> Vec<Arc<Toy>> {
+    let mut toys = Vec::new();
+    for name in 0..60 {
+        let toy = proxy.session(name);
         toy.add(1);
         toy.index(&[Index::Token(name)]);
-        one.save(&toy).await;
+        proxy.save(&toy).await;
+        toys.push(toy);
+    }
+    toys
+}
+
+/// Adds to all of them; written when this returns.
+async fn add(proxy: &Proxy, toys: &[Arc<Toy>], value: u32) {
+    let mut mark = Mark::default();
+    for toy in toys {
+        toy.add(value);
+        mark = proxy.put(toy);
+    }
+    proxy.committed(mark).await;
+}
+
+/// Each session is there, with that in it.
+async fn all_have(proxy: &Proxy, value: u32) {
+    for name in 0..60_u64 {
+        let stored = async {
+            loop {
+                if let Ok(stored) = proxy.store.fetch(Key::Name(name.to_be_bytes())).await {
+                    return stored;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let stored = tokio::time::timeout(Duration::from_secs(20), stored).await.unwrap();
+        assert!(matches!(stored, Fetched::Record { .. }), "{name} is gone: {stored:?}");
+        assert!(proxy.stored(name).await.contains(&value), "{name}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: tests/run"]
+async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
+    let servers = cluster(0);
+    let (one, two) = two_proxies(&servers).await;
+    for (name, toy) in (0_u64..).zip(sessions(&one).await) {
         let copy = two.copy(name).await;
         copy.add(2);
         toy.add(3);
@@ -67,37 +91,65 @@ async fn in_a_cluster_all_of_it_works_on_keys_of_every_server() {
     until("takeover", || two.news().iter().filter(|news| matches!(news, News::Mine { .. })).count() == 60)
         .await;
     assert!(!two.store.is_alive(me));
-    // One of the servers loses all that it has.
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: tests/run"]
+async fn a_server_of_a_cluster_that_is_emptied_or_away_is_filled_again_while_the_others_serve() {
+    let mut servers = cluster(0);
+    let (one, _two) = two_proxies(&servers).await;
+    let toys = sessions(&one).await;
     servers[1].ask::<()>(&["FLUSHALL"]);
-    two.hears(News::All).await;
-    two.store.settled().await.unwrap();
-    for name in 0..60 {
-        assert!(matches!(two.fetch(name).await, Fetched::Record { .. }), "{name}");
-    }
-    // One dies: what is with the others goes on, and what is with it waits.
-    let mut toys = Vec::new();
-    for name in 0..60 {
-        toys.push(two.copy(name).await);
-    }
+    one.hears(News::All).await;
+    one.store.settled().await.unwrap();
+    all_have(&one, 1).await;
     servers[2].kill();
     let mut mark = Mark::default();
     for toy in &toys {
         toy.add(9);
-        mark = two.put(toy);
+        mark = one.put(toy);
     }
-    let first = |name: u64| two.store.fetch(Key::Name(name.to_be_bytes()));
     let mut served = 0;
-    for name in 0..60 {
-        served += usize::from(first(name).await.is_ok());
+    for name in 0..60_u64 {
+        served += usize::from(one.store.fetch(Key::Name(name.to_be_bytes())).await.is_ok());
     }
     assert!(served < 60, "one server is away");
-    assert!(!two.store.is_committed(mark));
+    assert!(!one.store.is_committed(mark));
     servers[2].restart();
-    two.committed(mark).await;
-    for name in 0..60 {
-        until("its return", || !two.store.fails()).await;
-        assert!(two.stored(name).await.contains(&9), "{name}");
+    one.committed(mark).await;
+    all_have(&one, 9).await;
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server: tests/run"]
+async fn keys_that_move_between_servers_are_found_and_a_replica_of_a_cluster_is_as_good_as_its_master() {
+    let mut servers = cluster(1);
+    let (one, _two) = two_proxies(&servers).await;
+    let toys = sessions(&one).await;
+    let id = |server: &Server| server.ask::<String>(&["CLUSTER", "MYID"]);
+    let moving = Command::new("redis-cli")
+        .args(["--cluster", "reshard", &format!("127.0.0.1:{}", servers[0].port)])
+        .args(["--cluster-from", &id(&servers[0]), "--cluster-to", &id(&servers[1])])
+        .args(["--cluster-slots", "1500", "--cluster-yes"])
+        .stdout(Stdio::null())
+        .spawn();
+    let mut moving = moving.unwrap();
+    let mut round = 2;
+    while moving.try_wait().unwrap().is_none() {
+        add(&one, &toys, round).await;
+        round += 1;
     }
+    assert!(moving.wait().unwrap().success());
+    add(&one, &toys, 1000).await;
+    all_have(&one, 1000).await;
+    servers[2].kill();
+    add(&one, &toys, 1001).await;
+    all_have(&one, 1001).await;
+    assert!(
+        servers[3..]
+            .iter()
+            .any(|server| server.ask::<String>(&["INFO", "replication"]).contains("role:master"))
+    );
 }
 
 #[tokio::test]

@@ -12,9 +12,10 @@ use redis::{Cmd, Value};
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
+use super::commands::noting;
 use super::core::{Core, count, locked};
 use super::link::{Answer, Refusal, bytes};
-use super::scripts::{CLAIM, NOTE, UNCLAIM};
+use super::scripts::{CLAIM, UNCLAIM};
 use super::{Fetched, Key, Shared, names};
 use crate::store::queue::Outage;
 use crate::store::seal;
@@ -57,7 +58,7 @@ pub(super) async fn serve(core: &Arc<Core>, mut orders: mpsc::UnboundedReceiver<
         if !commands.is_empty() {
             let core = Arc::clone(core);
             tokio::spawn(async move {
-                let mut answers = core.send(&commands).await.map(Vec::into_iter);
+                let mut answers = core.send(commands).await.map(Vec::into_iter);
                 for (many, reply) in replies {
                     reply(match &mut answers {
                         Ok(answers) => Ok(answers.by_ref().take(many).collect()),
@@ -77,7 +78,7 @@ async fn close(core: Arc<Core>, reply: Box<dyn FnOnce(bool) + Send>) {
     let mut tell = redis::cmd("PUBLISH");
     tell.arg(core.names.channel()).arg(core.says(b'G', &[]));
     // Where the store is away the lease runs out by itself.
-    let _ = core.send(&[give_up, tell]).await;
+    let _ = core.send(vec![give_up, tell]).await;
     reply(matches!(written, Ok(Ok(()))));
 }
 
@@ -229,11 +230,7 @@ impl Shared {
     }
 
     pub(super) fn set_note(&self, name: &str, was: Option<&[u8]>, value: &[u8]) -> Cmd {
-        let core = &self.core;
-        let mut note = NOTE.on(&core.names.note(name));
-        note.arg(if was.is_some() { "1" } else { "0" }).arg(was.unwrap_or_default()).arg(value);
-        note.arg(core.names.channel()).arg(core.says(b'N', name.as_bytes()));
-        note
+        noting(&self.core, name, was, value)
     }
 
     pub(super) fn was_set(&self, name: &str, value: &[u8], answer: Value) -> Result<(), Option<Vec<u8>>> {

@@ -98,7 +98,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Core {
     /// Sends commands over the connection that there is, and opens the breaker where that fails. On the store's thread.
-    pub(super) async fn send(&self, commands: &[Cmd]) -> Result<Vec<Answer>, Outage> {
+    pub(super) async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Answer>, Outage> {
         let linked = self.hub.linked().ok_or(Outage)?;
         let began = Instant::now();
         match linked.link.send(commands).await {
@@ -124,7 +124,7 @@ impl Core {
 
     /// One command, alone.
     pub(super) async fn send_one(&self, command: Cmd) -> Result<Answer, Outage> {
-        self.send(&[command]).await?.into_iter().next().ok_or(Outage)
+        self.send(vec![command]).await?.into_iter().next().ok_or(Outage)
     }
 
     /// The connection is broken: nobody waits for it any more.
@@ -166,6 +166,11 @@ impl Core {
     /// True where what is not found may only be missing: the store was emptied a moment ago.
     pub(super) fn is_unsure(&self) -> bool {
         locked(&self.unsure).is_some_and(|until| Instant::now() < until)
+    }
+
+    /// From here on, for a while, what is not found may only be missing.
+    pub(super) fn doubt(&self) {
+        *locked(&self.unsure) = Some(Instant::now() + super::pulse::LEASE);
     }
 
     pub(super) fn has_lease(&self) -> bool {

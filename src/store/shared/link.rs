@@ -98,12 +98,12 @@ impl Dial {
             Topology::Sentinel { master } => self.by_sentinel(master).await,
             Topology::Cluster => self.cluster().await.map(|link| (link, None)),
         }?;
-        for answer in linked.0.send(&scripts::load()).await? {
-            match answer {
-                Err(Refusal::Other(why)) => return Err(Broken(why)),
-                // Whoever may not load scripts brings them along each time that they are not known.
-                Ok(_) | Err(_) => {}
-            }
+        // Whoever may not load scripts brings them along each time that they are not known.
+        let loaded = linked.0.send(scripts::load()).await?;
+        if let Some(Err(Refusal::Other(why))) =
+            loaded.into_iter().find(|answer| matches!(answer, Err(Refusal::Other(_))))
+        {
+            return Err(Broken(why));
         }
         Ok(linked)
     }
@@ -177,7 +177,7 @@ async fn connect(client: &Client, config: &AsyncConnectionConfig) -> Result<Mult
 async fn connect_to_master(info: &ConnectionInfo) -> Result<Link, Broken> {
     let client = Client::open(info.clone()).map_err(broken)?;
     let link = Link::Single(connect(&client, &config(PATIENCE)).await?);
-    let role = link.send(&[redis::cmd("ROLE")]).await?;
+    let role = link.send(vec![redis::cmd("ROLE")]).await?;
     match role.into_iter().next() {
         Some(Ok(Value::Array(role))) if role.first().is_none_or(|role| text(role) != Some("master")) => {
             Err(Broken("the server is a replica".to_owned()))
@@ -200,7 +200,7 @@ async fn ask_sentinel(info: &ConnectionInfo, master: &str) -> Result<ConnectionI
             Ok(connection) => {
                 let mut ask = redis::cmd("SENTINEL");
                 ask.arg("get-master-addr-by-name").arg(master);
-                Link::Single(connection).send(&[ask]).await
+                Link::Single(connection).send(vec![ask]).await
             }
             Err(error) => Err(error),
         };
@@ -236,16 +236,25 @@ fn beside(like: &ConnectionAddr, host: &str, port: u16) -> ConnectionAddr {
 
 impl Link {
     /// Sends commands, one after the other where one server gets them, and tells what each of them was answered.
-    pub(super) async fn send(&self, commands: &[Cmd]) -> Result<Vec<Answer>, Broken> {
-        let mut answers = self.send_once(commands).await?;
+    pub(super) async fn send(&self, commands: Vec<Cmd>) -> Result<Vec<Answer>, Broken> {
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        let mut answers = self.send_once(&pipeline).await?;
         let unknown = |answer: &Answer| matches!(answer, Err(Refusal::Script));
         if answers.iter().any(unknown) {
-            let again: Vec<usize> =
-                (0..answers.len()).filter(|at| answers.get(*at).is_some_and(unknown)).collect();
-            let whole: Vec<Cmd> =
-                again.iter().filter_map(|at| commands.get(*at).and_then(scripts::whole)).collect();
-            for (at, answer) in again.into_iter().zip(self.send_once(&whole).await?) {
-                if let Some(place) = answers.get_mut(at) {
+            let (mut places, mut whole) = (Vec::new(), Pipeline::new());
+            for (place, command) in pipeline.cmd_iter().enumerate() {
+                if answers.get(place).is_some_and(unknown)
+                    && let Some(command) = scripts::whole(command)
+                {
+                    places.push(place);
+                    whole.add_command(command);
+                }
+            }
+            for (place, answer) in places.into_iter().zip(self.send_once(&whole).await?) {
+                if let Some(place) = answers.get_mut(place) {
                     *place = answer;
                 }
             }
@@ -253,14 +262,10 @@ impl Link {
         Ok(answers)
     }
 
-    async fn send_once(&self, commands: &[Cmd]) -> Result<Vec<Answer>, Broken> {
+    async fn send_once(&self, commands: &Pipeline) -> Result<Vec<Answer>, Broken> {
         match self {
             Self::Single(connection) => {
-                let mut pipeline = Pipeline::with_capacity(commands.len());
-                for command in commands {
-                    pipeline.add_command(command.clone());
-                }
-                let answers = connection.clone().req_packed_commands(&pipeline, 0, commands.len()).await;
+                let answers = connection.clone().req_packed_commands(commands, 0, commands.len()).await;
                 let answers: Vec<Answer> = answers.map_err(broken)?.into_iter().map(answer).collect();
                 if answers.len() == commands.len() {
                     Ok(answers)
@@ -269,7 +274,7 @@ impl Link {
                 }
             }
             Self::Cluster(connection) => {
-                let each = commands.iter().map(|command| {
+                let each = commands.cmd_iter().map(|command| {
                     let mut connection = connection.clone();
                     async move { connection.req_packed_command(command).await }
                 });
@@ -282,7 +287,7 @@ impl Link {
     pub(super) async fn everywhere(&self, command: Cmd) -> Result<Vec<(String, Value)>, Broken> {
         match self {
             Self::Single(_) => {
-                let answer = self.send(&[command]).await?.into_iter().next();
+                let answer = self.send(vec![command]).await?.into_iter().next();
                 match answer {
                     Some(Ok(value)) => Ok(vec![(String::new(), value)]),
                     Some(Err(Refusal::Other(why))) => Err(Broken(why)),

@@ -19,7 +19,9 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use zeroize::Zeroizing;
 
 mod asks;
+mod commands;
 mod core;
+mod fate;
 mod handle;
 mod hub;
 mod link;

@@ -18,16 +18,19 @@ pub(super) const BUCKETS: u16 = 4096;
 
 /// What keys are called.
 #[derive(Clone, Debug)]
-pub(super) struct Names(Box<[u8]>);
+pub(super) struct Names {
+    prefix: Box<[u8]>,
+    channel: Box<[u8]>,
+}
 
 impl Names {
     pub(super) fn new(prefix: &str) -> Self {
-        Self(prefix.as_bytes().into())
+        Self { prefix: prefix.as_bytes().into(), channel: format!("{prefix}news").into_bytes().into() }
     }
 
     fn with(&self, kind: &str, bytes: &[u8]) -> Vec<u8> {
-        let mut key = Vec::with_capacity(self.0.len() + kind.len() + 2 * bytes.len() + 8);
-        key.extend_from_slice(&self.0);
+        let mut key = Vec::with_capacity(self.prefix.len() + kind.len() + 2 * bytes.len() + 8);
+        key.extend_from_slice(&self.prefix);
         key.extend_from_slice(kind.as_bytes());
         for byte in bytes {
             key.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
@@ -101,8 +104,8 @@ impl Names {
     }
 
     /// Where news are told.
-    pub(super) fn channel(&self) -> Vec<u8> {
-        self.with("news", &[])
+    pub(super) fn channel(&self) -> &[u8] {
+        &self.channel
     }
 }
 

@@ -71,7 +71,7 @@ async fn listen(
                 }
             }
             () = tokio::time::sleep_until(ping) => {
-                let answered = super::link::Link::Single(connection.clone()).send(&[redis::cmd("PING")]).await?;
+                let answered = super::link::Link::Single(connection.clone()).send(vec![redis::cmd("PING")]).await?;
                 if answered.iter().any(Result::is_err) {
                     return Err(Broken("the server does not answer".to_owned()));
                 }
@@ -102,6 +102,8 @@ fn hear(core: &Core, data: &[Value]) {
             }
         }
         (b'G', _) => core.hurry.notify_one(),
+        // Somebody found the store emptied: also who has only just started does not believe what is not there.
+        (b'L', _) => core.doubt(),
         // A newer version tells more.
         _ => {}
     }

@@ -16,8 +16,7 @@ use super::core::{Core, count, locked};
 use super::link::{Broken, Link, Refusal, bytes, text};
 use super::ring::SPAN;
 use super::scripts::{KEEP, RENEW};
-use super::{takeover, writer};
-use crate::time::Timestamp;
+use super::{commands, takeover};
 
 /// How often it beats.
 const BEAT: Duration = Duration::from_secs(1);
@@ -187,13 +186,22 @@ impl Pulse {
     fn members(&mut self, core: &Arc<Core>, now: u64, all: &[(u64, u64)], began: Instant) {
         let serves = core.serves.load(Ordering::Acquire);
         let alive = |renewed: u64| renewed + LEASE.as_millis() as u64 > now;
+        let stale = all.iter().filter(|(who, at)| *who != core.me && !alive(*at));
+        // Who stopped in order gave its lease up: its time is 0.
+        let beats = |(who, at): &(u64, u64)| {
+            let beats = self.suspects.get(who).copied().unwrap_or(0).saturating_add(1);
+            (*who, if *at == 0 { SURE } else { beats })
+        };
+        self.suspects = stale.map(beats).collect();
+        let dead: Vec<u64> =
+            self.suspects.iter().filter(|(_, beats)| **beats >= SURE).map(|(who, _)| *who).collect();
         let mut members = core.members.write().unwrap_or_else(PoisonError::into_inner);
         let lapsed = members.leased.is_some_and(|until| until < began);
-        let given_up = |who: &u64| all.iter().any(|(other, at)| other == who && *at == 0);
-        // Where the store lost its list, who was alive a moment ago still is.
-        members.alive.retain(|who, seen| !given_up(who) && began.duration_since(*seen) < LEASE);
-        members.alive.extend(all.iter().filter(|(_, at)| alive(*at)).map(|(who, _)| (*who, began)));
         members.leased = serves.then(|| began + LEASE);
+        // Where the store lost its list, who was alive a moment ago still is.
+        members.alive.retain(|who, seen| !dead.contains(who) && began.duration_since(*seen) < LEASE);
+        let living = all.iter().filter(|(who, _)| !dead.contains(who));
+        members.alive.extend(living.map(|(who, _)| (*who, began)));
         drop(members);
         if serves {
             self.renewed = now;
@@ -202,16 +210,8 @@ impl Pulse {
             tracing::warn!("this proxy's lease had run out: others may have taken its sessions over");
             core.again.notify_one();
         }
-        let suspects = all.iter().filter(|(who, at)| *who != core.me && !alive(*at));
-        // Who stopped in order gave its lease up: its time is 0.
-        let beats = |(who, at): &(u64, u64)| {
-            let beats = self.suspects.get(who).copied().unwrap_or(0).saturating_add(1);
-            (*who, if *at == 0 { SURE } else { beats })
-        };
-        self.suspects = suspects.map(beats).collect();
         if serves && !core.is_unsure() {
-            let dead = self.suspects.iter().filter(|(_, beats)| **beats >= SURE);
-            takeover::begin(core, dead.map(|(who, _)| *who).collect());
+            takeover::begin(core, dead);
         }
     }
 }
@@ -224,13 +224,13 @@ async fn look(core: &Core, link: &Link) -> Result<Look, Broken> {
     let mut commands = vec![renew];
     let marks = if core.dial.is_cluster() { MARKS } else { 1 };
     // Whoever finds no mark puts one: from then on everybody sees that it is another.
-    let mark = new_mark(core.clock.now());
+    let mark = crate::random::bytes::<8>();
     for number in 0..marks {
         let mut keep = KEEP.on(&core.names.mark(number));
         keep.arg(&mark[..]);
         commands.push(keep);
     }
-    let mut answers = link.send(&commands).await?.into_iter();
+    let mut answers = link.send(commands).await?.into_iter();
     let members = match answers.next() {
         Some(Ok(Value::Array(members))) => Some(members),
         Some(Err(Refusal::Other(why))) => return Err(Broken(why)),
@@ -311,23 +311,9 @@ async fn servers(link: &Link) -> Result<Look, Broken> {
     Ok(look)
 }
 
-/// A mark tells when it was made, and is like no other.
-fn new_mark(now: Timestamp) -> [u8; 16] {
-    let mut mark = crate::random::bytes();
-    mark.iter_mut().zip(now.millis().to_be_bytes()).for_each(|(to, from)| *to = from);
-    mark
-}
-
 /// Says what the first look found that people should know.
 fn about(core: &Core, look: &Look) -> Result<(), Broken> {
     *locked(&core.marks) = look.marks.iter().map(|mark| mark.clone().unwrap_or_default()).collect();
-    // Others fill an emptied store again, while this one starts.
-    let made = look.marks.iter().flatten().filter_map(|mark| mark.first_chunk::<8>());
-    let made = Timestamp::from_millis(made.map(|made| u64::from_be_bytes(*made)).max().unwrap_or(0));
-    let others = look.members.iter().flatten().any(|(who, at)| *who != core.me && *at != 0);
-    if others && core.clock.now().since(made) < LEASE {
-        *locked(&core.unsure) = Some(Instant::now() + LEASE);
-    }
     if let Some(policy) = &look.evicts {
         tracing::warn!(
             policy,
@@ -354,13 +340,18 @@ async fn reassert(core: &Core, link: &Link, lost: Lost) -> Result<(), Broken> {
         Lost::Everything => None,
     };
     // What the others had in it comes back as they notice.
-    *locked(&core.unsure) = Some(Instant::now() + LEASE);
+    core.doubt();
+    if lost == Lost::Everything {
+        let mut tell = redis::cmd("PUBLISH");
+        tell.arg(core.names.channel()).arg(core.says(b'L', &[]));
+        link.send(vec![tell]).await?;
+    }
     count(&core.facts.reassertions, 1);
     tracing::warn!(?lost, "the shared store has lost something: what this proxy knows is written again");
     if let Some((plain, sealed)) = core.secret.get() {
         let mut keep = KEEP.on(&core.names.secret());
         keep.arg(&sealed[..]);
-        let kept = link.send(&[keep]).await?.into_iter().next().and_then(Result::ok).and_then(bytes);
+        let kept = link.send(vec![keep]).await?.into_iter().next().and_then(Result::ok).and_then(bytes);
         let kept = kept.and_then(|kept| crate::store::seal::open(&core.keys, b"secret", &kept).ok());
         if kept.is_some_and(|(kept, _)| kept[..] != plain[..]) {
             tracing::error!("the shared store is another installation's by now: start this proxy again");
@@ -370,12 +361,12 @@ async fn reassert(core: &Core, link: &Link, lost: Lost) -> Result<(), Broken> {
     for (name, value) in notes.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         let mut keep = KEEP.on(&core.names.note(&name));
         keep.arg(value);
-        link.send(&[keep]).await?;
+        link.send(vec![keep]).await?;
     }
     let ends = locked(&core.ring).ends(span);
     for chunk in ends.chunks(128) {
-        let bury: Vec<_> = chunk.iter().map(|(name, end)| writer::burying(core, *name, end)).collect();
-        link.send(&bury).await?;
+        let bury: Vec<_> = chunk.iter().map(|(name, end)| commands::burying(core, *name, end)).collect();
+        link.send(bury).await?;
     }
     Ok(())
 }

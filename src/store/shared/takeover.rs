@@ -9,10 +9,10 @@ use std::time::Duration;
 use redis::Value;
 
 use super::News;
+use super::commands::new_tag;
 use super::core::{Core, count};
 use super::names::{BUCKETS, bucket_of, listed};
 use super::scripts::TAKE;
-use super::writer::new_tag;
 use crate::store::queue::Outage;
 
 /// Sets that are claimed at once.
@@ -48,7 +48,7 @@ async fn take_over(core: &Core, owner: u64) -> Result<u64, Outage> {
     if sets.is_empty() {
         let mut forget = redis::cmd("ZREM");
         forget.arg(core.names.members()).arg(&owner.to_be_bytes()[..]);
-        core.send(&[forget]).await?;
+        core.send(vec![forget]).await?;
         return Ok(0);
     }
     let mut taken = 0;
@@ -76,7 +76,7 @@ async fn filled(core: &Core, owner: u64) -> Result<Vec<u16>, Outage> {
             size.arg(core.names.bucket(owner, *bucket));
             size
         });
-        let counts = core.send(&counts.collect::<Vec<_>>()).await?;
+        let counts = core.send(counts.collect()).await?;
         for (bucket, size) in buckets.iter().zip(counts) {
             match size {
                 Ok(Value::Int(0)) => {}
@@ -97,7 +97,7 @@ async fn claim(core: &Core, owner: u64, sets: &[u16]) -> Result<Vec<u16>, Outage
         claim.arg("NX").arg("PX").arg(CLAIM.as_millis() as u64);
         claim
     });
-    let claimed = core.send(&claims.collect::<Vec<_>>()).await?;
+    let claimed = core.send(claims.collect()).await?;
     let own = sets.iter().zip(claimed).filter(|(_, claimed)| matches!(claimed, Ok(Value::Okay)));
     Ok(own.map(|(set, _)| *set).collect())
 }
@@ -106,10 +106,7 @@ async fn take_set(core: &Core, owner: u64, set: u16) -> Result<u64, Outage> {
     let key = core.names.bucket(owner, set);
     let mut all = redis::cmd("SMEMBERS");
     all.arg(&key);
-    let all = match core.send_one(all).await? {
-        Ok(Value::Array(all) | Value::Set(all)) => all,
-        _ => return Ok(0),
-    };
+    let Ok(Value::Array(all) | Value::Set(all)) = core.send_one(all).await? else { return Ok(0) };
     let names = all.iter().filter_map(|name| {
         let text = super::link::text(name)?;
         text.parse::<i64>().ok().map(i64::to_be_bytes)
@@ -121,7 +118,7 @@ async fn take_set(core: &Core, owner: u64, set: u16) -> Result<u64, Outage> {
     }
     let mut done = redis::cmd("DEL");
     done.arg(core.names.taking(owner, set));
-    core.send(&[done]).await?;
+    core.send(vec![done]).await?;
     Ok(taken)
 }
 
@@ -143,7 +140,7 @@ async fn take(core: &Core, owner: u64, from: &[u8], names: &[[u8; 8]]) -> Result
         take.arg(&new_tag().to_be_bytes()[..]).arg(core.names.channel()).arg(core.says(b'C', name));
         take
     });
-    let answers = core.send(&takes.collect::<Vec<_>>()).await?;
+    let answers = core.send(takes.collect()).await?;
     let mut taken = 0;
     for (name, answer) in names.iter().zip(answers) {
         match answer {
@@ -157,6 +154,6 @@ async fn take(core: &Core, owner: u64, from: &[u8], names: &[[u8; 8]]) -> Result
         }
     }
     count(&core.facts.takeovers, taken);
-    core.send(&[list("SREM", from)]).await?;
+    core.send(vec![list("SREM", from)]).await?;
     Ok(taken)
 }

@@ -11,18 +11,17 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use redis::{Cmd, Value};
+use redis::Cmd;
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
-use super::News;
+use super::commands::{expires, listing, new_tag, noting, was_noted, writing};
 use super::core::{Core, count, locked};
-use super::link::{Answer, Refusal, bytes};
-use super::names::{self, bucket_of, listed};
-use super::scripts::{BURY, NOTE, WRITE};
+use super::fate::{self, Fate, Sent};
+use super::link::Answer;
+use super::names::{self, bucket_of};
 use crate::store::queue::{Group, Head, Index, Mark, Note, Outage, Record};
 use crate::store::seal;
-use crate::time::Timestamp;
 
 /// Sessions in one round trip, at the most.
 const BATCH: usize = 128;
@@ -32,13 +31,6 @@ const FLIGHTS: usize = 4;
 const MOST: usize = FLIGHTS * BATCH;
 /// How long it waits where the store refuses.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// A record is kept for so long, whatever its clock says.
-const LEAST: Duration = Duration::from_secs(1);
-/// The same of a tombstone.
-const LEAST_END: Duration = Duration::from_secs(60);
-/// Nothing is kept for longer.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
 /// What waits, and what is under way.
 struct Writer {
     core: Arc<Core>,
@@ -48,6 +40,8 @@ struct Writer {
     notes: VecDeque<Noted>,
     /// True while notes are under way.
     noting: bool,
+    /// Sessions that were taken from the queue and wait to be looked at, group by group.
+    taken: VecDeque<(Mark, std::vec::IntoIter<Arc<dyn Record>>)>,
     /// Groups that are not settled, in order.
     groups: VecDeque<Open>,
     flights: FuturesUnordered<BoxFuture<'static, Landed>>,
@@ -90,32 +84,9 @@ struct Batch {
     notes: Vec<Noted>,
 }
 
-/// A session in it.
-struct Sent {
-    name: [u8; 8],
-    record: Arc<dyn Record>,
-    tag: u64,
-    owner: u64,
-    expires: Timestamp,
-    ended: bool,
-    /// Its commands, and which of them writes it.
-    commands: std::ops::Range<usize>,
-    script: usize,
-}
-
 struct Landed {
     batch: Batch,
     answers: Result<Vec<Answer>, Outage>,
-}
-
-/// What became of a write.
-enum Fate {
-    Done,
-    /// What is in the store has been taken in: once more.
-    Again,
-    /// It is written, and has to be listed.
-    List,
-    Later(String),
 }
 
 /// Writes for as long as the thread runs.
@@ -126,6 +97,7 @@ pub(super) async fn run(core: Arc<Core>) {
         turn: VecDeque::new(),
         notes: VecDeque::new(),
         noting: false,
+        taken: VecDeque::new(),
         groups: VecDeque::new(),
         flights: FuturesUnordered::new(),
         rests: None,
@@ -147,19 +119,24 @@ impl Writer {
     /// Sends what can be sent.
     fn fly(&mut self) {
         while self.core.hub.is_up() && self.rests.is_none() && self.flights.len() < FLIGHTS {
-            if self.turn.len() < MOST
+            if self.taken.is_empty()
                 && let Some(group) = self.core.queue.try_take()
             {
                 self.take_in(group);
             }
+            self.line_up();
             let batch = self.batch();
             if batch.commands.is_empty() {
                 self.settle();
-                return;
+                if self.turn.is_empty() && self.taken.is_empty() {
+                    return;
+                }
+                continue;
             }
             let core = Arc::clone(&self.core);
+            let mut batch = batch;
             self.flights.push(Box::pin(async move {
-                let answers = core.send(&batch.commands).await;
+                let answers = core.send(std::mem::take(&mut batch.commands)).await;
                 Landed { batch, answers }
             }));
         }
@@ -172,20 +149,34 @@ impl Writer {
         for note in group.notes {
             self.wait((SmallVec::from_slice(&[group.mark]), note), true);
         }
-        for record in group.records {
-            let name = record.name();
-            match self.jobs.get_mut(&name) {
-                Some(job) => {
-                    job.record = record;
-                    if job.flies { &mut job.next } else { &mut job.groups }.push(group.mark);
-                }
-                None => {
-                    let groups = SmallVec::from_slice(&[group.mark]);
-                    let job =
-                        Job { record, groups, next: SmallVec::new(), grave: 0, list: false, flies: false };
-                    self.jobs.insert(name, job);
-                    self.turn.push_back(name);
-                }
+        self.taken.push_back((group.mark, group.records.into_iter()));
+    }
+
+    /// Has so many sessions wait for their turn as can be under way soon: a group may hold all there are.
+    fn line_up(&mut self) {
+        while self.turn.len() < MOST
+            && let Some((mark, records)) = self.taken.front_mut()
+        {
+            let mark = *mark;
+            match records.next() {
+                Some(record) => self.line_up_one(mark, record),
+                None => drop(self.taken.pop_front()),
+            }
+        }
+    }
+
+    fn line_up_one(&mut self, mark: Mark, record: Arc<dyn Record>) {
+        let name = record.name();
+        match self.jobs.get_mut(&name) {
+            Some(job) => {
+                job.record = record;
+                if job.flies { &mut job.next } else { &mut job.groups }.push(mark);
+            }
+            None => {
+                let groups = SmallVec::from_slice(&[mark]);
+                let job = Job { record, groups, next: SmallVec::new(), grave: 0, list: false, flies: false };
+                self.jobs.insert(name, job);
+                self.turn.push_back(name);
             }
         }
     }
@@ -203,7 +194,9 @@ impl Writer {
         // One round trip of notes at a time: each is compared with what was noted before it.
         if !self.noting {
             for noted in self.notes.drain(..) {
-                batch.commands.push(noting(&self.core, &noted.1));
+                let (name, value) = &noted.1;
+                let was = locked(&self.core.notes).get(name).cloned().flatten();
+                batch.commands.push(noting(&self.core, name, was.as_deref(), value));
                 batch.notes.push(noted);
             }
             self.noting = !batch.notes.is_empty();
@@ -295,7 +288,7 @@ impl Writer {
         for sent in &batch.sent {
             let own = answers.get(sent.commands.clone()).unwrap_or_default();
             let script = answers.get(sent.script);
-            match self.fate(sent, own, script) {
+            match fate::of(&self.core, sent, own, script) {
                 Fate::Done => self.finish(sent.name, true),
                 fate @ (Fate::Again | Fate::List) => {
                     if let Some(job) = self.jobs.get_mut(&sent.name) {
@@ -325,73 +318,6 @@ impl Writer {
             None => self.refused = 0,
         }
         self.settle();
-    }
-
-    /// What the answers say of one session.
-    fn fate(&self, sent: &Sent, own: &[Answer], script: Option<&Answer>) -> Fate {
-        let core = &self.core;
-        for answer in own {
-            match answer {
-                Err(Refusal::Now(why) | Refusal::Other(why)) => return Fate::Later(why.clone()),
-                Err(Refusal::Script) => return Fate::Later("NOSCRIPT".to_owned()),
-                Err(Refusal::Type) => {
-                    tracing::error!(
-                        "something that is no session lies under a session's key in the shared store"
-                    );
-                    count(&core.facts.refused, 1);
-                }
-                Ok(_) => {}
-            }
-        }
-        match script {
-            Some(Ok(Value::Int(first))) if sent.ended => {
-                let end = (sent.tag, sent.owner, sent.expires);
-                let untold = locked(&core.ring).ended(sent.name, end, true);
-                sent.record.written(sent.tag);
-                if untold {
-                    let first = *first == 1;
-                    core.tell(if first { News::First(sent.name) } else { News::Second(sent.name) });
-                }
-                Fate::Done
-            }
-            Some(Ok(Value::Int(how))) => {
-                locked(&core.ring).wrote(sent.name, Instant::now());
-                sent.record.written(sent.tag);
-                // Where there was nothing any more it may be listed no more either.
-                if *how == 2 && sent.owner == core.me { Fate::List } else { Fate::Done }
-            }
-            Some(Ok(Value::BulkString(theirs))) => self.merge(sent, theirs),
-            Some(Err(Refusal::Type)) => {
-                core.tell(News::Ended(sent.name));
-                Fate::Done
-            }
-            _ => Fate::Later("an answer that makes no sense".to_owned()),
-        }
-    }
-
-    /// The store has something else than what the session was based on.
-    fn merge(&self, sent: &Sent, theirs: &[u8]) -> Fate {
-        let core = &self.core;
-        let refuse = |why: &str| {
-            tracing::error!(why, "a session in the shared store cannot be read; it has ended here");
-            count(&core.facts.refused, 1);
-            core.tell(News::Ended(sent.name));
-            Fate::Done
-        };
-        let Some((head, sealed)) = names::stored(theirs) else { return refuse("it is nothing of ours") };
-        if head.ended {
-            locked(&core.ring).ended(sent.name, (head.tag, head.owner, head.expires), false);
-            core.tell(News::Ended(sent.name));
-            return Fate::Done;
-        }
-        count(&core.facts.conflicts, 1);
-        let merged = seal::open(&core.keys, &sent.name, sealed)
-            .map_err(|error| error.to_string())
-            .and_then(|(record, _)| sent.record.merge(&record, &head));
-        match merged {
-            Ok(()) => Fate::Again,
-            Err(why) => refuse(&why),
-        }
     }
 
     /// A session's write is done, or there was none to do.
@@ -445,77 +371,5 @@ impl Writer {
         count(&self.core.facts.failures, u64::from(self.refused == 1));
         self.core.queue.fail();
         self.rests = Some(Instant::now() + PATIENCE);
-    }
-}
-
-/// Until when the store keeps it.
-fn expires(now: Timestamp, head: &Head) -> Timestamp {
-    let least = now.plus(if head.ended { LEAST_END } else { LEAST });
-    head.expires.max(least).min(now.plus(LONGEST))
-}
-
-/// A tag that nobody had; 0 is none.
-pub(super) fn new_tag() -> u64 {
-    u64::from_be_bytes(crate::random::bytes()).max(1)
-}
-
-fn listing(how: &str, bucket: &[u8], name: [u8; 8]) -> Cmd {
-    let mut list = redis::cmd(how);
-    list.arg(bucket).arg(listed(name));
-    list
-}
-
-fn writing(core: &Core, name: [u8; 8], head: &Head, (tag, until): (u64, u64), value: Vec<u8>) -> Cmd {
-    let (script, based) = if head.ended { (&BURY, tag) } else { (&WRITE, head.tag) };
-    let mut write = script.on(&core.names.session(name));
-    write.arg(&based.to_be_bytes()[..]).arg(value).arg(until).arg(core.names.channel());
-    let mut what = name.to_vec();
-    if head.ended {
-        what.extend_from_slice(&until.to_be_bytes());
-    }
-    match (head.ended, head.quiet) {
-        (true, _) => write.arg(core.says(b'E', &what)),
-        (false, false) => write.arg(core.says(b'C', &what)),
-        (false, true) => write.arg(""),
-    };
-    write
-}
-
-/// Puts a tombstone that was put before.
-pub(super) fn burying(core: &Core, name: [u8; 8], end: &super::ring::End) -> Cmd {
-    let head = Head { owner: end.owner, ended: true, expires: end.expires, ..Head::default() };
-    let expires = expires(core.clock.now(), &head);
-    let value = names::head(&Head { expires, ..head.clone() }, end.tag).to_vec();
-    writing(core, name, &head, (end.tag, expires.millis()), value)
-}
-
-/// Notes something, where the note is as it was last seen.
-pub(super) fn noting(core: &Core, (name, value): &Note) -> Cmd {
-    let was = locked(&core.notes).get(name).cloned().flatten();
-    let mut note = NOTE.on(&core.names.note(name));
-    note.arg(if was.is_some() { "1" } else { "0" }).arg(was.unwrap_or_default()).arg(&value[..]);
-    note.arg(core.names.channel()).arg(core.says(b'N', name.as_bytes()));
-    note
-}
-
-/// What became of a note. One that somebody else has changed stays as it is, and is told of.
-fn was_noted(core: &Core, (name, value): &Note, answer: Answer) -> Result<(), String> {
-    match answer {
-        Ok(Value::Int(1)) => {
-            locked(&core.notes).insert(name.clone(), Some(value.clone()));
-            Ok(())
-        }
-        Ok(theirs) => {
-            locked(&core.notes).insert(name.clone(), bytes(theirs));
-            core.tell(News::Noted(name.clone()));
-            Ok(())
-        }
-        Err(Refusal::Type) => {
-            tracing::error!(name, "something else lies under the key of a note in the shared store");
-            count(&core.facts.refused, 1);
-            Ok(())
-        }
-        Err(Refusal::Now(why) | Refusal::Other(why)) => Err(why),
-        Err(Refusal::Script) => Err("NOSCRIPT".to_owned()),
     }
 }

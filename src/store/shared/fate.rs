@@ -1,0 +1,105 @@
+//! What became of a session's write, by what the server answered.
+//!
+//! Invariant: whoever waits for a write is never told of one that was not made; a session that cannot be written for what is
+//! there instead has ended here.
+
+use std::sync::Arc;
+
+use redis::Value;
+use tokio::time::Instant;
+
+use super::News;
+use super::core::{Core, count, locked};
+use super::link::{Answer, Refusal};
+use super::names;
+use crate::store::queue::Record;
+use crate::store::seal;
+use crate::time::Timestamp;
+
+/// A session in a round trip.
+pub(super) struct Sent {
+    pub(super) name: [u8; 8],
+    pub(super) record: Arc<dyn Record>,
+    pub(super) tag: u64,
+    pub(super) owner: u64,
+    pub(super) expires: Timestamp,
+    pub(super) ended: bool,
+    /// Its commands, and which of them writes it.
+    pub(super) commands: std::ops::Range<usize>,
+    pub(super) script: usize,
+}
+
+/// What became of a write.
+pub(super) enum Fate {
+    Done,
+    /// What is in the store has been taken in: once more.
+    Again,
+    /// It is written, and has to be listed.
+    List,
+    Later(String),
+}
+
+/// What the answers say of one session.
+pub(super) fn of(core: &Core, sent: &Sent, own: &[Answer], script: Option<&Answer>) -> Fate {
+    for answer in own {
+        match answer {
+            Err(Refusal::Now(why) | Refusal::Other(why)) => return Fate::Later(why.clone()),
+            Err(Refusal::Script) => return Fate::Later("NOSCRIPT".to_owned()),
+            Err(Refusal::Type) => {
+                tracing::error!(
+                    "something that is no session lies under a session's key in the shared store"
+                );
+                count(&core.facts.refused, 1);
+            }
+            Ok(_) => {}
+        }
+    }
+    match script {
+        Some(Ok(Value::Int(first))) if sent.ended => {
+            let end = (sent.tag, sent.owner, sent.expires);
+            let untold = locked(&core.ring).ended(sent.name, end, true);
+            sent.record.written(sent.tag);
+            if untold {
+                let first = *first == 1;
+                core.tell(if first { News::First(sent.name) } else { News::Second(sent.name) });
+            }
+            Fate::Done
+        }
+        Some(Ok(Value::Int(how))) => {
+            locked(&core.ring).wrote(sent.name, Instant::now());
+            sent.record.written(sent.tag);
+            // Where there was nothing any more it may be listed no more either.
+            if *how == 2 && sent.owner == core.me { Fate::List } else { Fate::Done }
+        }
+        Some(Ok(Value::BulkString(theirs))) => merge(core, sent, theirs),
+        Some(Err(Refusal::Type)) => {
+            core.tell(News::Ended(sent.name));
+            Fate::Done
+        }
+        _ => Fate::Later("an answer that makes no sense".to_owned()),
+    }
+}
+
+/// The store has something else than what the session was based on.
+fn merge(core: &Core, sent: &Sent, theirs: &[u8]) -> Fate {
+    let refuse = |why: &str| {
+        tracing::error!(why, "a session in the shared store cannot be read; it has ended here");
+        count(&core.facts.refused, 1);
+        core.tell(News::Ended(sent.name));
+        Fate::Done
+    };
+    let Some((head, sealed)) = names::stored(theirs) else { return refuse("it is nothing of ours") };
+    if head.ended {
+        locked(&core.ring).ended(sent.name, (head.tag, head.owner, head.expires), false);
+        core.tell(News::Ended(sent.name));
+        return Fate::Done;
+    }
+    count(&core.facts.conflicts, 1);
+    let merged = seal::open(&core.keys, &sent.name, sealed)
+        .map_err(|error| error.to_string())
+        .and_then(|(record, _)| sent.record.merge(&record, &head));
+    match merged {
+        Ok(()) => Fate::Again,
+        Err(why) => refuse(&why),
+    }
+}
