@@ -182,7 +182,7 @@ impl Registry {
     /// The owner is to watch over it from here on: an app may have a token now that it had not, and an end may be near.
     ///
     /// # Errors
-    /// See [`NotTaken`]. Of a session that has ended the store is told once more where this proxy had ended it.
+    /// See [`NotTaken`]. Of a session that is known to have ended the store is told so once more.
     pub fn take_in(&self, head: &Head, record: &[u8], asked: Timestamp) -> Result<Arc<Slot>, NotTaken> {
         let theirs = alone::read(record, Kept::unpack)?;
         let Some(sharing) = &self.sharing else { return Err(NotTaken::Unknown(alone::Unknown)) };
@@ -190,7 +190,9 @@ impl Registry {
         let _alone = sharing.arrives(handle);
         let tomb = sharing.tombs().find(handle);
         if let Some(own) = tomb {
-            own.into_iter().for_each(|tomb| self.bury(tomb));
+            // The store has lost that it ended, and maybe with it whoever ended it.
+            let heard = || Arc::new(Tomb::new(handle, (head.owner, head.epoch), head.expires));
+            self.bury(own.unwrap_or_else(heard));
             return Err(NotTaken::Ended);
         }
         if theirs.session.has_ended() || head.ended {

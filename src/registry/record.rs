@@ -13,11 +13,14 @@ use crate::bridge::packing::alone::{self, Unknown};
 use crate::bridge::session::{Phase, Session};
 use crate::store::{Head, Mark, Outage, Record, Store};
 
+/// Who is given what is to be written.
+pub(super) type Puts = dyn Fn(Arc<dyn Record>) + Send + Sync;
+
 /// Where what is put goes.
 pub(super) struct Outbox {
     pub(super) store: Store,
     /// Somebody else than a store of this process.
-    pub(super) other: Option<Box<dyn Fn(Arc<dyn Record>) + Send + Sync>>,
+    pub(super) other: Option<Box<Puts>>,
 }
 
 impl std::fmt::Debug for Outbox {

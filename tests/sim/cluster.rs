@@ -842,7 +842,8 @@ impl Cluster {
             let owner = self.shelf.all.get(name).and_then(|(head, _)| self.at(head.owner));
             // Who hears nothing does not hear of an app that has come into the session elsewhere.
             let deaf = owner.is_none_or(|at| !self.proxies[at].hears) && self.broken != Broken::Takeovers;
-            let dead = deaf || self.ended.contains_key(name) || self.is_being_written(*name);
+            let over = self.ended.contains_key(name) || self.vanished.contains(name);
+            let dead = deaf || over || self.is_being_written(*name);
             let lives = || {
                 self.view(*name, |session| {
                     let ends = session.ends_at(&CLOCKS) > self.now;

@@ -54,7 +54,9 @@ impl Shelf {
             Some((there, _)) if there.ended && !self.ignores_tombstones => {
                 return Fate::Ended(there.tag == tag);
             }
-            Some((there, theirs)) if !head.ended && there.tag != head.tag && !self.ignores_tags => {
+            Some((there, theirs))
+                if !head.ended && !there.ended && there.tag != head.tag && !self.ignores_tags =>
+            {
                 return Fate::Conflict(there.clone(), theirs.clone());
             }
             _ => {}
