@@ -45,6 +45,7 @@ use copies::Sharing;
 use dials::Dials;
 use ended::Graveyard;
 use options::Options;
+use record::Outbox;
 use slot::Held;
 use table::{By, Seen, Table};
 
@@ -63,7 +64,7 @@ pub struct Registry {
     dials: Dials,
     options: Options,
     tally: Arc<Tally>,
-    store: Store,
+    outbox: Outbox,
     sharing: Option<Box<Sharing>>,
 }
 
@@ -132,7 +133,7 @@ impl Registry {
             options,
             tally,
             sharing: store.is_shared().then(|| Box::new(Sharing::new(store.me()))),
-            store,
+            outbox: Outbox { store, other: None },
         }
     }
 

@@ -25,7 +25,7 @@ impl Registry {
             return Ok(Some(slot));
         }
         let asked = now;
-        match self.store.fetch(by).await? {
+        match self.outbox.store.fetch(by).await? {
             Fetched::Record { head, record } => match self.take_in(&head, &record, asked) {
                 Ok(slot) => Ok(Some(slot)),
                 Err(NotTaken::Ended) => Ok(None),
@@ -57,7 +57,7 @@ impl Registry {
     /// asked who lives, any that was served here.
     #[must_use]
     pub fn beats_here(&self, slot: &Slot) -> bool {
-        !self.is_shared() || self.is_mine(slot) || self.store.fails()
+        !self.is_shared() || self.is_mine(slot) || self.outbox.store.fails()
     }
 
     /// How far clocks may be behind that another proxy has moved.
