@@ -68,27 +68,26 @@ table! {
     /// What things cost, in microseconds of CPU and in bytes; docs/capacity.md says on which machine.
     Costs {
         /// A proxy's CPU for a request of a person (`benches/peers/run`: bridging).
-        proxy_click = 0.0,
+        proxy_click = 62.0,
         /// For a heartbeat, sent and judged (`benches/heartbeats/run capacity`).
-        proxy_beat = 0.0,
-        /// For the news of one write on another proxy (`benches/cluster/run news`).
-        proxy_news = 0.0,
+        proxy_beat = 19.9,
+        /// For a piece of news of another proxy (`benches/cluster/run news`).
+        proxy_news = 4.8,
         /// A session in a proxy's memory, with its places on the wheel (`cargo bench --bench sessions_mimalloc`).
-        proxy_session = 0.0,
-        /// The store's CPU for a click after a pause (`benches/cluster/run work`), as the rest without the news of it.
-        store_click = 0.0,
-        /// For a heartbeat.
-        store_beat = 0.0,
-        /// For a session's beginning and end.
-        store_life = 0.0,
-        /// For a session that another proxy takes over.
-        store_take = 0.0,
-        /// For the news of one write, for each proxy that hears them (`benches/cluster/run news`).
-        store_news = 0.0,
-        /// For the news of one write on another server of a cluster, which passes them on (the same).
-        store_bus = 0.0,
+        proxy_session = 494.0,
+        /// The store's CPU to find a session by its cookie, in batches as under load (`benches/cluster/run memory`).
+        store_read = 5.0,
+        /// To write one, with all that leads to it the first time (the same); a later write is less.
+        store_write = 36.7,
+        /// For a piece of news, for each proxy that hears it (`benches/cluster/run news`).
+        store_news = 0.29,
+        /// For a piece of news that another server of the cluster was told (the same).
+        store_bus = 3.1,
+        /// Pieces of news in a session's life: that it began, an app's first token, that it ended (`benches/cluster/run work`, `publish`).
+        /// Clicks and heartbeats are none.
+        tells = 4.0,
         /// A session in the store (`benches/cluster/run memory`).
-        store_session = 0.0,
+        store_session = 1435.0,
     }
 }
 
@@ -336,14 +335,17 @@ impl Plan {
     ) -> Self {
         const MICRO: f64 = 1e-6;
         let left = proxies - machines.spare;
-        let writes = peak.clicks + peak.beats + peak.begins;
-        let proxy_news = writes * costs.proxy_news * MICRO;
+        let news = peak.begins * costs.tells;
+        let proxy_news = news * costs.proxy_news * MICRO;
         let of_proxies = (peak.clicks * costs.proxy_click + peak.beats * costs.proxy_beat) * MICRO;
         // In a cluster each server hears all news, and passes them to the proxies that listen at it.
-        let heard = writes
-            * (costs.store_news * proxies / servers + if servers > 1.0 { costs.store_bus } else { 0.0 });
-        let of_servers =
-            peak.clicks * costs.store_click + peak.beats * costs.store_beat + peak.begins * costs.store_life;
+        let bus = if servers > 1.0 { costs.store_bus } else { 0.0 };
+        let heard = news * (costs.store_news * proxies / servers + bus);
+        // A click after a pause reads the session and writes its clocks; a heartbeat looks whether it is due; what is told was
+        // written.
+        let of_servers = peak.clicks * (costs.store_read + costs.store_write)
+            + peak.beats * costs.store_read / 2.0
+            + news * costs.store_write;
         Self {
             proxies,
             proxy_cpu: of_proxies / left + proxy_news,
@@ -351,9 +353,9 @@ impl Plan {
             proxy_memory: sessions / left * costs.proxy_session,
             servers,
             server_cpu: (of_servers / servers + heard) * MICRO,
-            server_news: if servers > 1.0 { writes * costs.store_bus * MICRO } else { 0.0 },
+            server_news: news * bus * MICRO,
             server_memory: sessions / servers * costs.store_session,
-            takeover: sessions / proxies * costs.store_take * MICRO / servers,
+            takeover: sessions / proxies * (costs.store_read + costs.store_write) * MICRO / servers,
         }
     }
 }
@@ -367,7 +369,7 @@ fn show(sessions: f64, (mean, peak): (Second, Second), machines: Machines, costs
         grouped(peak.beats)
     );
     match Plan::of(sessions, peak, machines, costs) {
-        None => println!("| the news of all writes are too many for any one | | | | | |"),
+        None => println!("| all news are too many for any one | | | | | |"),
         Some(plan) => println!(
             "| {} | {:.2} ({:.2}) | {:.1} GB | {} | {:.0} % ({:.0} %) | {:.1} GB | {:.1} s |",
             grouped(plan.proxies),
