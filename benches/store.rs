@@ -20,6 +20,7 @@ use sessionbridge::clock::Clock;
 use sessionbridge::secret::Secret;
 use sessionbridge::store::shared::{self, SharedOptions};
 use sessionbridge::store::{self, Fetched, Head, Index, Key, Mark, Place, Record, Store};
+use sessionbridge::time::Timestamp;
 
 /// Bytes of a session with two apps, as it is kept.
 const SIZE: usize = 450;
@@ -159,7 +160,7 @@ impl Record for SharedSession {
         Some(head)
     }
 
-    fn written(&self, tag: u64) {
+    fn written(&self, tag: u64, _at: Timestamp) {
         self.tag.store(tag, Ordering::Relaxed);
     }
 }

@@ -51,8 +51,6 @@ pub(super) struct Copied {
     pub(super) stamp: (u64, u64),
     /// The person's last activity and the last sign of presence, as last put.
     pub(super) put: (Timestamp, Timestamp),
-    /// The last moment that is known of what was put.
-    pub(super) moment: Timestamp,
     /// Until when it was known to be what is in the store, while it sleeps.
     pub(super) known: Timestamp,
     pub(super) tally: Arc<Tally>,
@@ -65,13 +63,12 @@ impl Copied {
             tag: 0,
             owner,
             epoch: 1,
-            unlisted: true,
+            unlisted: false,
             expires: Timestamp::FAR,
             entered: SmallVec::new(),
             writing: SmallVec::new(),
             stamp: (0, 0),
             put: (Timestamp::ZERO, Timestamp::ZERO),
-            moment: Timestamp::ZERO,
             known: Timestamp::ZERO,
             tally: Arc::clone(tally),
         }
@@ -103,6 +100,9 @@ impl Kept {
     pub(super) fn shared_stamp(&self, copied: &Copied) -> u64 {
         let of = |held: &Held| u64::from(held.seen) | u64::from(held.over) << 1;
         let ids = self.ids.iter().map(of).fold(u64::from(copied.epoch), mix);
+        // Whose heartbeats have been stopped, or begin anew: the owner is to hear of it.
+        let stopped = self.session.apps().filter(|app| app.beat.stopped).map(|app| u64::from(app.app.0) + 1);
+        let ids = stopped.fold(ids, mix);
         mix(mix(ids, self.gone.len() as u64), self.session.passed.stamp())
     }
 
@@ -142,7 +142,7 @@ impl Kept {
         let Some(copied) = &mut self.copied else { return };
         let moment = self.session.moment();
         self.session.revise(moment);
-        (copied.put, copied.moment) = (clocks, moment);
+        copied.put = clocks;
         if !self.session.has_ended() {
             copied.expires = self.session.hard_end(&dials.read());
         }
@@ -172,15 +172,15 @@ impl Kept {
         head
     }
 
-    /// What was last written is in the store as `tag`. The last moment that is known of it.
-    pub(super) fn written(&mut self, tag: u64) -> Option<Timestamp> {
-        let copied = self.copied.as_mut()?;
+    /// What was last written is in the store as `tag`. False: nobody shares it.
+    pub(super) fn written(&mut self, tag: u64) -> bool {
+        let Some(copied) = self.copied.as_mut() else { return false };
         copied.tag = tag;
         copied.stamp.0 = copied.stamp.1;
         copied.unlisted = false;
         let new = std::mem::take(&mut copied.writing);
         copied.entered.extend(new);
-        Some(copied.moment)
+        true
     }
 
     /// It is in the store as it is, with all that leads to it.

@@ -57,9 +57,9 @@ impl Record for Slot {
         })
     }
 
-    fn written(&self, tag: u64) {
-        if let Some(moment) = self.with_kept(|kept| kept.written(tag)) {
-            self.is_known(moment);
+    fn written(&self, tag: u64, at: Timestamp) {
+        if self.with_kept(|kept| kept.written(tag)) {
+            self.is_known(at);
         }
     }
 

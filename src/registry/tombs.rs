@@ -40,7 +40,7 @@ impl Record for Tomb {
         Some(Head { tag, owner, epoch, expires, ended: true, ..Head::default() })
     }
 
-    fn written(&self, tag: u64) {
+    fn written(&self, tag: u64, _at: Timestamp) {
         self.tag.store(tag, Ordering::Relaxed);
     }
 }
@@ -101,7 +101,7 @@ mod tests {
         tombs.add(Handle(2), Some(tomb(2)), at(100), at(11));
         assert!(tombs.find(Handle(1)).is_none(), "its time has passed");
         let found = tombs.find(Handle(2)).flatten().unwrap();
-        found.written(9);
+        found.written(9, at(1));
         let head = found.write(&mut Vec::new()).unwrap();
         assert_eq!((head.ended, head.tag, head.owner, head.expires), (true, 9, 7, at(100)));
     }

@@ -23,8 +23,8 @@ pub trait Record: Send + Sync {
     /// one process's own store only looks whether there is a head. `None`: it is no more. In a shared store one that has
     /// ended is a head with [`Head::ended`] and nothing written.
     fn write(&self, out: &mut Vec<u8>) -> Option<Head>;
-    /// In a shared store: what was last written, before any later change, is in it under this tag.
-    fn written(&self, _tag: u64) {}
+    /// In a shared store: what was last written, before any later change, was there under this tag a moment after `at`.
+    fn written(&self, _tag: u64, _at: Timestamp) {}
     /// In a shared store: it has something else than what this one was based on, which this one takes into itself.
     ///
     /// # Errors

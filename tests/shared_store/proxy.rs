@@ -8,6 +8,7 @@ use sessionbridge::clock::Clock;
 use sessionbridge::secret::Secret;
 use sessionbridge::store::shared::{self, SharedOptions, Topology};
 use sessionbridge::store::{Fetched, Head, Index, Key, Mark, News, Record, Store};
+use sessionbridge::time::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -92,7 +93,7 @@ impl Record for Toy {
         Some(Head { expires, ..state.head.clone() })
     }
 
-    fn written(&self, tag: u64) {
+    fn written(&self, tag: u64, _at: Timestamp) {
         let mut state = self.state.lock().unwrap();
         state.head.tag = tag;
         state.head.index.clear();

@@ -110,6 +110,8 @@ struct Write {
     head: Head,
     bytes: Vec<u8>,
     tag: u64,
+    /// When it was read.
+    at: Timestamp,
 }
 
 struct Proxy {
@@ -557,7 +559,7 @@ impl Cluster {
 
     /// What a proxy has put goes on its way.
     fn begins(&mut self, at: usize) {
-        let tags = &mut self.shelf;
+        let (tags, now) = (&mut self.shelf, self.now);
         let proxy = &mut self.proxies[at];
         for record in std::mem::take(&mut *proxy.puts.lock().unwrap()) {
             proxy.waits.insert(record.name(), record);
@@ -569,7 +571,7 @@ impl Cluster {
             }
             let mut bytes = Vec::new();
             if let Some(head) = record.write(&mut bytes) {
-                proxy.under_way.insert(name, Write { record, head, bytes, tag: tags.tag() });
+                proxy.under_way.insert(name, Write { record, head, bytes, tag: tags.tag(), at: now });
             }
         }
     }
@@ -591,13 +593,13 @@ impl Cluster {
                     self.tell(format!("the answer to a write of {me} is lost"));
                     self.proxies[at].waits.entry(name).or_insert(write.record);
                 } else {
-                    write.record.written(tag);
+                    write.record.written(tag, write.at);
                 }
             }
             Fate::Conflict(head, theirs) => {
                 self.tell(format!("{me} meets another's write"));
                 if self.broken == Broken::Merges {
-                    write.record.written(head.tag);
+                    write.record.written(head.tag, write.at);
                 } else {
                     write.record.merge(&theirs, &head)?;
                 }
@@ -606,7 +608,7 @@ impl Cluster {
             Fate::Ended(first) if write.head.ended => {
                 self.lost.remove(&name);
                 self.proxies[at].wrote.insert(name, now);
-                write.record.written(write.tag);
+                write.record.written(write.tag, write.at);
                 self.ended.entry(name).or_insert((now, me, false));
                 self.spreads(me, &News::Ended(name));
                 let farewell = self.proxies[at].farewells.remove(&name);

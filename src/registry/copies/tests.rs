@@ -39,7 +39,7 @@ impl Shelf {
             self.tags += 1;
             head.tag = self.tags;
             self.all.insert(slot.name(), (head, record));
-            slot.written(self.tags);
+            slot.written(self.tags, slot.with(|session| session.last_activity));
             return tries;
         }
         0

@@ -21,6 +21,8 @@ pub(super) struct Sent {
     pub(super) name: [u8; 8],
     pub(super) record: Arc<dyn Record>,
     pub(super) tag: u64,
+    /// When it was read.
+    pub(super) at: Timestamp,
     pub(super) owner: u64,
     pub(super) expires: Timestamp,
     pub(super) ended: bool,
@@ -60,7 +62,7 @@ pub(super) fn of(core: &Core, sent: &Sent, own: &[Answer], script: Option<&Answe
         Some(Ok(Value::Int(first))) if sent.ended => {
             let end = (sent.tag, sent.owner, sent.expires);
             let untold = locked(&core.ring).ended(sent.name, end, true);
-            sent.record.written(sent.tag);
+            sent.record.written(sent.tag, sent.at);
             if untold {
                 let first = *first == 1;
                 core.tell(if first { News::First(sent.name) } else { News::Second(sent.name) });
@@ -69,7 +71,7 @@ pub(super) fn of(core: &Core, sent: &Sent, own: &[Answer], script: Option<&Answe
         }
         Some(Ok(Value::Int(how))) => {
             locked(&core.ring).wrote(sent.name, Instant::now());
-            sent.record.written(sent.tag);
+            sent.record.written(sent.tag, sent.at);
             // Where there was nothing any more it may be listed no more either.
             if *how == 2 && sent.owner == core.me { Fate::List } else { Fate::Done }
         }

@@ -152,6 +152,7 @@ pub(super) fn stored(bytes: &[u8]) -> Option<(Head, &[u8])> {
         index: smallvec::SmallVec::new(),
         ended: flags & ENDED != 0,
         quiet: false,
+        list: false,
     };
     Some((head, sealed))
 }

@@ -176,7 +176,15 @@ impl Writer {
             }
             None => {
                 let groups = SmallVec::from_slice(&[mark]);
-                let job = Job { record, groups, next: SmallVec::new(), grave: 0, list: false, flies: false };
+                let job = Job {
+                    record,
+                    groups,
+                    next: SmallVec::new(),
+                    grave: 0,
+                    list: false,
+                    clear: false,
+                    flies: false,
+                };
                 self.jobs.insert(name, job);
                 self.turn.push_back(name);
             }
@@ -232,11 +240,11 @@ impl Writer {
         let Some(job) = self.jobs.get_mut(&name) else { return true };
         let core = &self.core;
         let record = Arc::clone(&job.record);
-        let mut text = seal::room();
+        let (mut text, at) = (seal::room(), core.clock.now());
         let Some(head) = record.write(&mut text) else { return false };
         job.flies = true;
         let began = batch.commands.len();
-        let expires = expires(core.clock.now(), &head);
+        let expires = expires(at, &head);
         let until = expires.millis();
         let tag = if head.ended && job.grave != 0 { job.grave } else { new_tag() };
         let mut value = names::head(&Head { expires, ..head.clone() }, tag).to_vec();
@@ -276,7 +284,7 @@ impl Writer {
         }
         let commands = began..batch.commands.len();
         let (owner, ended) = (head.owner, head.ended);
-        batch.sent.push(Sent { name, record, tag, owner, expires, ended, commands, script });
+        batch.sent.push(Sent { name, record, tag, at, owner, expires, ended, commands, script });
         true
     }
 
