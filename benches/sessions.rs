@@ -144,7 +144,7 @@ fn visit(registry: &Registry, common: &Common, n: u64) -> Arc<Slot> {
             held.request_ended(answered);
             session.touch(app, true, asked);
             session.cadence.observe(n as u32, asked);
-            session.ends_sooner(&registry.clocks());
+            session.ends_sooner(&registry.clocks(), Duration::ZERO);
         });
         let parts: Vec<&[u8]> = edits[at].iter().filter_map(|edit| edit.value).collect();
         registry.own_token(app, parts.into_iter(), &slot);

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
+use crate::bridge::answer;
 use crate::bridge::rules::{Adopt, AppIx, AppRules, BridgeRules, Mode, RequestRule};
+use crate::bridge::session::Session;
 
 /// One upstream server, by the number that its origin has for ever; see [`crate::names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +154,16 @@ impl RouteMap {
     /// The public paths of all heartbeats, queries included.
     pub fn heartbeats(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().filter_map(|route| route.rules.beat.as_ref()).map(|beat| &*beat.path)
+    }
+
+    /// The apps of `session` whose heartbeats want an entry with the scheduler; they are marked as having one.
+    #[must_use]
+    pub fn to_beat(&self, session: &mut Session) -> Vec<AppIx> {
+        let apps: Vec<_> = session.apps().map(|app| app.app).collect();
+        apps.into_iter()
+            .filter(|app| self.route(*app).is_some_and(|route| route.rules.beat.is_some()))
+            .filter(|app| session.app_mut(*app).is_some_and(answer::should_arm))
+            .collect()
     }
 
     /// All apps, in the order of the config.

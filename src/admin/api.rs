@@ -30,6 +30,7 @@ use crate::net::stream::Peer;
 use crate::registry::{Ended, Slot};
 use crate::setting::Setting;
 use crate::sign_out::{Proof, Told};
+use crate::store::{Key, Outage};
 use crate::telemetry::health::Readiness;
 use crate::time::Timestamp;
 
@@ -96,6 +97,16 @@ impl Desktop {
     pub(super) fn view(&self, slot: &Slot) -> Option<SessionView<'_>> {
         let (routes, clocks) = (&self.setting, &self.parts.registry.clocks());
         slot.with(|session| view::live(session, routes, clocks, self.now()))
+    }
+
+    /// The live session with this handle, as it is by now where several proxies share it.
+    async fn find(&self, handle: Handle) -> Option<Arc<Slot>> {
+        let registry = &self.parts.registry;
+        if !registry.is_shared() {
+            return registry.find(handle);
+        }
+        let by = Key::Name(handle.0.to_be_bytes());
+        registry.refresh(by, self.now()).await.unwrap_or_else(|Outage| registry.known(by))
     }
 
     fn view_ended(&self, ended: &Ended) -> SessionView<'_> {
@@ -264,7 +275,7 @@ async fn session(
     let handle = handle(&id).ok_or(ApiError::NoSession)?;
     tracing::info!(target: "audit", %operator, session = %handle, "session read");
     let routes = &desktop.setting;
-    if let Some(slot) = desktop.parts.registry.find(handle)
+    if let Some(slot) = desktop.find(handle).await
         && let Some(mut view) = desktop.view(&slot)
     {
         view.timeline = Some(slot.with(|session| view::timeline(&session.timeline, routes)));
@@ -283,7 +294,7 @@ async fn end(
 ) -> Result<Json<Value>, ApiError> {
     let handle = handle(&id).ok_or(ApiError::NoSession)?;
     let registry = &desktop.parts.registry;
-    let slot = registry.find(handle);
+    let slot = desktop.find(handle).await;
     let farewell = slot.and_then(|slot| registry.end(&slot, End::Operator, desktop.now()));
     let found = farewell.is_some();
     tracing::info!(target: "audit", %operator, session = %handle, found, "session ended by an operator");

@@ -9,18 +9,23 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::clock::Clock;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
-use crate::store::{Key, News};
+use crate::store::{Key, News, Outage};
 use crate::time::Timestamp;
 
 /// Sessions that are read at once on one thread.
 const AT_ONCE: usize = 16;
+/// When a session is looked for again that the store said nothing of.
+const AGAIN: Duration = Duration::from_secs(1);
 /// After so long without the store, and with it without a word of who is alive, each proxy keeps alive what it has served.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The time between pieces of what is not urgent.
+const PACE: Duration = Duration::from_millis(100);
 /// Sessions that are looked at before other tasks of the thread get their turn.
 const PIECE: usize = 256;
 
@@ -32,13 +37,15 @@ type Names = UnboundedReceiver<[u8; 8]>;
 pub(super) struct Newsroom {
     to: Vec<UnboundedSender<[u8; 8]>>,
     threads: Mutex<Vec<Option<Names>>>,
+    /// News are heard again.
+    hears: Notify,
 }
 
 impl Newsroom {
     /// For so many threads.
     pub(super) fn new(threads: usize) -> Self {
         let (to, from): (Vec<_>, Vec<_>) = (0..threads.max(1)).map(|_| unbounded_channel()).unzip();
-        Self { to, threads: Mutex::new(from.into_iter().map(Some).collect()) }
+        Self { to, threads: Mutex::new(from.into_iter().map(Some).collect()), hears: Notify::new() }
     }
 
     /// What thread `number` is to look at; once.
@@ -53,7 +60,25 @@ impl Newsroom {
         match news {
             News::Mine { name } => self.pass_on(*name),
             News::Changed(name) if registry.is_mine_by_name(*name) => self.pass_on(*name),
+            News::Hears => self.hears.notify_one(),
             _ => {}
+        }
+    }
+
+    /// Has all sessions looked at, at a measured pace, whenever news are heard again: what other proxies brought into them meanwhile
+    /// was not.
+    pub(super) async fn go_over(&self, registry: &Registry) {
+        loop {
+            self.hears.notified().await;
+            let mut names = Vec::new();
+            registry.each(|session, _| {
+                names.push(session.handle.0.to_be_bytes());
+                true
+            });
+            for some in names.chunks(PIECE) {
+                some.iter().for_each(|name| self.pass_on(*name));
+                tokio::time::sleep(PACE).await;
+            }
         }
     }
 
@@ -72,11 +97,13 @@ pub(super) async fn look_after(proxy: Rc<Proxy>, registry: Arc<Registry>, clock:
     let look = |name: [u8; 8]| {
         let (proxy, registry) = (Rc::clone(&proxy), Arc::clone(&registry));
         async move {
-            // Where the store says nothing, this one's turn comes with the next news of it.
-            if let Ok(Some(slot)) = registry.refresh(Key::Name(name), clock.now()).await
-                && registry.beats_here(&slot)
-            {
-                proxy.look_after(&slot);
+            loop {
+                match registry.refresh(Key::Name(name), clock.now()).await {
+                    Ok(Some(slot)) if registry.is_mine(&slot) => return proxy.look_after(&slot),
+                    Ok(_) => return,
+                    // Nobody else looks after it meanwhile.
+                    Err(Outage) => tokio::time::sleep(AGAIN).await,
+                }
             }
         }
     };

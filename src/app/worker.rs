@@ -89,6 +89,8 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
             tasks.push(spawn_local(sharing::look_after(proxy, registry, core.clock, names)));
         }
         if number == 0 {
+            let (room, all) = (Arc::clone(&core.newsroom), Arc::clone(&registry));
+            tasks.push(spawn_local(async move { room.go_over(&all).await }));
             tasks.push(spawn_local(sharing::go_on_alone(proxy, registry)));
         }
     }
@@ -178,7 +180,7 @@ async fn watch_ends(registry: Arc<Registry>, agenda: Agenda) {
     });
     for (at, ticket) in sooner.into_iter().enumerate() {
         if let Some(slot) =
-            registry.slot(ticket).filter(|slot| slot.with(|session| session.ends_sooner(&clocks)))
+            registry.slot(ticket).filter(|slot| slot.with(|session| session.ends_sooner(&clocks, registry.lag())))
         {
             agenda.put(&slot, Watch::End);
         }

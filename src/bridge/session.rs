@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::activity::Cadence;
 use super::app_session::AppSession;
@@ -312,9 +313,10 @@ impl Session {
         idle.max(by_presence).min(self.hard_end(clocks))
     }
 
-    /// True where it ends sooner than the scheduler looks, which then wants another entry for it.
-    pub fn ends_sooner(&mut self, clocks: &Clocks) -> bool {
-        let ends = self.ends_at(clocks);
+    /// True where it ends sooner than the scheduler looks, which then wants another entry for it. The scheduler looks so much
+    /// later as the clocks may `lag` behind.
+    pub fn ends_sooner(&mut self, clocks: &Clocks, lag: Duration) -> bool {
+        let ends = self.ends_at(clocks).plus(lag).min(self.hard_end(clocks));
         let sooner = !self.has_ended() && ends < self.watched;
         if sooner {
             self.watched = ends;

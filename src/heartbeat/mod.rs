@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{spawn_local, yield_now};
 
@@ -48,6 +48,8 @@ use wheel::{HORIZON, Wheel};
 const CHUNK: usize = 32;
 /// When a session's end is looked at again that could not be asked for.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Sessions whose end is looked for in the store at once.
+const ASKING: usize = 64;
 
 /// The heartbeats of one thread.
 pub struct Heartbeat {
@@ -64,6 +66,8 @@ pub struct Heartbeat {
     sleeps_until: Cell<Timestamp>,
     /// Wakes the loop: an entry may come due before what it sleeps for, or an app has room.
     told: Arc<Notify>,
+    /// So many sessions are read anew at once, where several proxies share them.
+    asking: Semaphore,
     pause: Pause,
 }
 
@@ -96,6 +100,7 @@ impl Heartbeat {
             queues: RefCell::default(),
             sleeps_until: Cell::new(Timestamp::ZERO),
             told: Arc::default(),
+            asking: Semaphore::new(ASKING),
             pause: Pause::default(),
         }
     }
@@ -198,20 +203,35 @@ impl Heartbeat {
 
     /// A session's time may have come. Where several proxies share it, the person may be at another one: that is asked first.
     fn come_to_end(self: &Rc<Self>, entry: Entry) {
-        if !self.registry.store().is_shared() {
-            return self.ended(entry, self.clock.now());
+        let now = self.clock.now();
+        if !self.registry.is_shared() || entry.slot.with(|session| session.watched > now) {
+            return self.ended(entry, now);
         }
         let this = Rc::clone(self);
         spawn_local(async move {
+            let _one_of_few = this.asking.acquire().await;
             let _under_way = this.pause.begin();
-            let read = this.registry.refresh_slot(&entry.slot, this.clock.now()).await;
-            // Where the store says nothing, she may be at work elsewhere.
-            if read.is_err() {
+            if this.registry.refresh_slot(&entry.slot, this.clock.now()).await.is_err() {
+                // Where the store says nothing, she may be at work elsewhere.
                 this.insert(this.clock.now().plus(AGAIN), entry);
-            } else if this.registry.beats_here(&entry.slot) {
+            } else if this.registry.is_mine(&entry.slot) {
+                this.arm(&entry.slot);
                 this.ended(entry, this.clock.now());
+            } else {
+                // Whoever it is watches it; should it become this proxy's, it is watched anew.
+                entry.slot.with(|session| session.watched = Timestamp::FAR);
             }
         });
+    }
+
+    /// Another proxy may have brought an app into the session.
+    fn arm(&self, slot: &Arc<Slot>) {
+        let setting = (self.setting)();
+        let bound = |session: &mut Session| session.phase() == Phase::Bound;
+        let apps = slot.with(|session| if bound(session) { setting.to_beat(session) } else { Vec::new() });
+        for app in apps {
+            self.place(Entry { slot: Arc::clone(slot), watch: Watch::Beat(app) }, self.clock.now());
+        }
     }
 
     /// A session's time may have come. Of several entries for one session, the one that was placed last goes on.
@@ -273,7 +293,7 @@ impl Heartbeat {
     fn ask(&self, slot: &Slot, app: AppIx, now: Timestamp) -> Asked {
         let (routes, here) = ((self.setting)(), self.registry.beats_here(slot));
         slot.with(|session| {
-            let ended = session.has_ended() || session.expired(&self.registry.clocks(), now).is_some();
+            let ended = session.has_ended() || self.registry.is_over(session, now);
             let seed = session.handle.0;
             let Some(app) = session.app_mut(app) else { return Asked::Stop };
             let pace = pace(&routes, app.app, seed).filter(|_| here && !ended);

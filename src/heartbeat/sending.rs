@@ -131,10 +131,12 @@ impl Heartbeat {
     /// Where several proxies share the sessions: whether the heartbeat is due by what all of them know. Where the store says
     /// nothing it is: one too many does no harm, and none would.
     async fn is_due_everywhere(&self, app: AppIx, entry: &Entry) -> bool {
-        if !self.registry.store().is_shared() {
+        if !self.registry.is_shared() {
             return true;
         }
-        let _ = self.registry.refresh_slot(&entry.slot, self.clock.now()).await;
+        if self.registry.refresh_slot(&entry.slot, self.clock.now()).await.is_ok() {
+            self.arm(&entry.slot);
+        }
         matches!(self.ask(&entry.slot, app, self.clock.now()), Asked::Now { .. })
     }
 

@@ -139,7 +139,7 @@ impl Pinger {
     fn prepare(&self, setting: &Setting, route: &Route, session: &mut Session) -> Option<Sending> {
         let rules = route.rules.beat.as_ref()?;
         let now = self.clock.now();
-        if session.has_ended() || session.expired(&self.registry.clocks(), now).is_some() {
+        if session.has_ended() || self.registry.is_over(session, now) {
             return None;
         }
         let at = route.rules.app;

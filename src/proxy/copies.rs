@@ -6,11 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{LOCATION, SET_COOKIE};
+use http::response::Parts;
 use tokio::time::Instant;
 
 use super::Proxy;
 use super::error::Error;
+use super::exchange::Departed;
 use super::inbound::Inbound;
+use super::visit::Visit;
 use crate::bridge::bridge_cookie;
 use crate::bridge::id::BridgeId;
 use crate::bridge::rules::AppIx;
@@ -46,6 +50,28 @@ impl Proxy {
             Ok(None) => Ok(()),
             Err(Outage) if !self.shared.is_strict() && registry.knows(key) => Ok(()),
             Err(Outage) => Err(Error::StoreOutage),
+        }
+    }
+
+    /// Tokens that a browser shows, to be adopted, may belong to sessions that this proxy has not heard of.
+    pub(super) async fn ask_whose(&self, app: AppIx, departed: &Departed) -> Result<(), Error> {
+        let registry = &self.shared.registry;
+        for parts in departed.seen.tokens_shown() {
+            let hash = registry.token_hash(app, parts.iter().copied());
+            let asked = registry.refresh(Key::Token(hash), self.now()).await;
+            asked.map_err(|Outage| Error::StoreOutage)?;
+        }
+        Ok(())
+    }
+
+    /// What another proxy has changed while a request was at the app is known before its answer is applied: a late answer must not
+    /// undo a sign-out, or put an older token in the place of a newer one.
+    pub(super) async fn read_anew(&self, visit: &Visit, parts: &Parts) {
+        let registry = &self.shared.registry;
+        let Some(slot) = visit.slot.as_ref().filter(|slot| registry.is_doubted(slot)) else { return };
+        if parts.headers.contains_key(SET_COOKIE) || parts.headers.contains_key(LOCATION) {
+            // Where the store says nothing, this is what is known.
+            let _ = registry.refresh_slot(slot, self.now()).await;
         }
     }
 

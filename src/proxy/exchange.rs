@@ -214,7 +214,7 @@ impl Exchange<'_> {
     }
 
     /// A token that the browser shows and that is bound to another bridge session, or was to one that has ended, goes nowhere.
-    fn check_shown(
+    pub(super) fn check_shown(
         &self,
         proxy: &Proxy,
         slot: Option<&Arc<Slot>>,

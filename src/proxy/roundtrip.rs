@@ -45,6 +45,10 @@ impl Proxy {
         note: &mut Note,
     ) -> Result<Answered, Error> {
         let mut departed = exchange.depart(self, visit, note)?;
+        if departed.adopting && self.shared.registry.is_shared() {
+            self.ask_whose(exchange.route.rules.app, &departed).await?;
+            departed = exchange.check_shown(self, visit.slot.as_ref(), departed)?;
+        }
         let repeatable = matches!(*exchange.inbound.method, Method::GET | Method::HEAD)
             && http_body::Body::is_end_stream(&body);
         let (mut body, mut again) = (Some(body), repeatable);
@@ -74,6 +78,7 @@ impl Proxy {
                 }
             }
             if !dead {
+                self.read_anew(visit, &parts).await;
                 let mut returned = exchange.back(self, visit, &departed, &mut parts)?;
                 let circles = returned.effect.learned.changed && returns_to_itself(exchange, &parts);
                 if !(again && (returned.effect.learned.stale || circles)) {

@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, UPGRADE};
@@ -60,6 +61,8 @@ pub(super) struct Open {
     agenda: Agenda,
     clock: Clock,
     clocks: Clocks,
+    /// By so much the clocks may be behind.
+    lag: Duration,
     shard: Rc<Shard>,
     app: AppIx,
     kind: StreamKind,
@@ -72,7 +75,7 @@ impl Drop for Open {
         let now = self.clock.now();
         let sooner = slot.with(|session| {
             session.stream_closed(&self.clocks, now);
-            session.ends_sooner(&self.clocks)
+            session.ends_sooner(&self.clocks, self.lag)
         });
         if sooner {
             self.agenda.put(slot, Watch::End);
@@ -100,6 +103,7 @@ impl Proxy {
             agenda: self.agenda.clone(),
             clock: self.shared.clock,
             clocks: self.shared.registry.clocks(),
+            lag: self.shared.registry.lag(),
             shard: Rc::clone(&self.shard),
             app,
             kind,

@@ -16,7 +16,7 @@ use crate::bridge::app_session::Public;
 use crate::bridge::bridge_cookie;
 use crate::bridge::id::BridgeId;
 use crate::bridge::rules::Mode;
-use crate::bridge::session::{End, Farewell, Session, mix};
+use crate::bridge::session::{End, Farewell, Phase, mix};
 use crate::bridge::traits::ClientTraits;
 use crate::random;
 use crate::registry::agenda::Watch;
@@ -169,20 +169,22 @@ impl Proxy {
 
     /// Watches a session for its end.
     pub(super) fn watch_end(&self, slot: &Arc<Slot>) {
-        if slot.with(|session| session.ends_sooner(&self.shared.registry.clocks())) {
+        if slot.with(|session| session.ends_sooner(&self.shared.registry.clocks(), self.shared.registry.lag())) {
             self.agenda.put(slot, Watch::End);
         }
     }
 
-    /// Looks after a session from here on: its heartbeats, its end.
+    /// Looks after a session from here on: its end and, where its cookie has come back, its heartbeats.
     pub fn look_after(&self, slot: &Arc<Slot>) {
         self.watch_end(slot);
-        self.arm(slot, &self.setting());
+        if slot.with(|session| session.phase() == Phase::Bound) {
+            self.arm(slot, &self.setting());
+        }
     }
 
     /// Arms the heartbeats of all apps that have a token in the session.
     pub(super) fn arm(&self, slot: &Arc<Slot>, map: &RouteMap) {
-        let apps: Vec<_> = slot.with(|session| wanting(session, map));
+        let apps: Vec<_> = slot.with(|session| map.to_beat(session));
         for app in apps {
             self.agenda.put(slot, Watch::Beat(app));
         }
@@ -209,13 +211,4 @@ impl Proxy {
 /// Up to eight bytes as a number.
 fn word(chunk: &[u8]) -> u64 {
     chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
-}
-
-/// The apps of `session` whose heartbeats want an entry with the scheduler; they are marked as having one.
-fn wanting(session: &mut Session, map: &RouteMap) -> Vec<crate::bridge::rules::AppIx> {
-    let apps: Vec<_> = session.apps().map(|app| app.app).collect();
-    apps.into_iter()
-        .filter(|app| map.route(*app).is_some_and(|route| route.rules.beat.is_some()))
-        .filter(|app| session.app_mut(*app).is_some_and(crate::bridge::answer::should_arm))
-        .collect()
 }

@@ -39,6 +39,8 @@ pub(super) struct Copied {
     pub(super) owner: u64,
     /// How often that has changed.
     pub(super) epoch: u32,
+    /// True until the store has it among this owner's.
+    pub(super) unlisted: bool,
     /// When the store may forget it, as last put.
     pub(super) expires: Timestamp,
     /// Hashes of ids and tokens that lead to it in the store.
@@ -63,6 +65,7 @@ impl Copied {
             tag: 0,
             owner,
             epoch: 1,
+            unlisted: true,
             expires: Timestamp::FAR,
             entered: SmallVec::new(),
             writing: SmallVec::new(),
@@ -160,6 +163,7 @@ impl Kept {
             index: new.iter().map(|(_, index)| *index).collect(),
             ended,
             quiet: copied.stamp.0 == stamp,
+            list: copied.unlisted,
         };
         if let Some(copied) = &mut self.copied {
             copied.stamp.1 = stamp;
@@ -173,6 +177,7 @@ impl Kept {
         let copied = self.copied.as_mut()?;
         copied.tag = tag;
         copied.stamp.0 = copied.stamp.1;
+        copied.unlisted = false;
         let new = std::mem::take(&mut copied.writing);
         copied.entered.extend(new);
         Some(copied.moment)

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::copied::{Copied, Tally};
-use super::options::Options;
 use super::slot::{Kept, Slot};
 use super::table::{By, Seen, Walk};
 use super::tombs::{Tomb, Tombs};
@@ -113,12 +112,13 @@ impl Sharing {
 }
 
 impl Registry {
-    /// An empty one of a proxy that shares its sessions with others, where somebody else than a store of this process brings
-    /// what [`Record::write`] gives to them. `me` is its number as an owner.
+    /// Has sessions shared with others by somebody else than a store of this process: by `puts`, which is given what is to be
+    /// written, at any time and under locks. `me` is this proxy's number as an owner.
     #[must_use]
-    pub fn shared_as(me: u64, options: Options, clocks: Clocks, key: &[u8; 32]) -> Self {
-        let sharing = Some(Box::new(Sharing::new(me)));
-        Self { sharing, ..Self::new(options, clocks, key) }
+    pub fn shared_by(mut self, me: u64, puts: impl Fn(Arc<dyn Record>) + Send + Sync + 'static) -> Self {
+        self.sharing = Some(Box::new(Sharing::new(me)));
+        self.outbox.other = Some(Box::new(puts));
+        self
     }
 
     /// True where other proxies have the same sessions.
@@ -182,7 +182,7 @@ impl Registry {
     /// The owner is to watch over it from here on: an app may have a token now that it had not, and an end may be near.
     ///
     /// # Errors
-    /// See [`NotTaken`]. Of a session that has ended the store is told once more where this proxy had ended it.
+    /// See [`NotTaken`]. Of a session that is known to have ended the store is told so once more.
     pub fn take_in(&self, head: &Head, record: &[u8], asked: Timestamp) -> Result<Arc<Slot>, NotTaken> {
         let theirs = alone::read(record, Kept::unpack)?;
         let Some(sharing) = &self.sharing else { return Err(NotTaken::Unknown(alone::Unknown)) };
@@ -190,7 +190,9 @@ impl Registry {
         let _alone = sharing.arrives(handle);
         let tomb = sharing.tombs().find(handle);
         if let Some(own) = tomb {
-            own.into_iter().for_each(|tomb| self.bury(tomb));
+            // The store has lost that it ended, and maybe with it whoever ended it.
+            let heard = || Arc::new(Tomb::new(handle, (head.owner, head.epoch), head.expires));
+            self.bury(own.unwrap_or_else(heard));
             return Err(NotTaken::Ended);
         }
         if theirs.session.has_ended() || head.ended {
@@ -198,6 +200,8 @@ impl Registry {
         }
         let slot = match self.find(handle) {
             Some(slot) => self.merge_into(slot, theirs, head)?,
+            // It may have ended since that was asked: what ends leaves its tomb before it goes.
+            None if sharing.tombs().find(handle).is_some() => return Err(NotTaken::Ended),
             None => self.settle(theirs, head)?,
         };
         slot.is_known(asked);
@@ -247,7 +251,6 @@ impl Registry {
             self.table.enter_once(By::Id, held.key.hash(), slot.ticket);
         }
         for hash in &kept.owned {
-            self.graveyard().exhume(*hash);
             self.table.enter_once(By::Token, *hash, slot.ticket);
         }
     }
@@ -260,7 +263,7 @@ impl Registry {
             let lives = !kept.session.has_ended();
             let orphan = |copied: &&mut Box<Copied>| copied.owner != sharing.me && !is_alive(copied.owner);
             let Some(copied) = kept.copied.as_mut().filter(|_| lives).filter(orphan) else { return false };
-            (copied.owner, copied.epoch) = (sharing.me, copied.epoch.saturating_add(1));
+            (copied.owner, copied.epoch, copied.unlisted) = (sharing.me, copied.epoch.saturating_add(1), true);
             true
         });
         if taken {
@@ -358,7 +361,7 @@ impl Registry {
     }
 
     fn bury(&self, tomb: Arc<Tomb>) {
-        self.store.put(crate::store::Mark::default(), || tomb as Arc<dyn Record>);
+        self.outbox.put(crate::store::Mark::default(), || tomb as Arc<dyn Record>);
     }
 
     /// A page that holds a stream open is there; of clocks that have moved on the others are told.

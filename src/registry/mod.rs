@@ -45,6 +45,7 @@ use copies::Sharing;
 use dials::Dials;
 use ended::Graveyard;
 use options::Options;
+use record::Outbox;
 use slot::Held;
 use table::{By, Seen, Table};
 
@@ -63,7 +64,7 @@ pub struct Registry {
     dials: Dials,
     options: Options,
     tally: Arc<Tally>,
-    store: Store,
+    outbox: Outbox,
     sharing: Option<Box<Sharing>>,
 }
 
@@ -132,7 +133,7 @@ impl Registry {
             options,
             tally,
             sharing: store.is_shared().then(|| Box::new(Sharing::new(store.me()))),
-            store,
+            outbox: Outbox { store, other: None },
         }
     }
 
@@ -190,9 +191,16 @@ impl Registry {
     }
 
     /// Why a session is over by the clocks, if it is. Another proxy may know of an activity that nobody else has heard of yet.
-    fn expired(&self, session: &Session, now: Timestamp) -> Option<End> {
+    #[must_use]
+    pub fn expired(&self, session: &Session, now: Timestamp) -> Option<End> {
         let end = session.expired(&self.clocks(), now)?;
         if end == End::Idle { session.expired(&self.clocks(), now.minus(self.lag())) } else { Some(end) }
+    }
+
+    /// True where a session is over by the clocks, as [`Registry::expired`] says.
+    #[must_use]
+    pub fn is_over(&self, session: &Session, now: Timestamp) -> bool {
+        self.expired(session, now).is_some()
     }
 
     /// Makes a pending session; `random` are 16 bytes of the system's CSPRNG. The oldest pending one makes room, and its

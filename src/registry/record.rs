@@ -11,7 +11,36 @@ use super::table::Ticket;
 use super::{Registry, Timestamp};
 use crate::bridge::packing::alone::{self, Unknown};
 use crate::bridge::session::{Phase, Session};
-use crate::store::{Head, Outage, Record, Store};
+use crate::store::{Head, Mark, Outage, Record, Store};
+
+/// Who is given what is to be written.
+pub(super) type Puts = dyn Fn(Arc<dyn Record>) + Send + Sync;
+
+/// Where what is put goes.
+pub(super) struct Outbox {
+    pub(super) store: Store,
+    /// Somebody else than a store of this process.
+    pub(super) other: Option<Box<Puts>>,
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+impl Outbox {
+    /// As [`Store::put`].
+    pub(super) fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
+        match &self.other {
+            None => self.store.put(was, record),
+            Some(other) => {
+                other(record());
+                Mark::default()
+            }
+        }
+    }
+}
 
 impl Record for Slot {
     fn name(&self) -> [u8; 8] {
@@ -47,18 +76,18 @@ impl Registry {
     /// Where its sessions are kept.
     #[must_use]
     pub const fn store(&self) -> &Store {
-        &self.store
+        &self.outbox.store
     }
 
     /// True where anybody beyond this process is to know of its sessions.
     fn keeps(&self) -> bool {
-        self.sharing.is_some() || self.store.keeps()
+        self.sharing.is_some() || self.outbox.store.keeps()
     }
 
     /// Has the store write what has changed of a session, without waiting for it.
     pub fn save(&self, slot: &Arc<Slot>) {
         if self.keeps() {
-            slot.put_if_changed(&self.store, &self.dials);
+            slot.put_if_changed(&self.outbox, &self.dials);
         }
     }
 
@@ -70,13 +99,13 @@ impl Registry {
         if !self.keeps() {
             return Ok(());
         }
-        let mark = slot.put_if_changed(&self.store, &self.dials);
-        if self.store.is_committed(mark) { Ok(()) } else { self.store.committed(mark).await }
+        let mark = slot.put_if_changed(&self.outbox, &self.dials);
+        if self.outbox.store.is_committed(mark) { Ok(()) } else { self.outbox.store.committed(mark).await }
     }
 
     /// Has the store write a session anew, whatever has changed of it; one that has ended it forgets.
     pub fn put(&self, slot: &Arc<Slot>) {
-        slot.put(&self.store, &self.dials);
+        slot.put(&self.outbox, &self.dials);
     }
 
     /// Makes room for as many sessions as an earlier process kept.

@@ -25,7 +25,7 @@ impl Registry {
             return Ok(Some(slot));
         }
         let asked = now;
-        match self.store.fetch(by).await? {
+        match self.outbox.store.fetch(by).await? {
             Fetched::Record { head, record } => match self.take_in(&head, &record, asked) {
                 Ok(slot) => Ok(Some(slot)),
                 Err(NotTaken::Ended) => Ok(None),
@@ -33,6 +33,10 @@ impl Registry {
                 Err(NotTaken::Unknown(_)) => Err(Outage),
             },
             Fetched::Ended => {
+                if let Key::Token(hash) = by {
+                    // Whoever still shows it brings nothing back.
+                    self.graveyard().entomb(hash, now);
+                }
                 let slot = self.known(by);
                 slot.into_iter().for_each(|slot| drop(self.end_elsewhere(slot.handle.0.to_be_bytes(), now)));
                 Ok(None)
@@ -53,7 +57,7 @@ impl Registry {
     /// asked who lives, any that was served here.
     #[must_use]
     pub fn beats_here(&self, slot: &Slot) -> bool {
-        !self.is_shared() || self.is_mine(slot) || self.store.fails()
+        !self.is_shared() || self.is_mine(slot) || self.outbox.store.fails()
     }
 
     /// How far clocks may be behind that another proxy has moved.
@@ -92,7 +96,9 @@ impl Registry {
         self.known(by).filter(|slot| self.is_fresh(slot, now))
     }
 
-    pub(super) fn known(&self, by: Key) -> Known {
+    /// The live session that `by` leads to here, however old its copy is.
+    #[must_use]
+    pub fn known(&self, by: Key) -> Option<Arc<Slot>> {
         let (index, hash) = match by {
             Key::Id(id) => (By::Id, bridge::Key::from_bytes(id).hash()),
             Key::Token(token) => (By::Token, token),

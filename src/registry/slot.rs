@@ -12,11 +12,12 @@ use tokio::sync::Notify;
 
 use super::copied::Copied;
 use super::dials::Dials;
+use super::record::Outbox;
 use super::table::Ticket;
 use crate::bridge::id::{Handle, Key};
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::{End, Phase, Session, mix};
-use crate::store::{Mark, Record, Store};
+use crate::store::{Mark, Record};
 use crate::time::Timestamp;
 
 /// How long an id that has been replaced stays good, at the most.
@@ -227,26 +228,26 @@ impl Slot {
     }
 
     /// Has the store write it with the next commit.
-    pub(super) fn put(self: &Arc<Self>, store: &Store, dials: &Dials) {
-        self.with_kept(|kept| self.put_kept(kept, store, dials));
+    pub(super) fn put(self: &Arc<Self>, outbox: &Outbox, dials: &Dials) {
+        self.with_kept(|kept| self.put_kept(kept, outbox, dials));
     }
 
     /// Has the store write it where something has changed that an answer may acknowledge, or that other proxies must not miss
     /// for long. The group that holds the last change of the first kind.
-    pub(super) fn put_if_changed(self: &Arc<Self>, store: &Store, dials: &Dials) -> Mark {
+    pub(super) fn put_if_changed(self: &Arc<Self>, outbox: &Outbox, dials: &Dials) -> Mark {
         self.with_kept(|kept| {
             if kept.stamp != kept.stamped() || kept.copied.is_some() && kept.has_gone_on(dials) {
-                self.put_kept(kept, store, dials);
+                self.put_kept(kept, outbox, dials);
             }
             Mark(self.told.load(Ordering::Relaxed))
         })
     }
 
     /// Under the session's lock: who sees the stamp of a change finds the mark of its group as well.
-    fn put_kept(self: &Arc<Self>, kept: &mut Kept, store: &Store, dials: &Dials) {
+    fn put_kept(self: &Arc<Self>, kept: &mut Kept, outbox: &Outbox, dials: &Dials) {
         kept.is_put(dials);
         let (was, stamp) = (Mark(self.mark.load(Ordering::Relaxed)), kept.stamped());
-        let mark = store.put(was, || Arc::clone(self) as Arc<dyn Record>);
+        let mark = outbox.put(was, || Arc::clone(self) as Arc<dyn Record>);
         self.mark.store(mark.0, Ordering::Relaxed);
         if std::mem::replace(&mut kept.stamp, stamp) != stamp {
             self.told.store(mark.0, Ordering::Relaxed);

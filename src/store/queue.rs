@@ -51,6 +51,8 @@ pub struct Head {
     pub ended: bool,
     /// Nothing has changed since it was last written but clocks: the other proxies need not be told.
     pub quiet: bool,
+    /// Its owner has become so here: it is to be listed with that one's.
+    pub list: bool,
 }
 
 /// What leads to a record in a shared store.

@@ -191,3 +191,41 @@ async fn sentinels_tell_where_to_write_after_a_failover_too() {
     one.hears(News::Again(1_u64.to_be_bytes())).await;
     assert!(replica.ask::<String>(&["INFO", "replication"]).contains("role:master"));
 }
+
+/// Where this test runs itself once more, with the certificate that its server has as one of the system's own.
+const TLS_URL: &str = "SESSIONBRIDGE_TEST_TLS_URL";
+
+#[tokio::test]
+#[ignore = "needs redis-server: tests/run"]
+async fn over_tls_a_server_is_believed_only_with_a_certificate_of_a_known_authority() {
+    if let Ok(url) = std::env::var(TLS_URL) {
+        let one = Proxy::ready(&url).await;
+        let toy = one.session(1);
+        toy.add(4);
+        one.save(&toy).await;
+        assert_eq!(one.stored(1).await, [4]);
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&cert, own.cert.pem()).unwrap();
+    std::fs::write(&key, own.signing_key.serialize_pem()).unwrap();
+    let (cert, key, port) = (cert.to_str().unwrap(), key.to_str().unwrap(), free_port());
+    let tls = ["--tls-port", &port.to_string(), "--tls-cert-file", cert, "--tls-key-file", key];
+    let server =
+        Server::start(&[&tls[..], &["--tls-ca-cert-file", cert, "--tls-auth-clients", "no"]].concat());
+    let run = |known: bool| {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--ignored", "--exact"]);
+        again.arg("topologies::over_tls_a_server_is_believed_only_with_a_certificate_of_a_known_authority");
+        again.env(TLS_URL, format!("valkeys://localhost:{port}")).stdout(Stdio::null()).stderr(Stdio::null());
+        if known {
+            again.env("SSL_CERT_FILE", cert);
+        }
+        again.status().unwrap().success()
+    };
+    assert!(!run(false), "nobody vouches for it");
+    assert!(run(true), "its authority is known");
+    assert_eq!(server.keys("sb:s:").len(), 1);
+}

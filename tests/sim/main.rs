@@ -16,14 +16,17 @@
     reason = "the glue is told in one piece, as in the proxy it follows one request"
 )]
 
+mod cluster;
 mod gate;
 mod oracle;
 mod random;
 mod server;
+mod shelf;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use cluster::{Broken, Cluster};
 use random::Random;
 use world::{Op, World};
 
@@ -49,15 +52,19 @@ fn run(seed: u64, ops: &[Op]) -> (Result<(), String>, Vec<String>) {
 
 /// Leaves out of a failing story whatever it fails without.
 fn shorter(seed: u64, ops: Vec<Op>) -> Vec<Op> {
-    let (mut ops, mut size, mut left) = (ops, STEPS / 2, ATTEMPTS);
+    fewer(ops, ATTEMPTS, |ops| run(seed, ops).0.is_err())
+}
+
+fn fewer<T: Clone>(ops: Vec<T>, attempts: usize, fails: impl Fn(&[T]) -> bool) -> Vec<T> {
+    let (mut ops, mut size, mut left) = (ops, STEPS / 2, attempts);
     while size > 0 && left > 0 {
         let mut at = 0;
         while at < ops.len() && left > 0 {
             left -= 1;
-            let mut fewer = ops.clone();
-            fewer.drain(at..(at + size).min(ops.len()));
-            if run(seed, &fewer).0.is_err() {
-                ops = fewer;
+            let mut without = ops.clone();
+            without.drain(at..(at + size).min(ops.len()));
+            if fails(&without) {
+                ops = without;
             } else {
                 at += size;
             }
@@ -116,6 +123,91 @@ fn under_the_third_quarter_of_the_seeds_all_holds() {
 #[test]
 fn under_the_last_quarter_of_the_seeds_all_holds() {
     quarter(3);
+}
+
+fn cluster_story(seed: u64) -> Vec<cluster::Op> {
+    let mut random = Random::new(seed);
+    (0..STEPS).map(|_| cluster::Op::draw(&mut random)).collect()
+}
+
+/// Runs `ops` on three proxies, with a rule `broken`.
+fn run_cluster(seed: u64, ops: &[cluster::Op], broken: Broken) -> (Result<(), String>, Vec<String>) {
+    let mut cluster = Cluster::new(seed, broken);
+    let all = AssertUnwindSafe(|| {
+        ops.iter().try_for_each(|op| cluster.step(*op))?;
+        cluster.ends_well()
+    });
+    let ran = catch_unwind(all).unwrap_or_else(|_| Err("it panicked".to_owned()));
+    (ran, cluster.story())
+}
+
+/// The seeds of this quarter on three proxies, or the one that the environment names.
+fn cluster_quarter(which: u64) {
+    let named = std::env::var("SESSIONBRIDGE_SEED").ok();
+    let named =
+        named.map(|text| text.parse().unwrap_or_else(|_| panic!("SESSIONBRIDGE_SEED={text} is no number")));
+    for seed in
+        (0..SEEDS).filter(|seed| named.map_or(seed % 4 == which, |named: u64| which == 0 && *seed == named))
+    {
+        let ops = cluster_story(seed);
+        let Err(_) = run_cluster(seed, &ops, Broken::Nothing).0 else { continue };
+        let fails = |ops: &[cluster::Op]| run_cluster(seed, ops, Broken::Nothing).0.is_err();
+        let (failed, told) = run_cluster(seed, &fewer(ops, ATTEMPTS / 4, fails), Broken::Nothing);
+        let (why, told) = (failed.err().unwrap_or_default(), told.join("\n"));
+        panic!(
+            "seed {seed}, three proxies: {why}\n{told}\nagain: SESSIONBRIDGE_SEED={seed} cargo test --test sim"
+        );
+    }
+}
+
+#[test]
+fn under_the_first_quarter_of_the_seeds_all_holds_on_three_proxies() {
+    cluster_quarter(0);
+}
+
+#[test]
+fn under_the_second_quarter_of_the_seeds_all_holds_on_three_proxies() {
+    cluster_quarter(1);
+}
+
+#[test]
+fn under_the_third_quarter_of_the_seeds_all_holds_on_three_proxies() {
+    cluster_quarter(2);
+}
+
+#[test]
+fn under_the_last_quarter_of_the_seeds_all_holds_on_three_proxies() {
+    cluster_quarter(3);
+}
+
+#[test]
+fn each_broken_rule_is_noticed() {
+    for broken in [
+        Broken::Tags,
+        Broken::Tombstones,
+        Broken::Merges,
+        Broken::News,
+        Broken::Assertions,
+        Broken::Owners,
+        Broken::Takeovers,
+        Broken::Farewells,
+    ] {
+        let noticed = (0..SEEDS).find_map(|seed| run_cluster(seed, &cluster_story(seed), broken).0.err());
+        let Some(noticed) = noticed else { panic!("{broken:?} is not noticed") };
+        println!("{broken:?}: {noticed}");
+    }
+}
+
+#[test]
+fn the_stories_of_three_proxies_are_about_something() {
+    let told: Vec<String> =
+        (0..32).flat_map(|seed| run_cluster(seed, &cluster_story(seed), Broken::Nothing).1).collect();
+    for word in
+        ["asks", "token", "ends", "alone", "is gone", "deaf", "failover", "takes over", "meets", "is lost"]
+    {
+        let count = told.iter().filter(|line| line.contains(word)).count();
+        assert!(count >= 5, "{word}: {count}");
+    }
 }
 
 #[test]

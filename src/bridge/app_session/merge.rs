@@ -123,9 +123,11 @@ impl AppSession {
         let swapped = self.vault != theirs.vault || self.generation != theirs.generation;
         let swaps = self.shared.swaps.wrapping_add(u16::from(swapped));
         let (in_flight, busy_since, beat) = (self.in_flight, self.busy_since, self.beat);
+        // The answer to a heartbeat of another app session is none for this one.
+        let beats = beat.in_flight && self.created == theirs.created;
         *self = theirs;
         (self.in_flight, self.busy_since, self.shared.swaps) = (in_flight, busy_since, swaps);
-        (self.beat.armed, self.beat.in_flight) = (beat.armed, beat.in_flight);
+        (self.beat.armed, self.beat.in_flight) = (beat.armed, beats);
     }
 
     /// The same state, of which each proxy has seen something of its own.

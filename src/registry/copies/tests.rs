@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use super::super::options::Options;
 use super::super::{Opened, Visitor, Walk};
 use super::*;
 use crate::bridge::app_session::Edit;
@@ -62,7 +63,7 @@ fn proxies() -> [Registry; 2] {
         max_lifetime: Duration::from_secs(12 * 3600),
     };
     let proxy = |me| {
-        let registry = Registry::shared_as(me, Options { max_sessions: 1000 }, clocks, &[7; 32]);
+        let registry = Registry::new(Options { max_sessions: 1000 }, clocks, &[7; 32]).shared_by(me, drop);
         registry.hears(Some(at(0)));
         registry
     };
@@ -230,7 +231,7 @@ fn an_id_that_was_replaced_on_one_proxy_opens_nothing_on_another_even_after_it_w
     shelf.fetch(&proxies[0], &slot, at(13)).unwrap();
     assert!(opens(&proxies[0], &id, 13).is_none(), "there as well");
     // Long after, the first forgets it. A third has had nothing but the beginning.
-    let third = Registry::shared_as(3, Options { max_sessions: 9 }, proxies[0].clocks(), &[7; 32]);
+    let third = Registry::new(Options { max_sessions: 9 }, proxies[0].clocks(), &[7; 32]).shared_by(3, drop);
     let (old, mut other) = (made(&proxies_one(), &mut Shelf::default()), Shelf::default());
     other.write(&old.0);
     let lags = other.fetch(&third, &old.0, at(14)).unwrap();

@@ -1,7 +1,7 @@
 //! What became of a session's write, by what the server answered.
 //!
-//! Invariant: whoever waits for a write is never told of one that was not made; a session that cannot be written for what is
-//! there instead has ended here.
+//! Invariant: whoever waits for a write is never told of one that was not made, but where another proxy is of a version that this one
+//! cannot read.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::core::{Core, count, locked};
 use super::link::{Answer, Refusal};
 use super::names;
 use crate::store::queue::Record;
-use crate::store::seal;
+use crate::store::seal::{self, SealError};
 use crate::time::Timestamp;
 
 /// A session in a round trip.
@@ -36,6 +36,8 @@ pub(super) enum Fate {
     Again,
     /// It is written, and has to be listed.
     List,
+    /// What is in its place is nothing that anybody can read: it goes, and this is written.
+    Clear,
     Later(String),
 }
 
@@ -72,34 +74,41 @@ pub(super) fn of(core: &Core, sent: &Sent, own: &[Answer], script: Option<&Answe
             if *how == 2 && sent.owner == core.me { Fate::List } else { Fate::Done }
         }
         Some(Ok(Value::BulkString(theirs))) => merge(core, sent, theirs),
-        Some(Err(Refusal::Type)) => {
-            core.tell(News::Ended(sent.name));
-            Fate::Done
-        }
+        Some(Err(Refusal::Type)) => Fate::Clear,
         _ => Fate::Later("an answer that makes no sense".to_owned()),
     }
 }
 
 /// The store has something else than what the session was based on.
 fn merge(core: &Core, sent: &Sent, theirs: &[u8]) -> Fate {
-    let refuse = |why: &str| {
-        tracing::error!(why, "a session in the shared store cannot be read; it has ended here");
+    let spoiled = |why: &str| {
+        tracing::error!(why, "a session in the shared store cannot be read; it is written anew");
         count(&core.facts.refused, 1);
-        core.tell(News::Ended(sent.name));
-        Fate::Done
+        Fate::Clear
     };
-    let Some((head, sealed)) = names::stored(theirs) else { return refuse("it is nothing of ours") };
+    let Some((head, sealed)) = names::stored(theirs) else { return spoiled("it is nothing of ours") };
     if head.ended {
         locked(&core.ring).ended(sent.name, (head.tag, head.owner, head.expires), false);
         core.tell(News::Ended(sent.name));
         return Fate::Done;
     }
     count(&core.facts.conflicts, 1);
-    let merged = seal::open(&core.keys, &sent.name, sealed)
-        .map_err(|error| error.to_string())
-        .and_then(|(record, _)| sent.record.merge(&record, &head));
-    match merged {
+    let record = match seal::open(&core.keys, &sent.name, sealed) {
+        Ok((record, _)) => record,
+        Err(SealError::Damaged) => return spoiled("it is damaged"),
+        Err(error) => return ahead(core, sent, &error.to_string()),
+    };
+    match sent.record.merge(&record, &head) {
         Ok(()) => Fate::Again,
-        Err(why) => refuse(&why),
+        Err(why) => ahead(core, sent, &why),
     }
+}
+
+/// A proxy of a newer version, or with a newer key file, has written it: that is not to be overwritten, and the session goes on
+/// here as it is known here.
+fn ahead(core: &Core, sent: &Sent, why: &str) -> Fate {
+    tracing::error!(why, "another proxy has written a session in a way that this one cannot read");
+    count(&core.facts.refused, 1);
+    core.tell(News::Changed(sent.name));
+    Fate::Done
 }

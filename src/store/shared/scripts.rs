@@ -47,7 +47,9 @@ return 1";
     /// Makes a session another proxy's. 1: done; 0: it is no more, or not the old one's. Arguments: the old owner, the new
     /// one, the new tag, the channel, what to tell.
     TAKE = "local h = redis.call('GETRANGE', KEYS[1], 0, 29)
-if #h < 30 or string.byte(h, 2) % 2 == 1 or string.sub(h, 11, 18) ~= ARGV[1] then return 0 end
+if #h < 30 or string.byte(h, 2) % 2 == 1 then return 0 end
+if string.sub(h, 11, 18) == ARGV[2] then return 1 end
+if string.sub(h, 11, 18) ~= ARGV[1] then return 0 end
 local epoch = struct.pack('>I4', struct.unpack('>I4', string.sub(h, 19, 22)) + 1)
 redis.call('SETRANGE', KEYS[1], 2, ARGV[3] .. ARGV[2] .. epoch)
 redis.call('PUBLISH', ARGV[4], ARGV[5])

@@ -141,7 +141,7 @@ async fn take(core: &Core, owner: u64, from: &[u8], names: &[[u8; 8]]) -> Result
         take
     });
     let answers = core.send(takes.collect()).await?;
-    let mut taken = 0;
+    let (mut taken, mut failed) = (0, false);
     for (name, answer) in names.iter().zip(answers) {
         match answer {
             Ok(Value::Int(1)) => {
@@ -149,11 +149,14 @@ async fn take(core: &Core, owner: u64, from: &[u8], names: &[[u8; 8]]) -> Result
                 core.tell(News::Mine { name: *name });
             }
             Ok(_) | Err(super::link::Refusal::Type) => {}
-            // It stays in the set, and is tried again.
-            Err(_) => return Err(Outage),
+            Err(_) => failed = true,
         }
     }
     count(&core.facts.takeovers, taken);
+    if failed {
+        // All stay in the set, and are tried again: who has been taken is told once more.
+        return Err(Outage);
+    }
     core.send(vec![list("SREM", from)]).await?;
     Ok(taken)
 }

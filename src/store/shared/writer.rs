@@ -72,6 +72,8 @@ struct Job {
     grave: u64,
     /// It must be listed with its owner's, whatever its tag says.
     list: bool,
+    /// What is in its place cannot be read, and goes first.
+    clear: bool,
     /// It is under way.
     flies: bool,
 }
@@ -249,6 +251,11 @@ impl Writer {
             };
             value.extend_from_slice(&sealed);
         }
+        if std::mem::take(&mut job.clear) {
+            let mut clear = redis::cmd("DEL");
+            clear.arg(core.names.session(name));
+            batch.commands.push(clear);
+        }
         for index in &head.index {
             let key = match index {
                 Index::Id(id) => core.names.id(*id),
@@ -259,7 +266,7 @@ impl Writer {
             batch.commands.push(set);
         }
         let bucket = core.names.bucket(head.owner, bucket_of(name));
-        if !head.ended && head.owner == core.me && (head.tag == 0 || job.list) {
+        if !head.ended && head.owner == core.me && (head.tag == 0 || head.list || job.list) {
             batch.commands.push(listing("SADD", &bucket, name));
         }
         let script = batch.commands.len();
@@ -290,9 +297,10 @@ impl Writer {
             let script = answers.get(sent.script);
             match fate::of(&self.core, sent, own, script) {
                 Fate::Done => self.finish(sent.name, true),
-                fate @ (Fate::Again | Fate::List) => {
+                fate @ (Fate::Again | Fate::List | Fate::Clear) => {
                     if let Some(job) = self.jobs.get_mut(&sent.name) {
                         job.list |= matches!(fate, Fate::List);
+                        job.clear = matches!(fate, Fate::Clear);
                     }
                     self.queue(sent.name, true);
                 }
