@@ -179,8 +179,9 @@ async fn watch_ends(registry: Arc<Registry>, agenda: Agenda) {
         true
     });
     for (at, ticket) in sooner.into_iter().enumerate() {
-        if let Some(slot) =
-            registry.slot(ticket).filter(|slot| slot.with(|session| session.ends_sooner(&clocks, registry.lag())))
+        if let Some(slot) = registry
+            .slot(ticket)
+            .filter(|slot| slot.with(|session| session.ends_sooner(&clocks, registry.lag())))
         {
             agenda.put(&slot, Watch::End);
         }

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use smallvec::{SmallVec, smallvec};
-use tokio::sync::{Notify, Semaphore};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{spawn_local, yield_now};
 
 use crate::bridge::answer;

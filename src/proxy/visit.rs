@@ -169,7 +169,9 @@ impl Proxy {
 
     /// Watches a session for its end.
     pub(super) fn watch_end(&self, slot: &Arc<Slot>) {
-        if slot.with(|session| session.ends_sooner(&self.shared.registry.clocks(), self.shared.registry.lag())) {
+        if slot
+            .with(|session| session.ends_sooner(&self.shared.registry.clocks(), self.shared.registry.lag()))
+        {
             self.agenda.put(slot, Watch::End);
         }
     }

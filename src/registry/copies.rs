@@ -263,7 +263,8 @@ impl Registry {
             let lives = !kept.session.has_ended();
             let orphan = |copied: &&mut Box<Copied>| copied.owner != sharing.me && !is_alive(copied.owner);
             let Some(copied) = kept.copied.as_mut().filter(|_| lives).filter(orphan) else { return false };
-            (copied.owner, copied.epoch, copied.unlisted) = (sharing.me, copied.epoch.saturating_add(1), true);
+            (copied.owner, copied.epoch, copied.unlisted) =
+                (sharing.me, copied.epoch.saturating_add(1), true);
             true
         });
         if taken {
