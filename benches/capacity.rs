@@ -76,9 +76,9 @@ table! {
         /// A session in a proxy's memory, with its places on the wheel (`cargo bench --bench sessions_mimalloc`).
         proxy_session = 494.0,
         /// The store's CPU to find a session by its cookie, in batches as under load (`benches/cluster/run memory`).
-        store_read = 5.0,
+        store_read = 7.1,
         /// To write one, with all that leads to it the first time (the same); a later write is less.
-        store_write = 36.7,
+        store_write = 41.7,
         /// For a piece of news, for each proxy that hears it (`benches/cluster/run news`).
         store_news = 0.29,
         /// For a piece of news that another server of the cluster was told (the same).
@@ -87,7 +87,7 @@ table! {
         /// Clicks and heartbeats are none.
         tells = 4.0,
         /// A session in the store (`benches/cluster/run memory`).
-        store_session = 1435.0,
+        store_session = 1357.0,
     }
 }
 

@@ -21,11 +21,19 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Starts it with `config.toml` and `keys` of `folder`, and a store at `store`; it serves when this returns.
+    ///
+    /// One that finds no store ends and is started again, as a service is: on a machine that is busy enough a server of this machine
+    /// does not answer in time.
     pub(crate) fn start(folder: &Path, store: SocketAddr) -> Self {
-        let mut proxy = Self::spawn(folder, store);
-        proxy.address = proxy.address_of("listening");
-        proxy.admin = proxy.address_of("operators' view");
-        proxy
+        for _ in 0..10 {
+            let mut proxy = Self::spawn(folder, store);
+            if let Some(address) = proxy.address_of("listening") {
+                proxy.address = address;
+                proxy.admin = proxy.address_of("operators' view").unwrap();
+                return proxy;
+            }
+        }
+        panic!("it finds no store")
     }
 
     /// The same, and waits for nothing.
@@ -49,21 +57,24 @@ impl Proxy {
         Self { child, log, reads: Some(reads), address: String::new(), admin: String::new() }
     }
 
-    fn address_of(&mut self, what: &str) -> String {
-        let mut address = None;
+    /// `None`: it has ended, since it found no store.
+    fn address_of(&mut self, what: &str) -> Option<String> {
+        let (mut address, mut ended) = (None, false);
         until(what, || {
-            if self.child.try_wait().unwrap().is_some() {
+            ended = self.child.try_wait().unwrap().is_some();
+            if ended {
                 // All that it has said.
                 self.reads.take().map(JoinHandle::join);
-                panic!("it has ended: {:#?}", self.log());
             }
             let lines = self.log();
             let found = lines.iter().find(|line| line.contains(&format!("\"{what}\"")));
             address = found
                 .and_then(|line| Some(line.split_once("\"address\":\"")?.1.split('"').next()?.to_owned()));
-            address.is_some()
+            address.is_some() || ended
         });
-        address.unwrap()
+        let says = |line: &String| line.contains("the shared store cannot be used");
+        assert!(!ended || self.log().iter().any(says), "it has ended: {:#?}", self.log());
+        address.filter(|_| !ended)
     }
 
     /// What it has said so far.

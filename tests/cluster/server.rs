@@ -39,7 +39,7 @@ pub(crate) enum Reply {
     Nothing,
     Text(String),
     Number(i64),
-    List(Vec<Reply>),
+    List(Vec<Self>),
     Error(String),
 }
 
