@@ -17,7 +17,7 @@ use super::packed::Packed;
 use super::slot::{Kept, Slot};
 use crate::bridge::id::Handle;
 use crate::bridge::packing::Common;
-use crate::bridge::session::{Phase, Session};
+use crate::bridge::session::Phase;
 use crate::time::Timestamp;
 
 /// Parts of the table, each with a lock of its own.
@@ -25,6 +25,11 @@ const PARTS: usize = 1 << BITS;
 const BITS: u32 = 6;
 /// Sessions that are looked at under one lock.
 const PIECE: usize = 16;
+
+mod walk;
+
+pub(super) use walk::Seen;
+pub use walk::Walk;
 
 /// Which session: where it is kept, and which of those that were kept there. Eight bytes that keep nothing alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,30 +90,6 @@ enum Cell {
     Asleep(Packed),
     /// `None`: free.
     Awake(Option<Arc<Slot>>),
-}
-
-/// How far a walk has come.
-#[derive(Debug, Default)]
-pub struct Walk {
-    part: usize,
-    cell: usize,
-}
-
-/// What became of some sessions while the walk was there.
-#[derive(Default)]
-pub(super) struct Rested {
-    /// Somebody uses them.
-    pub(super) used: SmallVec<[Arc<Slot>; PIECE]>,
-    /// Nobody does, and the store does not know all of them.
-    pub(super) unsaved: SmallVec<[Arc<Slot>; PIECE]>,
-    /// They are here no more.
-    pub(super) left: SmallVec<[Arc<Slot>; PIECE]>,
-}
-
-/// What a walk sees of a session.
-pub(super) enum Seen {
-    Awake(Arc<Slot>),
-    Asleep(Ticket, Session),
 }
 
 impl std::fmt::Debug for Table {
@@ -273,65 +254,6 @@ impl Table {
         drop(ended);
     }
 
-    /// Another session may have the place of one that a walk has taken out, to which no entry leads any more.
-    pub(super) fn free(&self, ticket: Ticket) {
-        self.part_at(ticket.place).free.push_back(ticket.place >> BITS);
-    }
-
-    /// The next few sessions of a walk; none: it is over.
-    pub(super) fn look(&self, walk: &mut Walk) -> Option<Vec<Seen>> {
-        if walk.part >= PARTS {
-            return None;
-        }
-        let at = walk.part;
-        let part = &mut *self.part(at);
-        let (from, to) = walk.on(part.cells.len());
-        let cells = part.cells.get(from..to).unwrap_or_default().iter().enumerate();
-        let seen = cells.filter_map(|(past, cell)| match cell {
-            Cell::Awake(slot) => slot.clone().map(Seen::Awake),
-            Cell::Asleep(packed) => {
-                let generation = part.generations.get(from + past).copied().unwrap_or_default();
-                let ticket = Ticket { place: ((from + past) << BITS | at) as u32, generation };
-                Some(Seen::Asleep(ticket, packed.look(&mut part.common)))
-            }
-        });
-        Some(seen.collect())
-    }
-
-    /// Puts those to sleep, of the next few of an endless walk, that were not used since it last came by. `me` is this proxy
-    /// where several share the sessions: what is another one's is no longer kept here then.
-    pub(super) fn rest(&self, walk: &mut Walk, me: Option<u64>) -> Rested {
-        walk.part %= PARTS;
-        let part = &mut *self.part(walk.part);
-        let (from, to) = walk.on(part.cells.len());
-        let mut rested = Rested::default();
-        for at in from..to {
-            let Some(Cell::Awake(Some(slot))) = part.cells.get_mut(at) else { continue };
-            if slot.was_used() {
-                rested.used.push(Arc::clone(slot));
-                continue;
-            }
-            let Some(alone) = Arc::get_mut(slot) else {
-                // Whoever holds it may have a stream open.
-                rested.used.extend(me.map(|_| Arc::clone(slot)));
-                continue;
-            };
-            if !alone.is_put() {
-                // Whoever changed it went away before it was put into the store.
-                rested.unsaved.push(Arc::clone(slot));
-            } else if alone.may_rest() && me.is_some_and(|me| alone.is_a_copy(me)) {
-                rested.left.extend(part.take(at));
-            } else if alone.may_rest() {
-                alone.keep_known();
-                let packed = Packed::new(alone.kept(), &mut part.bench, &mut part.common);
-                if let Some(cell) = part.cells.get_mut(at) {
-                    *cell = Cell::Asleep(packed);
-                }
-            }
-        }
-        rested
-    }
-
     /// Lays a session down, asleep, that an earlier process kept. Its ticket; `None`: no id opens it.
     pub(super) fn lay(&self, kept: &mut Kept, prepare: impl FnOnce(&mut Kept, Ticket)) -> Option<Ticket> {
         let at = part_of(kept.ids.first()?.key.hash());
@@ -354,11 +276,6 @@ impl Table {
             self.enter(By::Token, *hash, ticket);
         }
         Some(ticket)
-    }
-
-    /// How many calls of [`Table::rest`] make a whole round, nearly.
-    pub(super) fn pieces(&self) -> usize {
-        (0..PARTS).map(|at| self.part(at).cells.len() / PIECE + 1).sum()
     }
 
     fn part_at(&self, place: u32) -> MutexGuard<'_, Part> {
@@ -400,16 +317,6 @@ impl Part {
         slot.as_ref().inspect(|slot| slot.is_used()).map(Arc::clone)
     }
 
-    /// Takes a session out that is awake. Its place is free only after [`Table::free`].
-    fn take(&mut self, at: usize) -> Option<Arc<Slot>> {
-        let cell = self.cells.get_mut(at)?;
-        let Cell::Awake(slot) = std::mem::replace(cell, Cell::Awake(None)) else { return None };
-        if let Some(generation) = self.generations.get_mut(at) {
-            *generation = generation.wrapping_add(1);
-        }
-        slot
-    }
-
     /// A cell that is free. More are set up by an eighth at a time: twice as many would be half empty.
     fn vacancy(&mut self) -> u32 {
         if let Some(cell) = self.free.pop_front() {
@@ -423,19 +330,6 @@ impl Part {
         self.cells.push(Cell::Awake(None));
         self.generations.push(0);
         (self.cells.len() - 1) as u32
-    }
-}
-
-impl Walk {
-    /// Goes on by a piece in a part of `len` cells: from where and to where.
-    fn on(&mut self, len: usize) -> (usize, usize) {
-        let (from, to) = (self.cell.min(len), (self.cell + PIECE).min(len));
-        if to == len {
-            (self.part, self.cell) = (self.part + 1, 0);
-        } else {
-            self.cell = to;
-        }
-        (from, to)
     }
 }
 
