@@ -145,7 +145,8 @@ fn run(given: Option<PathBuf>) -> ExitCode {
 fn keep(config: Config, origin: &mut Origin) -> Result<(Config, Keeping, bool), Box<dyn std::error::Error>> {
     let env = |name: &str| std::env::var(name).ok();
     let keeping = if let Some((options, keys)) = config.store.shared(env) {
-        let opened = store::shared::open(options, &keys, sessionbridge::random::bytes())?;
+        let opened =
+            store::shared::open_in_time(options, &keys, sessionbridge::random::bytes(), STORE_PATIENCE)?;
         tracing::info!(keys = %keys.display(), "sessions are kept in a store that other proxies may share");
         Keeping::Shared(Box::new(opened))
     } else if let Some(place) = config.store.place(env) {

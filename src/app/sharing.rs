@@ -11,7 +11,9 @@ use futures_util::StreamExt as _;
 use futures_util::stream::poll_fn;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinHandle, spawn_local};
 
+use super::core::Core;
 use crate::clock::Clock;
 use crate::proxy::Proxy;
 use crate::registry::Registry;
@@ -49,7 +51,7 @@ impl Newsroom {
     }
 
     /// What thread `number` is to look at; once.
-    pub(super) fn take(&self, number: usize) -> Option<Names> {
+    fn take(&self, number: usize) -> Option<Names> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.get_mut(number)?.take()
     }
@@ -67,7 +69,7 @@ impl Newsroom {
 
     /// Has all sessions looked at, at a measured pace, whenever news are heard again: what other proxies brought into them meanwhile
     /// was not.
-    pub(super) async fn go_over(&self, registry: &Registry) {
+    async fn go_over(&self, registry: &Registry) {
         loop {
             self.hears.notified().await;
             let mut names = Vec::new();
@@ -91,9 +93,27 @@ impl Newsroom {
     }
 }
 
+/// What thread `number` does where several proxies share the sessions. Must run in a `LocalSet`.
+pub(super) fn begin(core: &Core, number: usize, proxy: &Rc<Proxy>) -> Vec<JoinHandle<()>> {
+    let (room, registry) = (&core.newsroom, &core.registry);
+    if !registry.is_shared() {
+        return Vec::new();
+    }
+    let mut tasks = Vec::new();
+    if let Some(names) = room.take(number) {
+        tasks.push(spawn_local(look_after(Rc::clone(proxy), Arc::clone(registry), core.clock, names)));
+    }
+    if number == 0 {
+        let (room, all) = (Arc::clone(room), Arc::clone(registry));
+        tasks.push(spawn_local(async move { room.go_over(&all).await }));
+        tasks.push(spawn_local(go_on_alone(Rc::clone(proxy), Arc::clone(registry))));
+    }
+    tasks
+}
+
 /// Looks after the sessions that `names` brings, which are this proxy's to keep alive: new ones, or with another app. Must run in
 /// a `LocalSet`.
-pub(super) async fn look_after(proxy: Rc<Proxy>, registry: Arc<Registry>, clock: Clock, mut names: Names) {
+async fn look_after(proxy: Rc<Proxy>, registry: Arc<Registry>, clock: Clock, mut names: Names) {
     let look = |name: [u8; 8]| {
         let (proxy, registry) = (Rc::clone(&proxy), Arc::clone(&registry));
         async move {
@@ -112,7 +132,7 @@ pub(super) async fn look_after(proxy: Rc<Proxy>, registry: Arc<Registry>, clock:
 }
 
 /// While the store is away nobody knows which proxies live: each keeps alive what it has served. Must run in a `LocalSet`.
-pub(super) async fn go_on_alone(proxy: Rc<Proxy>, registry: Arc<Registry>) {
+async fn go_on_alone(proxy: Rc<Proxy>, registry: Arc<Registry>) {
     let mut away = Duration::ZERO;
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;

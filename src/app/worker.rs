@@ -27,6 +27,7 @@ use crate::ping::Pinger;
 use crate::proxy::{self, Parts, Proxy};
 use crate::registry::agenda::{Agenda, Watch};
 use crate::registry::{Registry, Walk};
+use crate::setting::Setting;
 use crate::sign_out::SignOut;
 use crate::telemetry::RequestIds;
 
@@ -71,10 +72,7 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
             ids: RequestIds::new(core.request_prefix, u16::try_from(number).unwrap_or(u16::MAX)),
         },
     ));
-    let present = {
-        let proxy = Rc::clone(&proxy);
-        Rc::new(move || proxy.setting())
-    };
+    let present = presenting(&proxy);
     let (pressure, armed) = (Arc::clone(&core.pressure), Arc::clone(&core.armed));
     let heartbeat = Rc::new(Heartbeat::new(present, pinger, sign_out, pressure, armed));
     let mut tasks = vec![
@@ -82,24 +80,9 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
         spawn_local(hold_with(heartbeat, drain.clone())),
         spawn_local(flush(Rc::clone(&proxy))),
     ];
-    if core.registry.store().is_shared() {
-        let (proxy, registry) = (Rc::clone(&proxy), Arc::clone(&core.registry));
-        if let Some(names) = core.newsroom.take(number) {
-            let (proxy, registry) = (Rc::clone(&proxy), Arc::clone(&registry));
-            tasks.push(spawn_local(sharing::look_after(proxy, registry, core.clock, names)));
-        }
-        if number == 0 {
-            let (room, all) = (Arc::clone(&core.newsroom), Arc::clone(&registry));
-            tasks.push(spawn_local(async move { room.go_over(&all).await }));
-            tasks.push(spawn_local(sharing::go_on_alone(proxy, registry)));
-        }
-    }
+    tasks.extend(sharing::begin(&core, number, &proxy));
     if number == 0 {
-        let settings = {
-            let proxy = Rc::clone(&proxy);
-            Rc::new(move || proxy.setting())
-        };
-        tasks.push(spawn_local(health::run(settings, dialer, core.clock)));
+        tasks.push(spawn_local(health::run(presenting(&proxy), dialer, core.clock)));
         tasks.push(spawn_local(rest(Arc::clone(&core.registry), Arc::clone(&core.shared), core.clock)));
     }
     let following =
@@ -113,6 +96,12 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
     until_served(join_all(serving), (&connections, &terms), drain.clone()).await;
     tasks.iter().for_each(JoinHandle::abort);
     proxy.flush();
+}
+
+/// Tells the present setting.
+fn presenting(proxy: &Rc<Proxy>) -> Rc<dyn Fn() -> Rc<Setting>> {
+    let proxy = Rc::clone(proxy);
+    Rc::new(move || proxy.setting())
 }
 
 /// Returns when `serving` is over and, where the listeners were passed on, those connections that were upgraded.

@@ -154,12 +154,7 @@ impl Proxy {
         if let Some(redirect) = to_mount(route, &inbound, &clean) {
             return Ok(redirect);
         }
-        let standing = activity::judge(
-            &map.rules,
-            (inbound.method, &inbound.normal, inbound.query()),
-            inbound.fetch,
-            map.heartbeats(),
-        );
+        let standing = standing(&map, &inbound);
         let arrived = Arrived { route, inbound: &inbound, clean: &clean, found: &found };
         if found.any()
             && let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note).await?
@@ -263,6 +258,12 @@ impl Proxy {
         note.held = Some((departed.chosen, departed.in_flight));
         response.map(|body| body.stalling_after(map.options.timeouts.body_stall))
     }
+}
+
+/// What a request says of the person.
+fn standing(map: &RouteMap, inbound: &Inbound<'_>) -> Standing {
+    let request = (inbound.method, &*inbound.normal, inbound.query());
+    activity::judge(&map.rules, request, inbound.fetch, map.heartbeats())
 }
 
 /// The request's body within its bounds.

@@ -38,8 +38,9 @@ pub(super) enum Fate {
     Again,
     /// It is written, and has to be listed.
     List,
-    /// What is in its place is nothing that anybody can read: it goes, and this is written.
-    Clear,
+    /// What is in its place is nothing that anybody can read: it goes, and this is written. These are its bytes; none where it is
+    /// not even of the right type.
+    Clear(Vec<u8>),
     Later(String),
 }
 
@@ -76,7 +77,7 @@ pub(super) fn of(core: &Core, sent: &Sent, own: &[Answer], script: Option<&Answe
             if *how == 2 && sent.owner == core.me { Fate::List } else { Fate::Done }
         }
         Some(Ok(Value::BulkString(theirs))) => merge(core, sent, theirs),
-        Some(Err(Refusal::Type)) => Fate::Clear,
+        Some(Err(Refusal::Type)) => Fate::Clear(Vec::new()),
         _ => Fate::Later("an answer that makes no sense".to_owned()),
     }
 }
@@ -86,7 +87,7 @@ fn merge(core: &Core, sent: &Sent, theirs: &[u8]) -> Fate {
     let spoiled = |why: &str| {
         tracing::error!(why, "a session in the shared store cannot be read; it is written anew");
         count(&core.facts.refused, 1);
-        Fate::Clear
+        Fate::Clear(theirs.to_vec())
     };
     let Some((head, sealed)) = names::stored(theirs) else { return spoiled("it is nothing of ours") };
     if head.ended {

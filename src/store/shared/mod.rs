@@ -28,6 +28,7 @@ mod link;
 mod names;
 mod news;
 mod options;
+mod patience;
 mod pulse;
 mod ring;
 mod scripts;
@@ -35,6 +36,7 @@ mod takeover;
 mod writer;
 
 pub use options::{OnOutage, SharedOptions, Topology};
+pub use patience::open_in_time;
 
 use self::core::{Core, Counters};
 use asks::Order;

@@ -23,6 +23,11 @@ macro_rules! scripts {
 }
 
 scripts! {
+    /// Takes away what nobody can read: a thing of another type, or still the bytes of the argument, which are no tombstone.
+    CLEAR = "local t = redis.call('TYPE', KEYS[1]).ok
+if t == 'none' then return 0 end
+if t ~= 'string' or (ARGV[1] ~= '' and redis.call('GET', KEYS[1]) == ARGV[1]) then return redis.call('DEL', KEYS[1]) end
+return 0";
     /// Writes a session, where the store has what the writer knows (its tag), or nothing. 1: it is written; 2: it is, and
     /// there was nothing where something was expected; a string: what is there instead.
     /// Arguments: the tag, the value, until when (milliseconds), the channel, what to tell (if anything).

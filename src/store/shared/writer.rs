@@ -20,6 +20,7 @@ use super::core::{Core, count, locked};
 use super::fate::{self, Fate, Sent};
 use super::link::Answer;
 use super::names::{self, bucket_of};
+use super::scripts::CLEAR;
 use crate::store::queue::{Group, Head, Index, Mark, Note, Outage, Record};
 use crate::store::seal;
 
@@ -73,7 +74,7 @@ struct Job {
     /// It must be listed with its owner's, whatever its tag says.
     list: bool,
     /// What is in its place cannot be read, and goes first.
-    clear: bool,
+    clear: Option<Vec<u8>>,
     /// It is under way.
     flies: bool,
 }
@@ -182,7 +183,7 @@ impl Writer {
                     next: SmallVec::new(),
                     grave: 0,
                     list: false,
-                    clear: false,
+                    clear: None,
                     flies: false,
                 };
                 self.jobs.insert(name, job);
@@ -259,9 +260,9 @@ impl Writer {
             };
             value.extend_from_slice(&sealed);
         }
-        if std::mem::take(&mut job.clear) {
-            let mut clear = redis::cmd("DEL");
-            clear.arg(core.names.session(name));
+        if let Some(seen) = job.clear.take() {
+            let mut clear = CLEAR.on(&core.names.session(name));
+            clear.arg(seen);
             batch.commands.push(clear);
         }
         for index in &head.index {
@@ -305,10 +306,10 @@ impl Writer {
             let script = answers.get(sent.script);
             match fate::of(&self.core, sent, own, script) {
                 Fate::Done => self.finish(sent.name, true),
-                fate @ (Fate::Again | Fate::List | Fate::Clear) => {
+                fate @ (Fate::Again | Fate::List | Fate::Clear(_)) => {
                     if let Some(job) = self.jobs.get_mut(&sent.name) {
                         job.list |= matches!(fate, Fate::List);
-                        job.clear = matches!(fate, Fate::Clear);
+                        job.clear = if let Fate::Clear(seen) = fate { Some(seen) } else { None };
                     }
                     self.queue(sent.name, true);
                 }
