@@ -46,6 +46,8 @@ use wheel::{HORIZON, Wheel};
 
 /// Entries that are looked at before other tasks of the thread get their turn.
 const CHUNK: usize = 32;
+/// Entries of an earlier process that are entered before other tasks of the thread get their turn.
+const PIECE: usize = 4096;
 /// When a session's end is looked at again that could not be asked for.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Sessions whose end is looked for in the store at once.
@@ -112,11 +114,15 @@ impl Heartbeat {
         mut entries: UnboundedReceiver<Entry>,
         before: Vec<(Waiting, Timestamp)>,
     ) {
-        for (waiting, due) in before {
+        let _nothing_waits_after_it = Stops(&self);
+        for (at, (waiting, due)) in before.into_iter().enumerate() {
             self.armed.fetch_add(usize::from(is_beat(waiting.watch())), Ordering::Relaxed);
             self.wheel.borrow_mut().insert(due, waiting);
+            if at % PIECE == PIECE - 1 {
+                // Whoever is at the door already goes before.
+                yield_now().await;
+            }
         }
-        let _nothing_waits_after_it = Stops(&self);
         loop {
             self.pause.is_over().await;
             let _turn = self.pause.begin();

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::bridge::adoption::Orphan;
 use crate::bridge::app_session::AppSession;
@@ -49,6 +50,8 @@ use record::Outbox;
 use slot::Held;
 use table::{By, Seen, Table};
 
+/// How long another proxy's session is remembered that nobody uses here.
+const COPIES: Duration = Duration::from_secs(600);
 /// Ids of one session, those that have been replaced included; the oldest makes room.
 const MOST_IDS: usize = 8;
 /// Tokens by which one session is found; the oldest makes room, so that tokens that change with use do not pile up.
@@ -523,9 +526,11 @@ impl Registry {
     }
 
     /// Goes on with an endless walk by a few sessions: those that were not used since it last came by fall asleep, the
-    /// clocks of the others are kept. What is another proxy's is no longer kept here then.
+    /// clocks of the others are kept. What is another proxy's stays awake for some minutes, for an outage of the store, and is
+    /// no longer kept here then; in an outage it stays.
     pub fn rest(&self, walk: &mut Walk, now: Timestamp) {
-        let rested = self.table.rest(walk, self.sharing.as_ref().map(|sharing| sharing.me));
+        let leave = if self.store().fails() { Timestamp::ZERO } else { now.minus(COPIES) };
+        let rested = self.table.rest(walk, self.sharing.as_ref().map(|sharing| (sharing.me, leave)));
         match &self.sharing {
             None => rested.used.iter().for_each(|slot| self.put(slot)),
             Some(_) => rested.used.iter().for_each(|slot| self.goes_on(slot, now)),

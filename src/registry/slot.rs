@@ -190,6 +190,11 @@ impl Slot {
         (known > news).then(|| Timestamp::from_micros(known))
     }
 
+    /// When it was last what is in the store, whatever was heard since.
+    pub(super) fn last_known(&self) -> Timestamp {
+        Timestamp::from_micros(self.known.load(Ordering::Relaxed))
+    }
+
     /// For whoever has the slot for itself, before it is put to sleep.
     pub(super) fn keep_known(&mut self) {
         let known = self.known().unwrap_or(Timestamp::ZERO);

@@ -2,9 +2,10 @@
 //!
 //! Every change that is put into the shared store gets a time, later than all that was known before. The later one of two
 //! states counts, whole: a token, what it descends from and what is known of the app session that it opens. Only what merely
-//! grows (when the person was last here, how often) is taken from both, and only of one and the same app session.
+//! grows (when the person was last here, how often) is taken from both, and only of one and the same app session: where another
+//! one lay between them it may be lost. No token hangs on that, and the session's own clocks never are.
 //!
-//! Invariants: merging is commutative, associative and idempotent; what this process has under way (requests, entries of its
+//! Invariants: merging is commutative, associative and idempotent but for an app's clocks; what this process has under way (requests, entries of its
 //! scheduler) stays its own; a vault that came from elsewhere is a change that no answer from before it overlooks.
 
 use std::cmp::Ordering;

@@ -291,10 +291,12 @@ fn copies_go_when_nobody_uses_them_and_what_is_owned_sleeps() {
     assert_eq!(copy.with_kept(|kept| kept.copied.as_ref().unwrap().put.0), at(4), "first it is put");
     shelf.write(&copy);
     drop(copy);
-    rest(&proxies[1], 20);
+    rest(&proxies[1], 500);
+    assert!(proxies[1].find(handle).is_some(), "for an outage of the store");
+    rest(&proxies[1], 1000);
     assert!(proxies[1].find(handle).is_none());
     assert_eq!((proxies[1].counts().bound, proxies[0].counts().bound), (0, 1));
-    assert!(matches!(proxies[1].look_up(by(&id), at(21)), Freshness::Unknown));
+    assert!(matches!(proxies[1].look_up(by(&id), at(1001)), Freshness::Unknown));
     rest(&proxies[0], 20);
     // While it sleeps there is news of it.
     proxies[0].doubt(handle.0.to_be_bytes(), at(20));

@@ -11,6 +11,7 @@ use super::{BITS, Cell, PARTS, PIECE, Part, Table, Ticket};
 use crate::bridge::session::Session;
 use crate::registry::packed::Packed;
 use crate::registry::slot::Slot;
+use crate::time::Timestamp;
 
 /// How far a walk has come.
 #[derive(Debug, Default)]
@@ -57,9 +58,10 @@ impl Table {
         Some(seen.collect())
     }
 
-    /// Puts those to sleep, of the next few of an endless walk, that were not used since it last came by. `me` is this proxy
-    /// where several share the sessions: what is another one's is no longer kept here then.
-    pub(in crate::registry) fn rest(&self, walk: &mut Walk, me: Option<u64>) -> Rested {
+    /// Puts those to sleep, of the next few of an endless walk, that were not used since it last came by. `shared` is this proxy
+    /// where several share the sessions, and a moment: what is another one's, and was not read or written since, is no longer
+    /// kept here.
+    pub(in crate::registry) fn rest(&self, walk: &mut Walk, shared: Option<(u64, Timestamp)>) -> Rested {
         walk.part %= PARTS;
         let part = &mut *self.part(walk.part);
         let (from, to) = walk.on(part.cells.len());
@@ -72,14 +74,16 @@ impl Table {
             }
             let Some(alone) = Arc::get_mut(slot) else {
                 // Whoever holds it may have a stream open.
-                rested.used.extend(me.map(|_| Arc::clone(slot)));
+                rested.used.extend(shared.map(|_| Arc::clone(slot)));
                 continue;
             };
             if !alone.is_put() {
                 // Whoever changed it went away before it was put into the store.
                 rested.unsaved.push(Arc::clone(slot));
-            } else if alone.may_rest() && me.is_some_and(|me| alone.is_a_copy(me)) {
-                rested.left.extend(part.take(at));
+            } else if let Some((_, leave)) = shared.filter(|(me, _)| alone.is_a_copy(*me)) {
+                if alone.may_rest() && alone.last_known() < leave {
+                    rested.left.extend(part.take(at));
+                }
             } else if alone.may_rest() {
                 alone.keep_known();
                 let packed = Packed::new(alone.kept(), &mut part.bench, &mut part.common);

@@ -90,6 +90,10 @@ fn text(session: &Session) -> String {
         return format!("{:?} {:?} {:?}", session.phase, session.last_activity, session.timeline);
     }
     session.apps.sort_by_key(|app| app.app);
+    for app in &mut session.apps {
+        // What merely grows is taken over where two states of one app session meet, which depends on the order.
+        (app.hits, app.activity, app.last_request) = (0, Timestamp::ZERO, Timestamp::ZERO);
+    }
     session.shared().gone.sort_unstable();
     let vaults: Vec<_> = session.apps.iter().map(|app| (app.app, app.vault().clone())).collect();
     let bytes = vaults.iter().map(|(app, vault)| {
