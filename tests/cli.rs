@@ -456,7 +456,7 @@ fn check_tells_all_mistakes_at_once_and_run_refuses_them_as_well() {
     let output = program(directory.path(), &["check", "good.toml"]);
     assert_eq!(code(&output), 0, "{}", errors(&output));
     assert!(errors(&output).contains("0 errors"), "{}", errors(&output));
-    let bad = "listen = \"127.0.0.1\"\nbridge.mode = \"sideways\"\nserver.timeouts.idle = 5\n[store]\nkind = \"valkey\"\n\
+    let bad = "listen = \"127.0.0.1\"\nbridge.mode = \"sideways\"\nserver.timeouts.idle = 5\n[store]\nkind = \"disk\"\n\
                [apps.a]\npaht = \"/\"\nupstreams = [\"ftp://x\"]\nsession.engine = \"coldfusio\"\n";
     std::fs::write(directory.path().join("config.toml"), bad).unwrap();
     for arguments in [
@@ -473,7 +473,7 @@ fn check_tells_all_mistakes_at_once_and_run_refuses_them_as_well() {
             (1, "`listen`"),
             (2, "sideways"),
             (3, "`idle`"),
-            (5, "`valkey` is not built yet"),
+            (5, "`kind` cannot be `disk`"),
             (7, "paht"),
             (8, "ftp"),
             (9, "coldfusio"),
