@@ -12,7 +12,8 @@ import os, re, subprocess
 import machine
 from machine import WORK, write
 
-SESSIONS = 100_000       # in every vault and map, while something is timed
+# In every vault and map, while something is timed; SESSIONS=1000 in the environment for people who click more often.
+SESSIONS = int(os.environ.get("SESSIONS", 100_000))
 BODY = "x" * 1024
 BIG = 64 * 1024
 IDLE = "600s"            # idle connections outlive what is measured about them
