@@ -129,7 +129,7 @@ impl Pinger {
     /// Where several proxies share the session: what another one has learned meanwhile, or that it is another one's to keep alive,
     /// is known before an answer is applied to it.
     async fn read_anew(&self, slot: &Arc<Slot>) {
-        if self.registry.store().is_shared() {
+        if self.registry.is_shared() {
             // Where the store says nothing, this is what is known.
             let _ = self.registry.refresh_slot(slot, self.clock.now()).await;
         }

@@ -153,7 +153,7 @@ impl Proxy {
         inbound: &Inbound<'_>,
     ) -> Result<Result<(AppSession, Arc<Slot>), Refusal>, Error> {
         let (registry, parts) = (&self.shared.registry, || token.parts.iter().map(|part| &**part));
-        if registry.store().is_shared() {
+        if registry.is_shared() {
             let hash = registry.token_hash(token.app, parts());
             let outage = |Outage| Error::StoreOutage;
             registry.refresh(Key::Token(hash), inbound.now).await.map_err(outage)?;

@@ -14,9 +14,7 @@ use super::Proxy;
 use super::error::Error;
 use super::exchange::Departed;
 use super::inbound::Inbound;
-use super::visit::Visit;
-use crate::bridge::bridge_cookie;
-use crate::bridge::id::BridgeId;
+use super::visit::{Visit, shown};
 use crate::bridge::rules::AppIx;
 use crate::registry::{FLIGHT, Registry, Slot};
 use crate::route::RouteMap;
@@ -24,12 +22,6 @@ use crate::store::{Key, Outage};
 
 /// A request that goes first looks at least so often whether it may, where it hears nothing.
 const GLANCE: Duration = Duration::from_millis(100);
-
-/// The id that a request shows.
-pub(super) fn shown(map: &RouteMap, inbound: &Inbound<'_>) -> Option<BridgeId> {
-    let name = map.bridge.cookie_name(inbound.client.https);
-    bridge_cookie::read_line(inbound.cookies.as_ref()?.as_bytes(), name)
-}
 
 impl Proxy {
     /// Brings what is known here of a request's session up to date.

@@ -221,7 +221,7 @@ impl Proxy {
                 Flight::Go { first: true } => {
                     let registry = Arc::clone(&self.shared.registry);
                     let mut first = First { slot: Arc::clone(slot), group, registry, claimed: false };
-                    if first.registry.store().is_shared() {
+                    if first.registry.is_shared() {
                         first.claimed = self.goes_first(slot, group, until).await;
                         return first.claimed.then_some(first);
                     }

@@ -55,7 +55,7 @@ pub(super) struct Joins(Mutex<VecDeque<Own>>);
 impl Joins {
     /// One begins.
     pub(super) async fn begin(&self, registry: &Registry, join: Join) -> Result<(), Outage> {
-        if registry.store().is_shared() {
+        if registry.is_shared() {
             return registry.store().deposit(&join.id, &written(&join), PATIENCE).await;
         }
         self.all(Timestamp::from_micros(join.begun)).push_back((join, None));

@@ -100,8 +100,6 @@ impl Proxy {
             // Kept beyond the process: no hash that another version may make otherwise.
             agent: agent.chunks(8).fold(agent.len() as u64, |hash, chunk| mix(hash, word(chunk))),
         };
-        let name = map.bridge.cookie_name(inbound.client.https);
-        let shown = inbound.cookies.as_ref().and_then(|line| bridge_cookie::read_line(line.as_bytes(), name));
         let mut visit = Visit {
             slot: None,
             visitor,
@@ -112,7 +110,7 @@ impl Proxy {
             gives: None,
             is_new: false,
         };
-        match shown.map(|id| self.shared.registry.open(&id, visitor, inbound.now)) {
+        match shown(map, inbound).map(|id| self.shared.registry.open(&id, visitor, inbound.now)) {
             None => {
                 visit.kept_away = bridge_cookie::kept_away(
                     map.bridge.same_site,
@@ -208,6 +206,12 @@ impl Proxy {
     pub(super) fn count_end(&self, end: End) {
         self.shard.session_end(EndReason::from(end));
     }
+}
+
+/// The id that a request shows.
+pub(super) fn shown(map: &RouteMap, inbound: &Inbound<'_>) -> Option<BridgeId> {
+    let name = map.bridge.cookie_name(inbound.client.https);
+    bridge_cookie::read_line(inbound.cookies.as_ref()?.as_bytes(), name)
 }
 
 /// Up to eight bytes as a number.

@@ -150,8 +150,8 @@ impl Kept {
 
     /// What the store is to be told of it, before what it is.
     pub(super) fn head(&mut self) -> Head {
-        let stamp = self.stamped();
         let Some(copied) = &self.copied else { return Head::default() };
+        let stamp = self.stamped();
         let ended = self.session.has_ended();
         let new = self.leads().filter(|(hash, _)| !ended && !copied.entered.contains(hash));
         let new: SmallVec<[(u64, Index); 4]> = new.collect();

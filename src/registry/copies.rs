@@ -20,7 +20,7 @@ use crate::bridge::id::Handle;
 use crate::bridge::packing::alone;
 use crate::bridge::rules::Clocks;
 use crate::bridge::session::End;
-use crate::store::{Head, Key, Record};
+use crate::store::{Head, Record};
 
 /// How long a copy is fresh.
 const FRESH: Duration = Duration::from_secs(2);
@@ -42,17 +42,6 @@ pub(super) struct Sharing {
     again: Mutex<Option<Walk>>,
     tombs: Mutex<Tombs>,
     arrivals: Box<[Mutex<()>]>,
-}
-
-/// How far a copy can be trusted.
-#[derive(Clone, Debug)]
-pub enum Freshness {
-    /// It is what is in the store, as far as anybody may know by now.
-    Fresh(Arc<Slot>),
-    /// It is to be read again.
-    Stale(Arc<Slot>),
-    /// There is none: the store may have one.
-    Unknown,
 }
 
 /// Why a copy was not taken in.
@@ -125,16 +114,6 @@ impl Registry {
     #[must_use]
     pub const fn is_shared(&self) -> bool {
         self.sharing.is_some()
-    }
-
-    /// How far the copy of the session that `by` leads to can be trusted.
-    #[must_use]
-    pub fn look_up(&self, by: Key, now: Timestamp) -> Freshness {
-        match self.known(by) {
-            None => Freshness::Unknown,
-            Some(slot) if self.is_fresh(&slot, now) => Freshness::Fresh(slot),
-            Some(slot) => Freshness::Stale(slot),
-        }
     }
 
     /// True where the copy was read or written a moment ago, and there was no news of it since. Always so where nobody else

@@ -24,9 +24,8 @@ impl Registry {
         if let Some(slot) = self.fresh(by, now) {
             return Ok(Some(slot));
         }
-        let asked = now;
         match self.outbox.store.fetch(by).await? {
-            Fetched::Record { head, record } => match self.take_in(&head, &record, asked) {
+            Fetched::Record { head, record } => match self.take_in(&head, &record, now) {
                 Ok(slot) => Ok(Some(slot)),
                 Err(NotTaken::Ended) => Ok(None),
                 // Somebody newer wrote it: as good as away, and nobody loses a cookie.
@@ -66,9 +65,6 @@ impl Registry {
         if self.is_shared() { LAG } else { Duration::ZERO }
     }
 }
-
-/// What a look finds.
-pub(super) type Known = Option<Arc<Slot>>;
 
 impl Registry {
     /// What the store lets know, at `now`. Short: of what it has lost the rest goes with [`Registry::rest`].
@@ -119,7 +115,7 @@ impl Registry {
     }
 
     /// The store has nothing where `by` leads to. What is known here was lost there, or has not come there yet.
-    fn not_there(&self, by: Key, now: Timestamp) -> Known {
+    fn not_there(&self, by: Key, now: Timestamp) -> Option<Arc<Slot>> {
         let slot = self.known(by)?;
         self.put_again(slot.handle.0.to_be_bytes());
         slot.is_known(now);

@@ -5,7 +5,8 @@
 //! pending to ended). All else is of parts, an app session and those that share its tokens, or what is known of the browser;
 //! of each part the later state counts, whole. An app that was signed out of alone leaves behind since when it is gone.
 //!
-//! Invariants: merging is commutative, associative and idempotent; an ended one stays ended; no clock goes back; what has
+//! Invariants: merging is commutative, associative and idempotent (an app's own clocks aside: `app_session/merge.rs`); an ended one
+//! stays ended; no clock of the session goes back; what has
 //! changed here and was not revised yet must be revised before a merge, and is later than all that was known then.
 
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};

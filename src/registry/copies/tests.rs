@@ -11,6 +11,7 @@ use crate::bridge::id::BridgeId;
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::Session;
 use crate::bridge::testing::{at, plain};
+use crate::store::Key;
 use crate::store::{Index, News};
 
 const APP: AppIx = AppIx(3);
@@ -130,11 +131,11 @@ fn rounds(registry: &Registry, rounds: usize, now: u64) {
 fn a_session_that_one_proxy_made_opens_on_another_and_is_read_again_when_it_may_have_changed() {
     let (proxies, mut shelf) = (proxies(), Shelf::default());
     let (slot, id) = made(&proxies[0], &mut shelf);
-    assert!(matches!(proxies[1].look_up(by(&id), at(2)), Freshness::Unknown));
+    assert!(proxies[1].known(by(&id)).is_none());
     let copy = shelf.fetch(&proxies[1], &slot, at(2)).unwrap();
     assert!(Arc::ptr_eq(&opens(&proxies[1], &id, 2).unwrap(), &copy));
     assert_eq!(proxies[1].counts(), proxies[0].counts());
-    let fresh = |now| matches!(proxies[1].look_up(by(&id), at(now)), Freshness::Fresh(_));
+    let fresh = |now| proxies[1].fresh(by(&id), at(now)).is_some();
     assert!(fresh(3) && !fresh(5), "it is trusted for a moment");
     shelf.fetch(&proxies[1], &slot, at(5)).unwrap();
     proxies[1].doubt(slot.name(), at(6));
@@ -275,8 +276,8 @@ fn what_leads_to_a_session_is_entered_once_and_all_of_it_where_the_store_has_los
     assert_eq!(shelf.index(&slot), 2);
     let copy = shelf.fetch(&proxies[1], &slot, at(5)).unwrap();
     let token = proxies[1].token_hash(APP, [&b"token"[..]].into_iter());
-    let found = proxies[1].look_up(Key::Token(token), at(6));
-    assert!(matches!(found, Freshness::Fresh(slot) if Arc::ptr_eq(&slot, &copy)));
+    let found = proxies[1].fresh(Key::Token(token), at(6));
+    assert!(found.is_some_and(|slot| Arc::ptr_eq(&slot, &copy)));
 }
 
 #[test]
@@ -296,7 +297,7 @@ fn copies_go_when_nobody_uses_them_and_what_is_owned_sleeps() {
     rest(&proxies[1], 1000);
     assert!(proxies[1].find(handle).is_none());
     assert_eq!((proxies[1].counts().bound, proxies[0].counts().bound), (0, 1));
-    assert!(matches!(proxies[1].look_up(by(&id), at(1001)), Freshness::Unknown));
+    assert!(proxies[1].known(by(&id)).is_none());
     rest(&proxies[0], 20);
     // While it sleeps there is news of it.
     proxies[0].doubt(handle.0.to_be_bytes(), at(20));
