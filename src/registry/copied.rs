@@ -74,6 +74,18 @@ impl Copied {
         }
     }
 
+    /// The store may have lost what leads to it.
+    pub(super) fn unlead(&mut self) {
+        self.entered.clear();
+        self.writing.clear();
+    }
+
+    /// The store has it no more.
+    pub(super) fn lost(&mut self) {
+        self.unlead();
+        self.tag = 0;
+    }
+
     /// Writes what a sleeping session keeps of it.
     pub(super) fn pack(&self, out: &mut Packer<'_>) {
         out.word(self.tag);

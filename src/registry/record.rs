@@ -63,6 +63,10 @@ impl Record for Slot {
         }
     }
 
+    fn lost(&self) {
+        self.with_kept(|kept| kept.copied.iter_mut().for_each(|copied| copied.lost()));
+    }
+
     fn merge(&self, theirs: &[u8], head: &Head) -> Result<(), String> {
         let theirs = alone::read(theirs, Kept::unpack).map_err(|error| error.to_string())?;
         if self.with_kept(|kept| kept.merge(theirs, head)).learned {

@@ -25,6 +25,8 @@ pub trait Record: Send + Sync {
     fn write(&self, out: &mut Vec<u8>) -> Option<Head>;
     /// In a shared store: what was last written, before any later change, was there under this tag a moment after `at`.
     fn written(&self, _tag: u64, _at: Timestamp) {}
+    /// In a shared store: it is not there any more, and maybe nothing that leads to it. It is written as one that never was.
+    fn lost(&self) {}
     /// In a shared store: it has something else than what this one was based on, which this one takes into itself.
     ///
     /// # Errors

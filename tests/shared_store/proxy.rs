@@ -99,6 +99,10 @@ impl Record for Toy {
         state.head.index.clear();
     }
 
+    fn lost(&self) {
+        self.state.lock().unwrap().head.tag = 0;
+    }
+
     fn merge(&self, theirs: &[u8], head: &Head) -> Result<(), String> {
         self.take_in(theirs, head);
         Ok(())

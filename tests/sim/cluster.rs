@@ -596,6 +596,11 @@ impl Cluster {
                     write.record.written(tag, write.at);
                 }
             }
+            Fate::Lost => {
+                self.tell(format!("{me} finds nothing where something was"));
+                write.record.lost();
+                self.proxies[at].waits.entry(name).or_insert(write.record);
+            }
             Fate::Conflict(head, theirs) => {
                 self.tell(format!("{me} meets another's write"));
                 if self.broken == Broken::Merges {

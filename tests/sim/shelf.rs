@@ -14,6 +14,8 @@ pub(crate) type Name = [u8; 8];
 pub(crate) enum Fate {
     /// It is there, under this tag.
     Written(u64),
+    /// Nothing is, where something was expected.
+    Lost,
     /// Something else is.
     Conflict(Head, Vec<u8>),
     /// A tombstone is. True: it is the first one, of this very write.
@@ -59,6 +61,7 @@ impl Shelf {
             {
                 return Fate::Conflict(there.clone(), theirs.clone());
             }
+            None if head.tag != 0 && !head.ended => return Fate::Lost,
             _ => {}
         }
         for index in &head.index {

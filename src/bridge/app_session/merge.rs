@@ -92,8 +92,9 @@ impl AppSession {
         self.shared.swaps != 0 && sent.revision >> 32 != self.shared.swaps as u64
     }
 
-    /// Takes in what `theirs`, of the same app, knows beyond this. True where theirs counts.
-    pub(in crate::bridge) fn merge(&mut self, mut theirs: Self) -> bool {
+    /// Takes in what `theirs`, of the same app, knows beyond this: less than it where theirs counts, more where this one does,
+    /// also where both have changed within the same microsecond.
+    pub(in crate::bridge) fn merge(&mut self, mut theirs: Self) -> Ordering {
         let order = self.order(&theirs);
         if order == Ordering::Equal {
             self.join_rest(&theirs);
@@ -104,7 +105,7 @@ impl AppSession {
         if order == Ordering::Less {
             self.become_other(theirs);
         }
-        order == Ordering::Less
+        order
     }
 
     /// Which of two states counts. Two changes of one moment are told apart by what they made.

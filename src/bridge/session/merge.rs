@@ -170,7 +170,9 @@ impl Session {
             if app.group() != group {
                 theirs.apps.push(app);
             } else if let Some(own) = self.app_mut(app.app) {
-                merged.learned |= own.merge(app);
+                let order = own.merge(app);
+                merged.learned |= order.is_lt();
+                merged.ahead |= order.is_gt();
             } else if other >= ours && self.gone(group).is_none() {
                 self.apps.reserve_exact(1);
                 self.apps.push(app);

@@ -34,10 +34,8 @@ pub(super) struct Sent {
 /// What became of a write.
 pub(super) enum Fate {
     Done,
-    /// What is in the store has been taken in: once more.
+    /// What is in the store has been taken in, or that it has nothing: once more.
     Again,
-    /// It is written, and has to be listed.
-    List,
     /// What is in its place is nothing that anybody can read: it goes, and this is written. These are its bytes; none where it is
     /// not even of the right type.
     Clear(Vec<u8>),
@@ -70,11 +68,14 @@ pub(super) fn of(core: &Core, sent: &Sent, own: &[Answer], script: Option<&Answe
             }
             Fate::Done
         }
-        Some(Ok(Value::Int(how))) => {
+        Some(Ok(Value::Int(2))) => {
+            sent.record.lost();
+            Fate::Again
+        }
+        Some(Ok(Value::Int(_))) => {
             locked(&core.ring).wrote(sent.name, Instant::now());
             sent.record.written(sent.tag, sent.at);
-            // Where there was nothing any more it may be listed no more either.
-            if *how == 2 && sent.owner == core.me { Fate::List } else { Fate::Done }
+            Fate::Done
         }
         Some(Ok(Value::BulkString(theirs))) => merge(core, sent, theirs),
         Some(Err(Refusal::Type)) => Fate::Clear(Vec::new()),

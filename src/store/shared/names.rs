@@ -103,6 +103,11 @@ impl Names {
         key
     }
 
+    /// What is there for a while after the store was found emptied.
+    pub(super) fn emptied(&self) -> Vec<u8> {
+        self.with("emptied", &[])
+    }
+
     /// Where news are told.
     pub(super) fn channel(&self) -> &[u8] {
         &self.channel

@@ -107,6 +107,7 @@ impl Pulse {
         let first = self.servers.is_empty();
         if first {
             about(core, &look)?;
+            ask_whether_emptied(core, &link).await?;
         }
         let lost = self.lost(core, &look);
         reassert(core, &link, lost).await?;
@@ -332,6 +333,16 @@ fn about(core: &Core, look: &Look) -> Result<(), Broken> {
     Ok(())
 }
 
+/// Who starts just after the store was found emptied has not heard of it, and does not believe either what is not there.
+async fn ask_whether_emptied(core: &Core, link: &Link) -> Result<(), Broken> {
+    let mut exists = redis::cmd("EXISTS");
+    exists.arg(core.names.emptied());
+    if matches!(link.send(vec![exists]).await?.first(), Some(Ok(Value::Int(1)))) {
+        core.doubt();
+    }
+    Ok(())
+}
+
 /// Has the store know again what it must not have forgotten, before anybody uses it.
 async fn reassert(core: &Core, link: &Link, lost: Lost) -> Result<(), Broken> {
     let span = match lost {
@@ -342,9 +353,10 @@ async fn reassert(core: &Core, link: &Link, lost: Lost) -> Result<(), Broken> {
     // What the others had in it comes back as they notice.
     core.doubt();
     if lost == Lost::Everything {
-        let mut tell = redis::cmd("PUBLISH");
+        let (mut tell, mut note) = (redis::cmd("PUBLISH"), redis::cmd("SET"));
         tell.arg(core.names.channel()).arg(core.says(b'L', &[]));
-        link.send(vec![tell]).await?;
+        note.arg(core.names.emptied()).arg("1").arg("PX").arg(LEASE.as_millis() as u64);
+        link.send(vec![note, tell]).await?;
     }
     count(&core.facts.reassertions, 1);
     tracing::warn!(?lost, "the shared store has lost something: what this proxy knows is written again");

@@ -28,16 +28,17 @@ scripts! {
 if t == 'none' then return 0 end
 if t ~= 'string' or (ARGV[1] ~= '' and redis.call('GET', KEYS[1]) == ARGV[1]) then return redis.call('DEL', KEYS[1]) end
 return 0";
-    /// Writes a session, where the store has what the writer knows (its tag), or nothing. 1: it is written; 2: it is, and
-    /// there was nothing where something was expected; a string: what is there instead.
+    /// Writes a session, where the store has what the writer knows (its tag), or nothing where nothing is known of. 1: it is
+    /// written; 2: it is not, for there is nothing where something was expected, and what leads to it may be gone too; a
+    /// string: what is there instead.
     /// Arguments: the tag, the value, until when (milliseconds), the channel, what to tell (if anything).
     WRITE = "local h = redis.call('GETRANGE', KEYS[1], 0, 9)
 if #h > 0 and (#h < 10 or string.byte(h, 2) % 2 == 1 or string.sub(h, 3, 10) ~= ARGV[1]) then
   return redis.call('GET', KEYS[1])
 end
+if #h == 0 and ARGV[1] ~= string.rep('\\0', 8) then return 2 end
 redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
 if ARGV[5] ~= '' then redis.call('PUBLISH', ARGV[4], ARGV[5]) end
-if #h == 0 and ARGV[1] ~= string.rep('\\0', 8) then return 2 end
 return 1";
     /// Puts a tombstone. 1: it is the first, or the one of the same tag; 0: there was one. Arguments: the tag, the value,
     /// until when, the channel, what to tell.

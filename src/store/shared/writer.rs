@@ -71,8 +71,6 @@ struct Job {
     next: SmallVec<[Mark; 2]>,
     /// The tag of its tombstone, kept from try to try: a lost answer is no other proxy's tombstone.
     grave: u64,
-    /// It must be listed with its owner's, whatever its tag says.
-    list: bool,
     /// What is in its place cannot be read, and goes first.
     clear: Option<Vec<u8>>,
     /// It is under way.
@@ -182,7 +180,6 @@ impl Writer {
                     groups,
                     next: SmallVec::new(),
                     grave: 0,
-                    list: false,
                     clear: None,
                     flies: false,
                 };
@@ -275,7 +272,7 @@ impl Writer {
             batch.commands.push(set);
         }
         let bucket = core.names.bucket(head.owner, bucket_of(name));
-        if !head.ended && head.owner == core.me && (head.tag == 0 || head.list || job.list) {
+        if !head.ended && head.owner == core.me && (head.tag == 0 || head.list) {
             batch.commands.push(listing("SADD", &bucket, name));
         }
         let script = batch.commands.len();
@@ -306,9 +303,8 @@ impl Writer {
             let script = answers.get(sent.script);
             match fate::of(&self.core, sent, own, script) {
                 Fate::Done => self.finish(sent.name, true),
-                fate @ (Fate::Again | Fate::List | Fate::Clear(_)) => {
+                fate @ (Fate::Again | Fate::Clear(_)) => {
                     if let Some(job) = self.jobs.get_mut(&sent.name) {
-                        job.list |= matches!(fate, Fate::List);
                         job.clear = if let Fate::Clear(seen) = fate { Some(seen) } else { None };
                     }
                     self.queue(sent.name, true);
@@ -346,7 +342,7 @@ impl Writer {
             self.jobs.remove(&name);
         } else {
             job.groups = std::mem::take(&mut job.next);
-            (job.grave, job.list, job.flies) = (0, false, false);
+            (job.grave, job.flies) = (0, false);
             self.turn.push_back(name);
         }
         for mark in groups {

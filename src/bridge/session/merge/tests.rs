@@ -342,6 +342,21 @@ fn what_has_changed_here_and_was_not_put_outlives_what_is_older_and_yields_to_wh
 }
 
 #[test]
+fn of_two_changes_within_one_microsecond_one_counts_and_whoever_has_it_knows_that_the_other_has_not() {
+    let (mut world, _) = two();
+    for who in [0, 1] {
+        world.now = at(10);
+        world.step(who, &Step::Learn(2), 0);
+        world.put(who);
+    }
+    let [first, second] = [0, 1].map(|who| unpack(&world.puts[world.puts.len() - 2 + who]));
+    assert_eq!(first.since(AppIx(2)), second.since(AppIx(2)));
+    let met = |ours: &Session, theirs: &Session| unpack(&pack(ours)).merge(unpack(&pack(theirs)));
+    let (one, other) = (met(&first, &second), met(&second, &first));
+    assert!(one.ahead != other.ahead && one.learned == other.ahead, "{one:?} {other:?}");
+}
+
+#[test]
 fn who_was_signed_out_of_one_app_stays_so_and_may_come_again() {
     let (mut world, _) = two();
     let before = world.puts.len() - 1;
