@@ -175,14 +175,7 @@ impl Writer {
             }
             None => {
                 let groups = SmallVec::from_slice(&[mark]);
-                let job = Job {
-                    record,
-                    groups,
-                    next: SmallVec::new(),
-                    grave: 0,
-                    clear: None,
-                    flies: false,
-                };
+                let job = Job { record, groups, next: SmallVec::new(), grave: 0, clear: None, flies: false };
                 self.jobs.insert(name, job);
                 self.turn.push_back(name);
             }
