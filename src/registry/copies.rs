@@ -303,7 +303,7 @@ impl Registry {
         let tomb = sharing.tombs().find(handle);
         match tomb {
             Some(tomb) => tomb.into_iter().for_each(|tomb| self.bury(tomb)),
-            None => self.find(handle).into_iter().for_each(|slot| self.assert_all(&slot, Copied::unlead)),
+            None => self.find(handle).into_iter().for_each(|slot| self.assert_all(&slot)),
         }
     }
 
@@ -326,7 +326,7 @@ impl Registry {
                     Seen::Awake(slot) => Some(slot),
                     Seen::Asleep(ticket, _) => self.table.slot(ticket),
                 };
-                slot.into_iter().for_each(|slot| self.assert_all(&slot, Copied::lost));
+                slot.into_iter().for_each(|slot| self.assert_all(&slot));
             }
         }
         if let Some(sharing) = &self.sharing {
@@ -335,8 +335,8 @@ impl Registry {
         }
     }
 
-    fn assert_all(&self, slot: &Arc<Slot>, doubt: fn(&mut Copied)) {
-        slot.with_kept(|kept| kept.copied.iter_mut().for_each(|copied| doubt(copied)));
+    fn assert_all(&self, slot: &Arc<Slot>) {
+        slot.with_kept(|kept| kept.copied.iter_mut().for_each(|copied| copied.unlead()));
         self.put(slot);
     }
 
