@@ -80,8 +80,8 @@ impl Ours {
         let opened = store::open(&place, [7; 64]).unwrap();
         let kept = opened.store();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let read = opened.read(threads, |_, record, _| {
-            count.fetch_add((record.len() / SIZE) as u64, Ordering::Relaxed);
+        let read = opened.read(threads, |found| {
+            count.fetch_add((found.record.len() / SIZE) as u64, Ordering::Relaxed);
             Ok(())
         });
         read.unwrap().start().unwrap();

@@ -195,8 +195,9 @@ pub(super) fn take_in(
             sealed_anew.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
         }
     };
-    let read = opened.read(threads, |_, record, old| {
-        let taken = registry.restore(record, began, |session, ticket| watch(session, ticket, old));
+    let read = opened.read(threads, |found| {
+        let kept = (found.record, found.clocks);
+        let taken = registry.restore(kept, began, |session, ticket| watch(session, ticket, found.old));
         taken.map_err(|error| error.to_string())
     })?;
     registry.restored();

@@ -6,12 +6,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
+
 use super::slot::{Kept, Slot};
 use super::table::Ticket;
 use super::{Registry, Timestamp};
 use crate::bridge::packing::alone::{self, Unknown};
 use crate::bridge::session::{Phase, Session};
-use crate::store::{Head, Mark, Outage, Record, Store};
+use crate::store::{Clocks, Head, Mark, Outage, Record, Store};
 
 /// Who is given what is to be written.
 pub(super) type Puts = dyn Fn(Arc<dyn Record>) + Send + Sync;
@@ -30,6 +32,11 @@ impl std::fmt::Debug for Outbox {
 }
 
 impl Outbox {
+    /// True where clocks may be put apart: whoever else is given records is given whole ones.
+    pub(super) const fn takes_clocks(&self) -> bool {
+        self.other.is_none() && self.store.keeps()
+    }
+
     /// As [`Store::put`].
     pub(super) fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
         match &self.other {
@@ -84,7 +91,7 @@ impl Registry {
     }
 
     /// True where anybody beyond this process is to know of its sessions.
-    fn keeps(&self) -> bool {
+    pub(super) fn keeps(&self) -> bool {
         self.sharing.is_some() || self.outbox.store.keeps()
     }
 
@@ -107,6 +114,15 @@ impl Registry {
         if self.outbox.store.is_committed(mark) { Ok(()) } else { self.outbox.store.committed(mark).await }
     }
 
+    /// Has the store write the clocks of sessions, and all of those of which more has changed.
+    pub(super) fn keep_clocks(&self, slots: &[Arc<Slot>]) {
+        let clocks: SmallVec<[Clocks; 16]> =
+            slots.iter().filter_map(|slot| slot.used(&self.outbox, &self.dials)).collect();
+        if !clocks.is_empty() {
+            self.outbox.store.put_clocks(clocks);
+        }
+    }
+
     /// Has the store write a session anew, whatever has changed of it; one that has ended it forgets.
     pub fn put(&self, slot: &Arc<Slot>) {
         slot.put(&self.outbox, &self.dials);
@@ -117,18 +133,21 @@ impl Registry {
         self.table.expect(many);
     }
 
-    /// Takes in a session as an earlier process kept it, asleep. `prepare` is shown it before, with the place where it will
-    /// be found: to watch over it. Pending ones want [`Registry::restored`] at the end.
+    /// Takes in a session as an earlier process kept it, asleep, with the clocks that were kept apart. `prepare` is shown it before,
+    /// with the place where it will be found: to watch over it. Pending ones want [`Registry::restored`] at the end.
     ///
     /// # Errors
     /// Where another version wrote it.
     pub fn restore(
         &self,
-        record: &[u8],
+        (record, clocks): (&[u8], Option<&[u8]>),
         now: Timestamp,
         prepare: impl FnOnce(&mut Session, Ticket),
     ) -> Result<(), Unknown> {
         let mut kept = alone::read(record, Kept::unpack)?;
+        if let Some(clocks) = clocks {
+            kept.session.take_clocks(clocks);
+        }
         kept.session.recovered(now);
         let phase = kept.session.phase();
         let ticket =

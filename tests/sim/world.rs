@@ -495,7 +495,9 @@ impl World {
         self.registry = Self::registry(&self.map);
         self.oracle.crashes();
         for record in self.disk.values() {
-            self.registry.restore(record, Timestamp::ZERO, |_, _| {}).map_err(|error| error.to_string())?;
+            self.registry
+                .restore((record, None), Timestamp::ZERO, |_, _| {})
+                .map_err(|error| error.to_string())?;
         }
         self.registry.restored();
         let (mut found, rules) = (BTreeMap::new(), Self::all_rules(&self.map));
