@@ -13,7 +13,7 @@ use crate::bridge::id::{self as bridge, Handle};
 use crate::store::{Fetched, Key, News, Outage};
 
 /// How long a copy is fresh of which there are no news: whatever could keep news from coming makes this proxy deaf long before.
-const FRESH: Duration = Duration::from_secs(30);
+const FRESH: Duration = Duration::from_secs(300);
 /// How long its clocks are.
 const LATELY: Duration = Duration::from_secs(2);
 /// How often what dangles is looked at again, and after what pause: many times longer than a write takes.

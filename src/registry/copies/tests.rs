@@ -136,7 +136,7 @@ fn a_session_that_one_proxy_made_opens_on_another_and_is_read_again_when_it_may_
     assert!(Arc::ptr_eq(&opens(&proxies[1], &id, 2).unwrap(), &copy));
     assert_eq!(proxies[1].counts(), proxies[0].counts());
     let fresh = |now| proxies[1].fresh(by(&id), at(now)).is_some();
-    assert!(fresh(3) && fresh(30) && !fresh(40), "it is trusted for a while");
+    assert!(fresh(3) && fresh(300) && !fresh(310), "it is trusted for a while");
     let over = slot.with(|session| session.ends_at(&proxies[1].clocks()));
     shelf.fetch(&proxies[1], &slot, over.minus(Duration::from_secs(9))).unwrap();
     let fresh_at = |moment| proxies[1].fresh(by(&id), moment).is_some();

@@ -1,6 +1,7 @@
 //! What the other proxies change is heard here, within the second, or it is known that it is not.
 //!
-//! Invariant: from the moment on at which nothing could be heard until it can be again this proxy counts as deaf.
+//! Invariant: from the moment on at which nothing could be heard until it can be again this proxy counts as deaf. That a connection
+//! is there says little: what this proxy itself tells with every beat has to come back over it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,6 +19,8 @@ use crate::time::Timestamp;
 
 /// How often the connection is tried.
 const PING: Duration = Duration::from_millis(300);
+/// How long ago the last echo of what this proxy told may be, while it tells.
+const ECHO: Duration = Duration::from_secs(3);
 /// How long a connection is waited for that does not come.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -54,11 +57,16 @@ async fn listen(
     told: &mut mpsc::UnboundedReceiver<PushInfo>,
 ) -> Result<(), Broken> {
     let mut ping = Instant::now() + PING;
+    let mut echo = Instant::now();
     loop {
         tokio::select! {
             biased;
             push = told.recv() => match push {
-                Some(PushInfo { kind: PushKind::Message, data }) => hear(core, &data),
+                Some(PushInfo { kind: PushKind::Message, data }) => {
+                    if hear(core, &data) == Heard::Own {
+                        echo = Instant::now();
+                    }
+                }
                 Some(PushInfo { kind: PushKind::Disconnection, .. }) | None => {
                     return Err(Broken("the connection is lost".to_owned()));
                 }
@@ -75,18 +83,31 @@ async fn listen(
                 if answered.iter().any(Result::is_err) {
                     return Err(Broken("the server does not answer".to_owned()));
                 }
+                if !core.hub.is_up() {
+                    // Nothing is told meanwhile.
+                    echo = Instant::now();
+                } else if echo.elapsed() > ECHO {
+                    return Err(Broken("what is told does not come here".to_owned()));
+                }
                 ping = Instant::now() + PING;
             }
         }
     }
 }
 
+/// Whose news they were.
+#[derive(PartialEq, Eq)]
+enum Heard {
+    Own,
+    Others,
+}
+
 /// One piece of news.
-fn hear(core: &Core, data: &[Value]) {
-    let [_, Value::BulkString(told)] = data else { return };
-    let Some((who, [kind, what @ ..])) = told.split_first_chunk::<8>() else { return };
+fn hear(core: &Core, data: &[Value]) -> Heard {
+    let [_, Value::BulkString(told)] = data else { return Heard::Others };
+    let Some((who, [kind, what @ ..])) = told.split_first_chunk::<8>() else { return Heard::Others };
     if u64::from_be_bytes(*who) == core.me {
-        return;
+        return Heard::Own;
     }
     match (kind, what.split_first_chunk::<8>()) {
         (b'C', Some((name, _))) => core.tell(News::Changed(*name)),
@@ -107,4 +128,5 @@ fn hear(core: &Core, data: &[Value]) {
         // A newer version tells more.
         _ => {}
     }
+    Heard::Others
 }
