@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::slot::{Kept, Slot};
 use super::table::Ticket;
 use super::{Registry, Timestamp};
-use crate::bridge::packing::alone::{self, Unknown};
+use crate::bridge::packing::alone::{self, Reader, Unknown};
 use crate::bridge::session::{Phase, Session};
 use crate::store::{Head, Mark, Outage, Record, Store};
 
@@ -124,11 +124,12 @@ impl Registry {
     /// Where another version wrote it.
     pub fn restore(
         &self,
+        reader: &mut Reader,
         record: &[u8],
         now: Timestamp,
         prepare: impl FnOnce(&mut Session, Ticket),
     ) -> Result<(), Unknown> {
-        let mut kept = alone::read(record, Kept::unpack)?;
+        let mut kept = reader.read(record, Kept::unpack)?;
         kept.session.recovered(now);
         let phase = kept.session.phase();
         let ticket =

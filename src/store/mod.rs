@@ -459,15 +459,15 @@ impl Opened {
         Ok(self.disk.count()?.min(MOST_EXPECTED))
     }
 
-    /// Shows every record, on as many `threads` at once, in no order that matters: its name, its bytes, and whether it should
-    /// be put in again, since another key seals by now.
+    /// Shows every record, on as many `threads` at once, each to what `begin` gives for that thread, in no order that matters:
+    /// its name, its bytes, and whether it should be put in again, since another key seals by now.
     ///
     /// # Errors
     /// See [`StoreError`]; one record that does not open is enough.
-    pub fn read(
+    pub fn read<L: FnMut([u8; 8], &[u8], bool) -> Result<(), String>>(
         self,
         threads: usize,
-        look: impl Fn([u8; 8], &[u8], bool) -> Result<(), String> + Sync,
+        begin: impl Fn() -> L + Sync,
     ) -> Result<Read, StoreError> {
         let (all, many) = (Mutex::new(Sums::default()), self.count()?);
         let share = 256_usize.div_ceil(threads.clamp(1, 256));
@@ -475,11 +475,12 @@ impl Opened {
         let read = |start: usize| {
             let span = (start as u8, (start + share - 1).min(255) as u8);
             let (mut refusal, mut sums) = (None, Sums::default());
+            let (mut look, mut record) = (begin(), Zeroizing::default());
             sums.expect(many, span);
             let read = self.disk.each(span, |name, sealed| {
                 sums.add(name, sealed);
-                let shown = seal::open(&self.keys, &name, sealed).map_err(|error| self.refused(error));
-                let shown = shown.and_then(|(record, old)| {
+                let opened = seal::open_into(&mut record, &self.keys, &name, sealed);
+                let shown = opened.map_err(|error| self.refused(error)).and_then(|old| {
                     let seen = look(name, &record, old);
                     seen.map_err(|what| damaged(&self.place.folder, &what).into())
                 });

@@ -42,16 +42,18 @@ fn opened(place: &Place) -> Opened {
 
 fn all(opened: Opened) -> Result<Records, StoreError> {
     let seen = StdMutex::new(BTreeMap::new());
-    opened.read(2, |name, record, _| {
-        seen.lock().unwrap().insert(name, record.to_vec());
-        Ok(())
+    opened.read(2, || {
+        |name, record: &[u8], _| {
+            seen.lock().unwrap().insert(name, record.to_vec());
+            Ok(())
+        }
     })?;
     Ok(seen.into_inner().unwrap())
 }
 
 fn start(opened: Opened) -> Store {
     let store = opened.store();
-    opened.read(2, |_, _, _| Ok(())).unwrap().start().unwrap();
+    opened.read(2, || |_, _: &[u8], _| Ok(())).unwrap().start().unwrap();
     store
 }
 
@@ -161,9 +163,11 @@ fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
     let second = opened(&place);
     let olds = StdMutex::new(Vec::new());
     let store = second.store();
-    let read = second.read(1, |_, _, old| {
-        olds.lock().unwrap().push(old);
-        Ok(())
+    let read = second.read(1, || {
+        |_, _: &[u8], old| {
+            olds.lock().unwrap().push(old);
+            Ok(())
+        }
     });
     assert_eq!(*olds.lock().unwrap(), [true], "it wants to be sealed anew");
     read.unwrap().start().unwrap();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sessionbridge::bridge::app_session::Sent;
 use sessionbridge::bridge::id::BridgeId;
+use sessionbridge::bridge::packing::alone::Reader;
 use sessionbridge::bridge::rules::{AppIx, AppRules};
 use sessionbridge::bridge::session::{End, Farewell, Session};
 use sessionbridge::bridge::to_app::Seen;
@@ -495,7 +496,9 @@ impl World {
         self.registry = Self::registry(&self.map);
         self.oracle.crashes();
         for record in self.disk.values() {
-            self.registry.restore(record, Timestamp::ZERO, |_, _| {}).map_err(|error| error.to_string())?;
+            self.registry
+                .restore(&mut Reader::default(), record, Timestamp::ZERO, |_, _| {})
+                .map_err(|error| error.to_string())?;
         }
         self.registry.restored();
         let (mut found, rules) = (BTreeMap::new(), Self::all_rules(&self.map));
