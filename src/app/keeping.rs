@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::bridge::packing::alone::Reader;
 use crate::bridge::rules::AppIx;
 use crate::clock::Clock;
 use crate::heartbeat;
@@ -16,7 +15,7 @@ use crate::proxy::served::Served;
 use crate::registry::agenda::{Waiting, Watch};
 use crate::registry::{Registry, Ticket};
 use crate::route::RouteMap;
-use crate::store::{Opened, Outage, Store, StoreError, shared};
+use crate::store::{Found, Opened, Outage, Store, StoreError, shared};
 use crate::time::Timestamp;
 
 /// What the names are noted under.
@@ -230,12 +229,12 @@ pub(super) fn take_in(
     let (watches, sealed_anew) = (Watches::expecting(many, threads), Mutex::new(Vec::new()));
     let clocks = registry.clocks();
     let read = opened.read(threads, || {
-        let (mut reader, mut gathered) = (Reader::default(), watches.gather());
-        let sealed_anew = &sealed_anew;
-        move |_, record, old| {
-            let taken = registry.restore(&mut reader, record, began, |session, ticket| {
-                gathered.put(ticket, heartbeat::watches(routes, &clocks, session, began));
-                if old {
+        let (mut restoring, mut gathered) = (registry.restoring(began), watches.gather());
+        let (clocks, sealed_anew) = (&clocks, &sealed_anew);
+        move |found: &Found<'_>| {
+            let taken = restoring.restore((found.record, found.clocks), |session, ticket| {
+                gathered.put(ticket, heartbeat::watches(routes, clocks, session, began));
+                if found.old {
                     sealed_anew.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
                 }
             });

@@ -352,6 +352,7 @@ impl Session {
     }
 }
 
+mod clocks;
 mod end;
 mod merge;
 mod packing;

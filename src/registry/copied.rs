@@ -13,9 +13,9 @@ use smallvec::SmallVec;
 use super::dials::Dials;
 use super::slot::{Held, Kept};
 use crate::bridge::id::Key;
-use crate::bridge::packing::{Packer, Unpacker};
+use crate::bridge::packing::{Common, Packer, Unpacker};
 use crate::bridge::session::{Merged, Phase, mix};
-use crate::store::{Head, Index};
+use crate::store::{Clocks, Head, Index};
 use crate::time::Timestamp;
 
 /// By so much a person's activity here may be later than the store knows.
@@ -132,6 +132,19 @@ impl Kept {
     pub(super) fn leads(&self) -> impl Iterator<Item = (u64, Index)> {
         let ids = self.ids.iter().map(|held| (held.key.hash(), Index::Id(*held.key.as_bytes())));
         ids.chain(self.owned.iter().map(|hash| (*hash, Index::Token(*hash))))
+    }
+
+    /// All its clocks, to be put apart from the rest: from now on the others know them.
+    pub(super) fn clocks_apart(&mut self) -> Clocks {
+        let (mut bytes, mut nothing) = (Vec::with_capacity(64), Common::default());
+        self.session.pack_clocks(&mut Packer::new(&mut bytes, &mut nothing));
+        let (put, name) = (self.clocks(), self.session.handle.0.to_be_bytes());
+        let copied = self.copied.as_mut();
+        let expires = copied.map_or(Timestamp::FAR, |copied| {
+            copied.put = put;
+            copied.expires
+        });
+        Clocks { name, bytes: bytes.as_slice().into(), expires }
     }
 
     /// The clocks that other proxies must know.

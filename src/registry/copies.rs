@@ -1,6 +1,6 @@
 //! Sessions that several proxies share: each works on copies, and this is how they are kept true.
 //!
-//! A copy is fresh for a moment after it was read or written, unless there was news of it since; whoever needs one that is not
+//! A copy is fresh for a while after it was read or written, unless there was news of it since; whoever needs one that is not
 //! reads it from the store and has it [taken in](Registry::take_in). One proxy owns each session: it watches over its clocks
 //! and sends its heartbeats. The copies of the others go when nobody uses them.
 //!
@@ -22,8 +22,6 @@ use crate::bridge::rules::Clocks;
 use crate::bridge::session::End;
 use crate::store::{Head, Record};
 
-/// How long a copy is fresh.
-const FRESH: Duration = Duration::from_secs(2);
 /// How long others remember that a session has ended by the clocks.
 const TOMB: Duration = Duration::from_secs(600);
 /// Pieces of the table that are put once more in one go.
@@ -116,11 +114,10 @@ impl Registry {
         self.sharing.is_some()
     }
 
-    /// True where the copy was read or written a moment ago, and there was no news of it since. Always so where nobody else
-    /// has the session.
-    #[must_use]
-    pub fn is_fresh(&self, slot: &Slot, now: Timestamp) -> bool {
-        self.sharing.is_none() || self.undoubted(slot).is_some_and(|known| now.since(known) < FRESH)
+    /// True where the copy was read or written after `moment`, and there was no news of it since. Always so where nobody else has
+    /// the session.
+    pub(super) fn is_known_since(&self, slot: &Slot, moment: Timestamp) -> bool {
+        self.sharing.is_none() || self.undoubted(slot).is_some_and(|known| known > moment)
     }
 
     /// True where another proxy may have changed the session since its copy was read or written: the owner reads it again
@@ -132,7 +129,7 @@ impl Registry {
 
     fn undoubted(&self, slot: &Slot) -> Option<Timestamp> {
         let heard = self.sharing.as_ref()?.heard()?;
-        slot.known().filter(|known| *known >= heard)
+        slot.known().filter(|known| *known > heard)
     }
 
     /// True where the session with this name is this proxy's own; one that sleeps is not woken.
@@ -162,8 +159,16 @@ impl Registry {
     ///
     /// # Errors
     /// See [`NotTaken`]. Of a session that is known to have ended the store is told so once more.
-    pub fn take_in(&self, head: &Head, record: &[u8], asked: Timestamp) -> Result<Arc<Slot>, NotTaken> {
-        let theirs = alone::read(record, Kept::unpack)?;
+    pub fn take_in(
+        &self,
+        head: &Head,
+        (record, clocks): (&[u8], Option<&[u8]>),
+        asked: Timestamp,
+    ) -> Result<Arc<Slot>, NotTaken> {
+        let mut theirs = alone::read(record, Kept::unpack)?;
+        if let Some(clocks) = clocks {
+            theirs.session.take_clocks(clocks);
+        }
         let Some(sharing) = &self.sharing else { return Err(NotTaken::Unknown(alone::Unknown)) };
         let handle = theirs.session.handle;
         let _alone = sharing.arrives(handle);

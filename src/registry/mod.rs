@@ -30,6 +30,7 @@ pub mod options;
 mod packed;
 mod record;
 mod refresh;
+pub mod restoring;
 mod slot;
 mod table;
 #[cfg(test)]
@@ -532,10 +533,10 @@ impl Registry {
         let leave = if self.store().fails() { Timestamp::ZERO } else { now.minus(COPIES) };
         let rested = self.table.rest(walk, self.sharing.as_ref().map(|sharing| (sharing.me, leave)));
         match &self.sharing {
-            None => rested.used.iter().for_each(|slot| self.put(slot)),
+            None => self.keep_clocks(&rested.used),
             Some(_) => rested.used.iter().for_each(|slot| self.goes_on(slot, now)),
         }
-        rested.unsaved.iter().for_each(|slot| self.put(slot));
+        self.keep_clocks(&rested.unsaved);
         rested.left.iter().for_each(|slot| self.leave(slot));
         self.go_on_putting();
     }

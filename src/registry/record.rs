@@ -1,17 +1,16 @@
-//! Sessions and the store: what is put into it, and what an earlier process left there.
+//! Sessions and the store: what is put into it.
 //!
 //! Invariant: what is put in is a session as it is when the store's writer comes to it; of one that has ended by then
 //! nothing is kept, or where several proxies share it, only that it has ended.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+
+use smallvec::SmallVec;
 
 use super::slot::{Kept, Slot};
-use super::table::Ticket;
 use super::{Registry, Timestamp};
-use crate::bridge::packing::alone::{self, Reader, Unknown};
-use crate::bridge::session::{Phase, Session};
-use crate::store::{Head, Mark, Outage, Record, Store};
+use crate::bridge::packing::alone;
+use crate::store::{Clocks, Head, Mark, Outage, Record, Store};
 
 /// Who is given what is to be written.
 pub(super) type Puts = dyn Fn(Arc<dyn Record>) + Send + Sync;
@@ -30,6 +29,11 @@ impl std::fmt::Debug for Outbox {
 }
 
 impl Outbox {
+    /// True where clocks may be put apart: whoever else is given records is given whole ones.
+    pub(super) const fn takes_clocks(&self) -> bool {
+        self.other.is_none() && self.store.keeps()
+    }
+
     /// As [`Store::put`].
     pub(super) fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
         match &self.other {
@@ -84,7 +88,7 @@ impl Registry {
     }
 
     /// True where anybody beyond this process is to know of its sessions.
-    fn keeps(&self) -> bool {
+    pub(super) fn keeps(&self) -> bool {
         self.sharing.is_some() || self.outbox.store.keeps()
     }
 
@@ -107,49 +111,17 @@ impl Registry {
         if self.outbox.store.is_committed(mark) { Ok(()) } else { self.outbox.store.committed(mark).await }
     }
 
+    /// Has the store write the clocks of sessions, and all of those of which more has changed.
+    pub(super) fn keep_clocks(&self, slots: &[Arc<Slot>]) {
+        let clocks: SmallVec<[Clocks; 16]> =
+            slots.iter().filter_map(|slot| slot.used(&self.outbox, &self.dials)).collect();
+        if !clocks.is_empty() {
+            self.outbox.store.put_clocks(clocks);
+        }
+    }
+
     /// Has the store write a session anew, whatever has changed of it; one that has ended it forgets.
     pub fn put(&self, slot: &Arc<Slot>) {
         slot.put(&self.outbox, &self.dials);
-    }
-
-    /// Makes room for as many sessions as an earlier process kept.
-    pub fn expect(&self, many: usize) {
-        self.table.expect(many);
-    }
-
-    /// Takes in a session as an earlier process kept it, asleep. `prepare` is shown it before, with the place where it will
-    /// be found: to watch over it. Pending ones want [`Registry::restored`] at the end.
-    ///
-    /// # Errors
-    /// Where another version wrote it.
-    pub fn restore(
-        &self,
-        reader: &mut Reader,
-        record: &[u8],
-        now: Timestamp,
-        prepare: impl FnOnce(&mut Session, Ticket),
-    ) -> Result<(), Unknown> {
-        let mut kept = reader.read(record, Kept::unpack)?;
-        kept.session.recovered(now);
-        let phase = kept.session.phase();
-        let ticket =
-            self.table.lay(&mut kept, |kept, ticket| prepare(&mut kept.session, ticket)).ok_or(Unknown)?;
-        let count = match phase {
-            Phase::Pending => {
-                self.pending().push_back(ticket);
-                &self.tally.waiting
-            }
-            Phase::Bound => &self.tally.bound,
-            Phase::Ended(_) => return Err(Unknown),
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// All sessions of an earlier process have been taken in: the pending ones get their order, oldest first.
-    pub fn restored(&self) {
-        let mut pending = self.pending();
-        let created = |ticket: &Ticket| self.table.created(*ticket).unwrap_or(Timestamp::FAR);
-        pending.make_contiguous().sort_by_cached_key(created);
     }
 }

@@ -17,7 +17,7 @@ use super::table::Ticket;
 use crate::bridge::id::{Handle, Key};
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::{End, Phase, Session, mix};
-use crate::store::{Mark, Record};
+use crate::store::{Clocks, Mark, Record};
 use crate::time::Timestamp;
 
 /// How long an id that has been replaced stays good, at the most.
@@ -154,6 +154,10 @@ pub enum Flight {
     Wait,
 }
 
+/// How long it is a session's turn to be written whole, and of how many turns one is its own.
+const SPAN: Duration = Duration::from_secs(4);
+const TURNS: u64 = 64;
+
 /// How long the others wait for the first.
 pub const FLIGHT: Duration = Duration::from_secs(2);
 
@@ -237,15 +241,38 @@ impl Slot {
         self.with_kept(|kept| self.put_kept(kept, outbox, dials));
     }
 
-    /// Has the store write it where something has changed that an answer may acknowledge, or that other proxies must not miss
-    /// for long. The group that holds the last change of the first kind.
+    /// Has the store write it where something has changed that an answer may acknowledge, and its clocks where other proxies must
+    /// not miss for long that they have moved. The group that holds the last change of the first kind.
     pub(super) fn put_if_changed(self: &Arc<Self>, outbox: &Outbox, dials: &Dials) -> Mark {
         self.with_kept(|kept| {
-            if kept.stamp != kept.stamped() || kept.copied.is_some() && kept.has_gone_on(dials) {
+            if kept.stamp != kept.stamped() {
                 self.put_kept(kept, outbox, dials);
+            } else if kept.copied.is_some() && kept.has_gone_on(dials) {
+                let clocks = self.put_or_clocks(kept, outbox, dials);
+                outbox.store.put_clocks(clocks);
             }
             Mark(self.told.load(Ordering::Relaxed))
         })
+    }
+
+    /// It was used: its clocks, where nothing else is to be written now.
+    pub(super) fn used(self: &Arc<Self>, outbox: &Outbox, dials: &Dials) -> Option<Clocks> {
+        self.with_kept(|kept| self.put_or_clocks(kept, outbox, dials))
+    }
+
+    fn put_or_clocks(self: &Arc<Self>, kept: &mut Kept, outbox: &Outbox, dials: &Dials) -> Option<Clocks> {
+        if kept.stamp == kept.stamped() && outbox.takes_clocks() && !self.is_its_turn(kept) {
+            return Some(kept.clocks_apart());
+        }
+        self.put_kept(kept, outbox, dials);
+        None
+    }
+
+    /// What no clock tells and nobody waits for (the story, how often, what a browser is like) is written now and then all the
+    /// same, of each session that is used in another one of so many spans.
+    const fn is_its_turn(&self, kept: &Kept) -> bool {
+        let span = kept.session.last_activity.micros() / SPAN.as_micros() as u64;
+        (self.handle.0 ^ span) % TURNS == 0
     }
 
     /// Under the session's lock: who sees the stamp of a change finds the mark of its group as well.

@@ -1,5 +1,5 @@
-//! The store on disk: an fjall database in a folder of its own, with what people's sessions are in one keyspace and what
-//! the store says of itself in another.
+//! The store on disk: an fjall database in a folder of its own, with what people's sessions are in one keyspace, when they were
+//! last used in another, and what the store says of itself in a third.
 //!
 //! Invariants: one process has it at a time; what was begun by a version that writes otherwise is refused, as is a folder
 //! that has a store's mark and no store; after any failed write it is opened anew before it is written again, since what
@@ -10,6 +10,8 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+
+use smallvec::SmallVec;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
@@ -91,7 +93,17 @@ pub(super) struct Disk {
     path: PathBuf,
     database: Database,
     sessions: Keyspace,
+    clocks: Keyspace,
     own: Keyspace,
+}
+
+/// What is there of a session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row<'a> {
+    pub(super) name: [u8; 8],
+    pub(super) record: &'a [u8],
+    /// Its clocks, if they have moved since its record was first written: they may be older than the record all the same.
+    pub(super) clocks: Option<&'a [u8]>,
 }
 
 /// A change to a session's record.
@@ -102,10 +114,15 @@ pub(super) struct Change {
     pub(super) record: Option<Vec<u8>>,
 }
 
+/// What the clocks of a session are to stand at, signed.
+pub(super) type Stand = ([u8; 8], SmallVec<[u8; 72]>);
+
 /// What is written at once.
 #[derive(Debug)]
 pub(super) struct Commit {
     pub(super) changes: Vec<Change>,
+    /// Of sessions that have a record.
+    pub(super) clocks: Vec<Stand>,
     pub(super) notes: Vec<Note>,
     /// Of all records that are there after it.
     pub(super) sum: Sum,
@@ -174,10 +191,11 @@ impl Disk {
         let database = database.open().map_err(failed)?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
         let sessions = database.keyspace("sessions", options).map_err(failed)?;
+        let clocks = database.keyspace("clocks", options).map_err(failed)?;
         // Of its few names the last values count. Small, since a journal is kept as long as anything in it is in memory alone.
         let options = || KeyspaceCreateOptions::default().max_memtable_size(OWN_MEMTABLE);
         let own = database.keyspace("own", options).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), database, sessions, own })
+        Ok(Self { path: path.to_owned(), database, sessions, clocks, own })
     }
 
     /// True where nothing was ever written.
@@ -204,10 +222,16 @@ impl Disk {
     /// Writes all of a commit or nothing; on disk when this returns.
     pub(super) fn commit(&self, commit: &Commit) -> Result<(), DiskError> {
         let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        for (name, clocks) in &commit.clocks {
+            batch.insert(&self.clocks, *name, clocks.as_slice());
+        }
         for change in &commit.changes {
             match &change.record {
                 Some(record) => batch.insert(&self.sessions, change.name, record.as_slice()),
-                None => batch.remove(&self.sessions, change.name),
+                None => {
+                    batch.remove(&self.sessions, change.name);
+                    batch.remove(&self.clocks, change.name);
+                }
             }
         }
         for (name, value) in &commit.notes {
@@ -247,23 +271,43 @@ impl Disk {
         }
     }
 
-    /// Shows all records whose names begin with a byte of `from..=to`, in no order that matters.
+    /// Shows all sessions whose names begin with a byte of `from..=to`, in no order that matters.
     pub(super) fn each(
         &self,
-        (from, to): (u8, u8),
-        mut look: impl FnMut([u8; 8], &[u8]) -> Result<(), DiskError>,
+        span: (u8, u8),
+        mut look: impl FnMut(Row<'_>) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
-        let (low, high) = ([from; 1], [[to; 1].as_slice(), &[0xff; 8]].concat());
-        let mut all = self.sessions.range(low.as_slice()..=high.as_slice());
-        loop {
-            let next = catch_unwind(AssertUnwindSafe(|| all.next().map(fjall::Guard::into_inner)));
-            let Some(read) = next.map_err(|_| damaged(&self.path, "reading it fails"))? else {
-                return Ok(());
-            };
-            let (name, record) = read.map_err(|error| damaged(&self.path, &error.to_string()))?;
-            let name = name.as_ref().try_into().map_err(|_| damaged(&self.path, "a record has no name"))?;
-            look(name, &record)?;
+        let (mut records, mut clocks) = (self.values(&self.sessions, span), self.values(&self.clocks, span));
+        let mut next = clocks.next().transpose()?;
+        while let Some(read) = records.next() {
+            let (name, record) = read?;
+            // What is left of sessions that are no more leads nowhere.
+            while next.as_ref().is_some_and(|(of, _)| *of < name) {
+                next = clocks.next().transpose()?;
+            }
+            let own = next.as_ref().filter(|(of, _)| *of == name);
+            look(Row { name, record: &record, clocks: own.map(|(_, clocks)| &clocks[..]) })?;
         }
+        Ok(())
+    }
+
+    /// All values of names that begin with a byte of `from..=to`, by their names.
+    fn values(
+        &self,
+        keyspace: &Keyspace,
+        (from, to): (u8, u8),
+    ) -> impl Iterator<Item = Result<([u8; 8], fjall::Slice), DiskError>> {
+        let (low, high) = ([from; 1], [[to; 1].as_slice(), &[0xff; 8]].concat());
+        let mut all = keyspace.range(low.as_slice()..=high.as_slice());
+        std::iter::from_fn(move || {
+            let next = catch_unwind(AssertUnwindSafe(|| all.next().map(fjall::Guard::into_inner)));
+            let read = next.map_err(|_| damaged(&self.path, "reading it fails")).transpose()?;
+            let read = read.and_then(|read| read.map_err(|error| damaged(&self.path, &error.to_string())));
+            Some(read.and_then(|(name, value)| {
+                let named = name.as_ref().try_into();
+                Ok((named.map_err(|_| damaged(&self.path, "a record has no name"))?, value))
+            }))
+        })
     }
 
     /// Bytes on disk.

@@ -133,6 +133,11 @@ impl Keys {
         self.0.first()
     }
 
+    /// All of them, the one that seals first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Key> {
+        self.0.iter()
+    }
+
     /// The one with this print.
     pub(super) fn of(&self, print: Print) -> Option<&Key> {
         self.0.iter().find(|key| key.print == print)

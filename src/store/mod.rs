@@ -26,10 +26,10 @@ mod writer;
 
 pub use disk::DiskError;
 pub use keys::KeysError;
-pub use queue::{Head, Index, Mark, Outage, Record};
+pub use queue::{Clocks, Head, Index, Mark, Outage, Record};
 pub use shared::{Fetched, Key, News};
 
-use disk::{Disk, damaged, note_name};
+use disk::{Disk, Row, damaged, note_name};
 use keys::{Keys, Print};
 use queue::Queue;
 use seal::SealError;
@@ -127,6 +127,8 @@ pub struct Facts {
     pub commits: u64,
     /// Records in them.
     pub records: u64,
+    /// Sessions whose clocks alone were written.
+    pub clocks: u64,
     /// Times that it could not be written.
     pub failures: u64,
     /// How long the commits took, all together.
@@ -193,6 +195,13 @@ impl Store {
         self.queue().map_or_else(Mark::default, |queue| queue.put(was, record))
     }
 
+    /// Has clocks written with the next commit, within a second: of sessions of which nothing else has changed.
+    pub fn put_clocks(&self, clocks: impl IntoIterator<Item = Clocks>) {
+        if let Some(queue) = self.queue() {
+            queue.put_clocks(clocks);
+        }
+    }
+
     /// Notes something that is no secret under `name`, with the next commit.
     pub fn note(&self, name: &str, value: Vec<u8>) -> Mark {
         self.queue().map_or_else(Mark::default, |queue| queue.note((name.to_owned(), value)))
@@ -245,6 +254,7 @@ impl Store {
                 Facts {
                     commits: done.groups.load(Relaxed),
                     records: done.records.load(Relaxed),
+                    clocks: done.clocks.load(Relaxed),
                     failures: done.failures.load(Relaxed),
                     took: Duration::from_micros(done.micros.load(Relaxed)),
                     bytes: done.bytes.load(Relaxed),
@@ -459,12 +469,11 @@ impl Opened {
         Ok(self.disk.count()?.min(MOST_EXPECTED))
     }
 
-    /// Shows every record, on as many `threads` at once, each to what `begin` gives for that thread, in no order that matters:
-    /// its name, its bytes, and whether it should be put in again, since another key seals by now.
+    /// Shows every session, on as many `threads` at once, each to what `begin` gives for that thread, in no order that matters.
     ///
     /// # Errors
     /// See [`StoreError`]; one record that does not open is enough.
-    pub fn read<L: FnMut([u8; 8], &[u8], bool) -> Result<(), String>>(
+    pub fn read<L: FnMut(&Found<'_>) -> Result<(), String>>(
         self,
         threads: usize,
         begin: impl Fn() -> L + Sync,
@@ -475,15 +484,11 @@ impl Opened {
         let read = |start: usize| {
             let span = (start as u8, (start + share - 1).min(255) as u8);
             let (mut refusal, mut sums) = (None, Sums::default());
-            let (mut look, mut record) = (begin(), Zeroizing::default());
+            let (mut look, mut room) = (begin(), Zeroizing::default());
             sums.expect(many, span);
-            let read = self.disk.each(span, |name, sealed| {
-                sums.add(name, sealed);
-                let opened = seal::open_into(&mut record, &self.keys, &name, sealed);
-                let shown = opened.map_err(|error| self.refused(error)).and_then(|old| {
-                    let seen = look(name, &record, old);
-                    seen.map_err(|what| damaged(&self.place.folder, &what).into())
-                });
+            let read = self.disk.each(span, |row| {
+                sums.add(row.name, row.record);
+                let shown = self.show(row, &mut room, &mut look);
                 shown.map_err(|error| {
                     refusal = Some(error);
                     damaged(&self.place.folder, "")
@@ -506,6 +511,34 @@ impl Opened {
         self.disk.check(&sums)?;
         Ok(Read { opened: self, sums })
     }
+
+    /// Shows one, opened in `room`.
+    fn show(
+        &self,
+        row: Row<'_>,
+        room: &mut Zeroizing<Vec<u8>>,
+        look: impl FnOnce(&Found<'_>) -> Result<(), String>,
+    ) -> Result<(), StoreError> {
+        let Row { name, record, clocks } = row;
+        let old = seal::open_into(room, &self.keys, &name, record).map_err(|error| self.refused(error))?;
+        // Clocks that nobody here has signed are as good as none: the record has some of its own.
+        let clocks = clocks.and_then(|clocks| seal::signed(&self.keys, &name, clocks));
+        look(&Found { name, record: room, clocks, old })
+            .map_err(|what| damaged(&self.place.folder, &what).into())
+    }
+}
+
+/// What was kept of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'a> {
+    /// What it was kept under.
+    pub name: [u8; 8],
+    /// Its record.
+    pub record: &'a [u8],
+    /// Clocks that were kept apart, which may be older than the record.
+    pub clocks: Option<&'a [u8]>,
+    /// It should be put in again: another key seals by now.
+    pub old: bool,
 }
 
 /// A store whose records have been read.

@@ -4,7 +4,8 @@
 //! That is what makes a commit's cost the cost of a group.
 //!
 //! Invariants: a record that is put in is asked for its bytes after that moment, so a commit holds what was true when it was
-//! put in or something later; groups are committed in the order in which they gathered.
+//! put in or something later; groups are committed in the order in which they gathered; nobody is made to wait for clocks, and
+//! they wait for others, for a moment.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::time::Timestamp;
 
@@ -57,6 +59,20 @@ pub struct Head {
     pub list: bool,
 }
 
+/// When a session was last used, apart from its record: the little that changes with every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// The session's name.
+    pub name: [u8; 8],
+    /// What they are. No secret.
+    pub bytes: SmallVec<[u8; 64]>,
+    /// When a shared store may forget them.
+    pub expires: Timestamp,
+}
+
+/// How long clocks gather before they are written, where nothing else is.
+const GATHERS: Duration = Duration::from_secs(1);
+
 /// What leads to a record in a shared store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Index {
@@ -80,6 +96,7 @@ pub(super) struct Group {
     pub(super) mark: Mark,
     pub(super) records: Vec<Arc<dyn Record>>,
     pub(super) notes: Vec<Note>,
+    pub(super) clocks: Vec<Clocks>,
 }
 
 /// Something that the store is to say of itself: a name, and what it says.
@@ -103,23 +120,34 @@ struct Gathering {
     mark: u64,
     records: Vec<Arc<dyn Record>>,
     notes: Vec<Note>,
+    clocks: Vec<Clocks>,
+    /// When clocks that wait are written at the latest.
+    due: Option<Instant>,
     /// Nothing more will come.
     closed: bool,
 }
 
 impl Gathering {
     const fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.notes.is_empty()
+        self.records.is_empty() && self.notes.is_empty() && self.clocks.is_empty()
     }
 
-    /// All there is; what comes from here on is the next group.
+    /// True where there is something that is not to wait.
+    fn is_due(&self) -> bool {
+        let clocks_are = || self.due.is_some_and(|due| self.closed || due <= Instant::now());
+        !self.records.is_empty() || !self.notes.is_empty() || clocks_are()
+    }
+
+    /// All there is, if any of it is due; what comes from here on is the next group.
     fn take(&mut self) -> Option<Group> {
-        if self.is_empty() {
+        if !self.is_due() {
             return None;
         }
         let (records, notes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.notes));
+        let clocks = std::mem::take(&mut self.clocks);
+        self.due = None;
         self.mark += 1;
-        Some(Group { mark: Mark(self.mark - 1), records, notes })
+        Some(Group { mark: Mark(self.mark - 1), records, notes, clocks })
     }
 }
 
@@ -130,6 +158,8 @@ impl Queue {
                 mark: 1,
                 records: Vec::new(),
                 notes: Vec::new(),
+                clocks: Vec::new(),
+                due: None,
                 closed: false,
             }),
             something: Condvar::new(),
@@ -144,13 +174,32 @@ impl Queue {
     pub(super) fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
         let mut gathering = self.gathering();
         if was.0 != gathering.mark {
-            let first = gathering.is_empty();
+            let first = gathering.records.is_empty();
             gathering.records.push(record());
             if first {
                 self.ring();
             }
         }
         Mark(gathering.mark)
+    }
+
+    /// Puts clocks in, which go with the next group, or after a while alone.
+    pub(super) fn put_clocks(&self, clocks: impl IntoIterator<Item = Clocks>) {
+        let mut gathering = self.gathering();
+        gathering.clocks.extend(clocks);
+        if gathering.due.is_none() && !gathering.clocks.is_empty() {
+            gathering.due = Some(Instant::now() + GATHERS);
+            self.ring();
+        }
+    }
+
+    /// Resolves when clocks that wait are due; never where none do.
+    pub(super) async fn becomes_due(&self) {
+        let due = self.gathering().due;
+        match due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Puts a note in.
@@ -161,10 +210,17 @@ impl Queue {
         Mark(gathering.mark)
     }
 
-    /// The group that holds the last record that was put in.
+    /// The group that holds the last of what was put in; clocks wait no longer.
     pub(super) fn last(&self) -> Mark {
-        let gathering = self.gathering();
-        Mark(if gathering.is_empty() { gathering.mark - 1 } else { gathering.mark })
+        let mut gathering = self.gathering();
+        if gathering.is_empty() {
+            return Mark(gathering.mark - 1);
+        }
+        if gathering.due.is_some() {
+            gathering.due = Some(Instant::now());
+            self.ring();
+        }
+        Mark(gathering.mark)
     }
 
     pub(super) fn is_committed(&self, mark: Mark) -> bool {
@@ -218,10 +274,17 @@ impl Queue {
 
     /// The next group; the calling thread sleeps until there is one. `None`: it is closed, and all has been taken.
     pub(super) fn take(&self) -> Option<Group> {
-        let gathering = self.gathering();
-        let waits = |gathering: &mut Gathering| gathering.is_empty() && !gathering.closed;
-        let gathering = self.something.wait_while(gathering, waits);
-        gathering.unwrap_or_else(PoisonError::into_inner).take()
+        let mut gathering = self.gathering();
+        while !gathering.is_due() && !gathering.closed {
+            gathering = match gathering.due {
+                Some(due) => {
+                    let rest = due.saturating_duration_since(Instant::now());
+                    self.something.wait_timeout(gathering, rest).unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.something.wait(gathering).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        gathering.take()
     }
 
     /// The next group, if there is one now.
@@ -323,11 +386,39 @@ mod tests {
         assert_eq!(queue.committed(mark).await, Ok(()));
     }
 
+    fn clocks(byte: u8) -> Clocks {
+        Clocks { name: [byte; 8], bytes: SmallVec::from_slice(&[byte]), expires: Timestamp::FAR }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clocks_gather_for_a_while_or_go_with_what_is_not_to_wait() {
+        let queue = Queue::new();
+        queue.put_clocks([clocks(1)]);
+        queue.rung().await;
+        tokio::time::advance(GATHERS / 2).await;
+        queue.put_clocks([clocks(2)]);
+        assert!(queue.try_take().is_none());
+        let began = Instant::now();
+        queue.becomes_due().await;
+        assert_eq!(began.elapsed(), GATHERS / 2);
+        assert_eq!(queue.try_take().unwrap().clocks, [clocks(1), clocks(2)]);
+        queue.put_clocks([clocks(3)]);
+        put(&queue, Mark(0), 1);
+        let both = queue.take().unwrap();
+        assert_eq!((both.clocks.len(), both.records.len()), (1, 1));
+        assert!(futures_util::FutureExt::now_or_never(queue.becomes_due()).is_none());
+        queue.put_clocks([clocks(4)]);
+        let last = queue.last();
+        assert_eq!(queue.take().unwrap().mark, last, "who waits for all waits no longer than needed");
+    }
+
     #[test]
     fn a_closed_queue_is_emptied_first() {
         let queue = Queue::new();
         put(&queue, Mark(0), 1);
         queue.close();
+        assert!(queue.take().is_some());
+        queue.put_clocks([clocks(1)]);
         assert!(queue.take().is_some());
         assert!(queue.take().is_none());
         assert!(queue.pause(Duration::from_secs(60)), "who is closed waits for nothing");

@@ -8,6 +8,7 @@
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hmac;
+use smallvec::SmallVec;
 use zeroize::Zeroizing;
 
 use super::keys::{Key, Keys, Print};
@@ -46,6 +47,30 @@ pub(super) fn seal(keys: &Keys, name: &[u8], mut record: Vec<u8>) -> Result<Vec<
     head.iter_mut().zip(written).for_each(|(to, from)| *to = from);
     record.extend_from_slice(tag.as_ref());
     Ok(record)
+}
+
+/// Bytes that say whose clocks they are.
+const SIGN: usize = 8;
+
+/// `clocks`, which are no secret, of the session `name`, behind what shows that whoever has the key file wrote them.
+pub(super) fn sign(keys: &Keys, name: &[u8; 8], clocks: &[u8]) -> Option<SmallVec<[u8; 72]>> {
+    let mut signed = SmallVec::from_slice(&signature(keys.first()?, name, clocks));
+    signed.extend_from_slice(clocks);
+    Some(signed)
+}
+
+/// Clocks that [`sign`] wrote. Nothing where somebody else did.
+pub(super) fn signed<'a>(keys: &Keys, name: &[u8; 8], signed: &'a [u8]) -> Option<&'a [u8]> {
+    let (sign, clocks) = signed.split_first_chunk::<SIGN>()?;
+    keys.all().any(|key| signature(key, name, clocks) == *sign).then_some(clocks)
+}
+
+fn signature(key: &Key, name: &[u8; 8], clocks: &[u8]) -> [u8; SIGN] {
+    let mut context = hmac::Context::with_key(&key.key);
+    for part in [b"sessionbridge clocks", &name[..], clocks] {
+        context.update(part);
+    }
+    context.sign().as_ref().first_chunk().copied().unwrap_or_default()
 }
 
 /// A buffer for a text that will be sealed.
@@ -139,6 +164,20 @@ mod tests {
         assert_eq!((&text[..], old), (&b"CFTOKEN"[..], true));
         assert!(!open(&keys(&[1]), b"a", &record).unwrap().1);
         assert!(matches!(open(&keys(&[2]), b"a", &record), Err(SealError::Key(_))));
+    }
+
+    #[test]
+    fn clocks_are_of_one_session_and_of_whoever_has_a_key() {
+        let written = sign(&keys(&[1]), b"12345678", b"noon").unwrap();
+        assert_eq!(signed(&keys(&[2, 1]), b"12345678", &written), Some(&b"noon"[..]));
+        assert_eq!(signed(&keys(&[1]), b"12345679", &written), None);
+        assert_eq!(signed(&keys(&[2]), b"12345678", &written), None);
+        for at in 0..written.len() {
+            let mut other = written.clone();
+            other[at] ^= 1;
+            assert_eq!(signed(&keys(&[1]), b"12345678", &other), None);
+            assert_eq!(signed(&keys(&[1]), b"12345678", &written[..at]), None);
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! with each commit goes the sum of all records that are in the store after it. A record's part of the sum is the tag of its
 //! seal, which no other record has.
 //!
+//! Clocks are no part of it: of what is lost there a record says nearly as much, and only less, never more.
+//!
 //! Invariant: a sum is that of the records which a commit leaves behind, not of those that it writes.
 
 use std::collections::HashMap;
@@ -62,6 +64,11 @@ impl Sums {
             sum ^= before.unwrap_or_default() ^ after.unwrap_or_default();
         }
         written(count, sum)
+    }
+
+    /// True where the session has a record.
+    pub(super) fn knows(&self, name: [u8; 8]) -> bool {
+        self.part_of(name).is_some_and(|parts| parts.contains_key(&number(name)))
     }
 
     /// `changes` are in the store.

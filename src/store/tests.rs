@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex as StdMutex;
 
+use smallvec::SmallVec;
+
+use super::disk::Commit;
 use super::*;
+use crate::time::Timestamp;
 
 /// What is in a store, by name.
 type Records = BTreeMap<[u8; 8], Vec<u8>>;
@@ -43,8 +47,8 @@ fn opened(place: &Place) -> Opened {
 fn all(opened: Opened) -> Result<Records, StoreError> {
     let seen = StdMutex::new(BTreeMap::new());
     opened.read(2, || {
-        |name, record: &[u8], _| {
-            seen.lock().unwrap().insert(name, record.to_vec());
+        |found: &Found<'_>| {
+            seen.lock().unwrap().insert(found.name, found.record.to_vec());
             Ok(())
         }
     })?;
@@ -53,7 +57,7 @@ fn all(opened: Opened) -> Result<Records, StoreError> {
 
 fn start(opened: Opened) -> Store {
     let store = opened.store();
-    opened.read(2, || |_, _: &[u8], _| Ok(())).unwrap().start().unwrap();
+    opened.read(2, || |_: &Found<'_>| Ok(())).unwrap().start().unwrap();
     store
 }
 
@@ -65,6 +69,59 @@ fn commit(store: &Store, records: &[Arc<Told>]) {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(store.settled()).unwrap();
+}
+
+#[test]
+fn clocks_are_kept_apart_as_long_as_there_is_a_record_and_the_last_ones_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    let put = |store: &Store, clocks: &[(u64, u8)]| {
+        let of = |(number, byte): &(u64, u8)| Clocks {
+            name: told(*number, None).name,
+            bytes: SmallVec::from_slice(&[*byte]),
+            expires: Timestamp::FAR,
+        };
+        store.put_clocks(clocks.iter().map(of));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(store.settled()).unwrap();
+    };
+    let stand = |place: &Place| {
+        let (seen, opened) = (StdMutex::new(BTreeMap::new()), opened(place));
+        let store = opened.store();
+        let read = opened.read(2, || {
+            |found: &Found<'_>| {
+                seen.lock().unwrap().insert(found.record.to_vec(), found.clocks.map(<[u8]>::to_vec));
+                Ok(())
+            }
+        });
+        read.unwrap().start().unwrap();
+        (store, seen.into_inner().unwrap().into_values().collect::<Vec<_>>())
+    };
+    let store = start(opened(&place));
+    commit(&store, &[told(1, Some(b"a")), told(2, Some(b"b")), told(3, Some(b"c"))]);
+    put(&store, &[(1, 10), (2, 20), (1, 11), (4, 40)]);
+    put(&store, &[(2, 21)]);
+    assert_eq!(store.facts().clocks, 3, "one of a session a commit, and none of one that is not there");
+    store.close().unwrap();
+    let (store, seen) = stand(&place);
+    assert_eq!(seen, [Some(vec![11]), Some(vec![21]), None]);
+    put(&store, &[(3, 30)]);
+    // In one commit with its end, and after it.
+    store.put_clocks([Clocks { name: told(1, None).name, bytes: SmallVec::new(), expires: Timestamp::FAR }]);
+    commit(&store, &[told(1, None)]);
+    put(&store, &[(1, 12)]);
+    store.close().unwrap();
+    let (store, seen) = stand(&place);
+    assert_eq!(seen, [Some(vec![21]), Some(vec![30])]);
+    store.close().unwrap();
+    // Whoever has not the key file writes no clocks.
+    let disk = Disk::open(&place.folder).unwrap();
+    let forged = ([told(2, None).name, told(3, None).name], SmallVec::from_slice(b"12345678\x63"));
+    let clocks = forged.0.map(|name| (name, forged.1.clone())).to_vec();
+    let sum = disk.get(b"sum").unwrap().unwrap().try_into().unwrap();
+    disk.commit(&Commit { changes: Vec::new(), clocks, notes: Vec::new(), sum }).unwrap();
+    drop(disk);
+    assert_eq!(stand(&place).1, [None, None]);
 }
 
 #[test]
@@ -164,8 +221,8 @@ fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
     let olds = StdMutex::new(Vec::new());
     let store = second.store();
     let read = second.read(1, || {
-        |_, _: &[u8], old| {
-            olds.lock().unwrap().push(old);
+        |found: &Found<'_>| {
+            olds.lock().unwrap().push(found.old);
             Ok(())
         }
     });

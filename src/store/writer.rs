@@ -3,7 +3,7 @@
 //! Invariants: a group is settled only when all of it is on disk; one that cannot be written is tried again, and nothing
 //! that came later goes before it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::disk::{Change, Commit, Disk, DiskError, damaged};
+use super::disk::{Change, Commit, Disk, DiskError, Stand, damaged};
 use super::keys::Keys;
-use super::queue::{Group, Mark, Queue};
+use super::queue::{Clocks, Group, Mark, Queue};
 use super::seal;
 use super::sum::Sums;
 
@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Done {
     pub(super) groups: AtomicU64,
     pub(super) records: AtomicU64,
+    /// Sessions whose clocks alone were written.
+    pub(super) clocks: AtomicU64,
     /// Groups that could not be written at once.
     pub(super) failures: AtomicU64,
     /// Microseconds from taking a group to its being on disk, all together.
@@ -60,14 +62,17 @@ pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Hel
         let began = Instant::now();
         let (count, mark) = (group.records.len(), group.mark);
         let changes = changes(&group, &held.keys);
-        let commit = Commit { sum: held.sums.after(&changes), changes, notes: group.notes };
+        let clocks = stands(group.clocks, &changes, &held);
+        let commit = Commit { sum: held.sums.after(&changes), changes, clocks, notes: group.notes };
         drop(group.records);
+        let stood = commit.clocks.len() as u64;
         if let Err(left) = write(queue, &mut disk, &mut held, commit, done) {
             held.left = Some((mark, left));
             break;
         }
         let groups = done.groups.fetch_add(1, Ordering::Relaxed);
         done.records.fetch_add(count as u64, Ordering::Relaxed);
+        done.clocks.fetch_add(stood, Ordering::Relaxed);
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         done.micros.fetch_add(micros, Ordering::Relaxed);
         queue.settle(mark);
@@ -110,6 +115,19 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
         }
     }
     changes
+}
+
+/// What the clocks of those sessions are to stand at that have a record and of which this commit writes none: each session's last.
+fn stands(mut clocks: Vec<Clocks>, changes: &[Change], held: &Held) -> Vec<Stand> {
+    let written: HashSet<[u8; 8], foldhash::fast::RandomState> =
+        changes.iter().map(|change| change.name).collect();
+    clocks.retain(|clocks| !written.contains(&clocks.name) && held.sums.knows(clocks.name));
+    // In order the database takes them in faster.
+    clocks.sort_by_key(|clocks| clocks.name);
+    clocks.reverse();
+    clocks.dedup_by_key(|clocks| clocks.name);
+    let signed = |clocks: &Clocks| Some((clocks.name, seal::sign(&held.keys, &clocks.name, &clocks.bytes)?));
+    clocks.iter().rev().filter_map(signed).collect()
 }
 
 /// Brings a commit to disk, however long it takes.

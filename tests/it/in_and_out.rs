@@ -12,7 +12,6 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use sessionbridge::app::{core::Core, worker};
-use sessionbridge::bridge::packing::alone::Reader;
 use sessionbridge::clock::Clock;
 use sessionbridge::config;
 use sessionbridge::demo::sim::server::{self, SimHandle};
@@ -113,7 +112,7 @@ impl Town {
             for handle in handles {
                 let mut record = Vec::new();
                 assert!(before.core.registry().find(handle).unwrap().write(&mut record).is_some());
-                core.registry().restore(&mut Reader::default(), &record, Timestamp::ZERO, |_, _| {}).unwrap();
+                core.registry().restoring(Timestamp::ZERO).restore((&record, None), |_, _| {}).unwrap();
             }
         }
         let (listener, front) = memory();

@@ -213,7 +213,7 @@ impl Proxy {
     /// Its values as the store has them.
     pub(crate) async fn stored(&self, name: u64) -> Vec<u32> {
         match self.fetch(name).await {
-            Fetched::Record { head, record } => {
+            Fetched::Record { head, record, .. } => {
                 let toy = Toy { name: name.to_be_bytes(), state: Mutex::default(), mark: Mutex::default() };
                 toy.take_in(&record, &head);
                 toy.values()
@@ -224,7 +224,7 @@ impl Proxy {
 
     /// A copy of what is in the store.
     pub(crate) async fn copy(&self, name: u64) -> Arc<Toy> {
-        let Fetched::Record { head, record } = self.fetch(name).await else { panic!("there is none") };
+        let Fetched::Record { head, record, .. } = self.fetch(name).await else { panic!("there is none") };
         let toy = self.take(name.to_be_bytes(), State::default());
         toy.take_in(&record, &head);
         toy

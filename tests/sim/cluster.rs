@@ -402,7 +402,7 @@ impl Cluster {
                 registry.hear(&News::Ended(name), now);
                 None
             }
-            Some((_, (head, record))) => registry.take_in(head, record, now).ok(),
+            Some((_, (head, record))) => registry.take_in(head, (record, None), now).ok(),
             // Its own store, which is none, has nothing either.
             None => registry.refresh(by, now).now_or_never().unwrap().unwrap(),
         }
@@ -836,7 +836,7 @@ impl Cluster {
     fn view<T>(&self, name: Name, look: impl FnOnce(&Session) -> T) -> Option<T> {
         let (head, record) = self.shelf.all.get(&name).filter(|(head, _)| !head.ended)?;
         let registry = Registry::new(Options { max_sessions: 9 }, CLOCKS, &[7; 32]).shared_by(u64::MAX, drop);
-        let slot = registry.take_in(head, record, self.now).unwrap();
+        let slot = registry.take_in(head, (record, None), self.now).unwrap();
         Some(slot.with(|session| look(session)))
     }
 

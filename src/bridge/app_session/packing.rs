@@ -90,6 +90,43 @@ impl AppSession {
         .fold(verdict << VERDICT, |bits, (_, bit)| bits | bit)
     }
 
+    /// Writes its clocks, of all that a request or a heartbeat may move on where nothing else changes.
+    pub(in crate::bridge) fn pack_clocks(&self, out: &mut Packer<'_>) {
+        out.number(self.app.0);
+        out.number(self.hits);
+        for time in
+            [self.created, self.renewed, self.beat.proven, self.activity, self.last_request, self.beat.at]
+        {
+            out.time(time);
+        }
+    }
+
+    /// Reads what [`AppSession::pack_clocks`] wrote behind the app: an app session of which nothing else is known.
+    pub(in crate::bridge) fn unpack_clocks(app: AppIx, from: &mut Unpacker<'_>) -> Self {
+        let mut session = Self::new(app, Timestamp::ZERO);
+        session.hits = from.narrow();
+        session.created = from.time();
+        session.renewed = from.time();
+        session.beat.proven = from.time();
+        session.activity = from.time();
+        session.last_request = from.time();
+        session.beat.at = from.time();
+        session
+    }
+
+    /// Its clocks go forward to those of `read`, if that is the same app session.
+    pub(in crate::bridge) fn take_clocks(&mut self, read: &Self) {
+        if self.created != read.created {
+            return;
+        }
+        self.hits = self.hits.max(read.hits);
+        self.renewed = self.renewed.max(read.renewed);
+        self.beat.proven = self.beat.proven.max(read.beat.proven);
+        self.activity = self.activity.max(read.activity);
+        self.last_request = self.last_request.max(read.last_request);
+        self.beat.at = self.beat.at.max(read.beat.at);
+    }
+
     /// Reads what [`AppSession::pack`] wrote.
     pub(in crate::bridge) fn unpack(from: &mut Unpacker<'_>) -> Self {
         let bits: u16 = from.narrow();

@@ -48,7 +48,7 @@ impl Shelf {
 
     fn fetch(&self, into: &Registry, of: &Slot, now: Timestamp) -> Result<Arc<Slot>, NotTaken> {
         let (head, record) = self.all.get(&of.name()).unwrap();
-        into.take_in(head, record, now)
+        into.take_in(head, (record, None), now)
     }
 
     fn index(&self, of: &Slot) -> usize {
@@ -136,7 +136,15 @@ fn a_session_that_one_proxy_made_opens_on_another_and_is_read_again_when_it_may_
     assert!(Arc::ptr_eq(&opens(&proxies[1], &id, 2).unwrap(), &copy));
     assert_eq!(proxies[1].counts(), proxies[0].counts());
     let fresh = |now| proxies[1].fresh(by(&id), at(now)).is_some();
-    assert!(fresh(3) && !fresh(5), "it is trusted for a moment");
+    assert!(fresh(3) && fresh(30) && !fresh(40), "it is trusted for a while");
+    let over = slot.with(|session| session.ends_at(&proxies[1].clocks()));
+    shelf.fetch(&proxies[1], &slot, over.minus(Duration::from_secs(9))).unwrap();
+    let fresh_at = |moment| proxies[1].fresh(by(&id), moment).is_some();
+    assert!(fresh_at(over.minus(Duration::from_secs(1))) && !fresh_at(over), "by its clocks it is over");
+    shelf.fetch(&proxies[1], &slot, over).unwrap();
+    assert!(fresh_at(over), "and they are what is known");
+    proxies[1].leave(&copy);
+    let copy = shelf.fetch(&proxies[1], &slot, at(2)).unwrap();
     shelf.fetch(&proxies[1], &slot, at(5)).unwrap();
     proxies[1].doubt(slot.name(), at(6));
     assert!(!fresh(6) && proxies[1].is_doubted(&copy), "there was news of it");
@@ -205,7 +213,7 @@ async fn an_end_reaches_all_and_nothing_brings_the_session_back() {
     for proxy in &proxies {
         assert!(opens(proxy, &id, 5).is_none() && proxy.find(slot.handle).is_none());
         assert_eq!(proxy.counts().bound, 0);
-        assert_eq!(proxy.take_in(&before.0, &before.1, at(5)).unwrap_err(), NotTaken::Ended);
+        assert_eq!(proxy.take_in(&before.0, (&before.1, None), at(5)).unwrap_err(), NotTaken::Ended);
     }
     assert!(proxies[1].end_elsewhere(slot.name(), at(6)).is_none());
 }

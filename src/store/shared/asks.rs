@@ -130,9 +130,14 @@ impl Shared {
                     .ok_or_else(|| strange(core, "what leads to a session leads nowhere"))?,
             },
         };
-        match self.ask_one(get(core.names.session(name))).await? {
-            Value::Nil => self.missing().await,
-            stored => opened(core, name, &bytes(stored).unwrap_or_default()),
+        let both = vec![get(core.names.session(name)), get(core.names.clocks(name))];
+        let mut answers = self.ask(both).await?.into_iter();
+        let stored = read(core, answers.next())?;
+        let clocks = answers.next().and_then(Result::ok).and_then(bytes);
+        match (stored, by) {
+            (Value::Nil, Key::Name(_)) => self.missing().await,
+            (Value::Nil, _) => self.missing().await.map(|_| Fetched::Dangling),
+            (stored, _) => opened(core, name, &bytes(stored).unwrap_or_default(), clocks),
         }
     }
 
@@ -271,11 +276,13 @@ fn strange(core: &Core, why: &str) -> Outage {
 }
 
 /// What is stored of a session, read.
-fn opened(core: &Core, name: [u8; 8], stored: &[u8]) -> Result<Fetched, Outage> {
+fn opened(core: &Core, name: [u8; 8], stored: &[u8], clocks: Option<Vec<u8>>) -> Result<Fetched, Outage> {
     let (head, sealed) = names::stored(stored).ok_or_else(|| strange(core, "it is nothing of ours"))?;
     if head.ended {
         return Ok(Fetched::Ended);
     }
     let record = seal::open(&core.keys, &name, sealed).map_err(|error| strange(core, &error.to_string()))?;
-    Ok(Fetched::Record { head, record: record.0 })
+    // Clocks that nobody with a key of ours has signed are as good as none.
+    let clocks = clocks.and_then(|clocks| seal::signed(&core.keys, &name, &clocks).map(<[u8]>::to_vec));
+    Ok(Fetched::Record { head, record: record.0, clocks })
 }

@@ -73,6 +73,7 @@ pub(super) struct Members {
 pub(super) struct Counters {
     pub(super) groups: AtomicU64,
     pub(super) records: AtomicU64,
+    pub(super) clocks: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) micros: AtomicU64,
     pub(super) trips: AtomicU64,

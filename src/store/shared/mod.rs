@@ -32,6 +32,7 @@ mod patience;
 mod pulse;
 mod ring;
 mod scripts;
+mod standing;
 mod takeover;
 mod writer;
 
@@ -65,6 +66,8 @@ pub enum Key {
 pub enum Fetched {
     /// Nothing.
     Nothing,
+    /// Nothing, but for something that leads there: it is on its way, or long over.
+    Dangling,
     /// A tombstone.
     Ended,
     /// A record, and what stands before it.
@@ -73,6 +76,8 @@ pub enum Fetched {
         head: Head,
         /// Its bytes.
         record: Zeroizing<Vec<u8>>,
+        /// Clocks that were put apart, which may be older than the record.
+        clocks: Option<Vec<u8>>,
     },
 }
 
@@ -353,6 +358,7 @@ impl Shared {
         Facts {
             commits: done.groups.load(Ordering::Relaxed),
             records: done.records.load(Ordering::Relaxed),
+            clocks: done.clocks.load(Ordering::Relaxed),
             failures: done.failures.load(Ordering::Relaxed),
             took: Duration::from_micros(done.micros.load(Ordering::Relaxed)),
             shared: Some(self.core.facts()),

@@ -43,6 +43,11 @@ impl Names {
         self.with("s:", &name)
     }
 
+    /// A session's clocks.
+    pub(super) fn clocks(&self, name: [u8; 8]) -> Vec<u8> {
+        self.with("l:", &name)
+    }
+
     /// What an id leads to.
     pub(super) fn id(&self, id: [u8; 16]) -> Vec<u8> {
         self.with("i:", &id)

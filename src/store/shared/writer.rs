@@ -21,6 +21,7 @@ use super::fate::{self, Fate, Sent};
 use super::link::Answer;
 use super::names::{self, bucket_of};
 use super::scripts::CLEAR;
+use super::standing::{self, Standing};
 use crate::store::queue::{Group, Head, Index, Mark, Note, Outage, Record};
 use crate::store::seal;
 
@@ -32,6 +33,7 @@ const FLIGHTS: usize = 4;
 const MOST: usize = FLIGHTS * BATCH;
 /// How long it waits where the store refuses.
 const PATIENCE: Duration = Duration::from_millis(300);
+
 /// What waits, and what is under way.
 struct Writer {
     core: Arc<Core>,
@@ -39,6 +41,7 @@ struct Writer {
     /// Names of jobs that are not under way, in turn.
     turn: VecDeque<[u8; 8]>,
     notes: VecDeque<Noted>,
+    clocks: Standing,
     /// True while notes are under way.
     noting: bool,
     /// Sessions that were taken from the queue and wait to be looked at, group by group.
@@ -83,6 +86,9 @@ struct Batch {
     commands: Vec<Cmd>,
     sent: Vec<Sent>,
     notes: Vec<Noted>,
+    clocks: Standing,
+    /// Those of its commands that write them.
+    standing: std::ops::Range<usize>,
 }
 
 struct Landed {
@@ -97,6 +103,7 @@ pub(super) async fn run(core: Arc<Core>) {
         jobs: HashMap::default(),
         turn: VecDeque::new(),
         notes: VecDeque::new(),
+        clocks: Standing::default(),
         noting: false,
         taken: VecDeque::new(),
         groups: VecDeque::new(),
@@ -111,6 +118,7 @@ pub(super) async fn run(core: Arc<Core>) {
             Some(landed) = writer.flights.next(), if !writer.flights.is_empty() => writer.land(landed),
             () = core.queue.rung(), if writer.flights.len() < FLIGHTS && writer.rests.is_none() => {}
             () = core.hub.writer.notified() => writer.rests = None,
+            () = core.queue.becomes_due(), if writer.flights.len() < FLIGHTS && writer.rests.is_none() => {}
             () = tokio::time::sleep_until(rests), if writer.rests.is_some() => writer.rests = None,
         }
     }
@@ -126,16 +134,15 @@ impl Writer {
                 self.take_in(group);
             }
             self.line_up();
-            let batch = self.batch();
+            let mut batch = self.batch();
             if batch.commands.is_empty() {
                 self.settle();
-                if self.turn.is_empty() && self.taken.is_empty() {
+                if self.turn.is_empty() && self.taken.is_empty() && self.clocks.is_empty() {
                     return;
                 }
                 continue;
             }
             let core = Arc::clone(&self.core);
-            let mut batch = batch;
             self.flights.push(Box::pin(async move {
                 let answers = core.send(std::mem::take(&mut batch.commands)).await;
                 Landed { batch, answers }
@@ -145,11 +152,12 @@ impl Writer {
 
     fn take_in(&mut self, group: Group) {
         let many = group.records.len();
-        let left = many + group.notes.len();
+        let left = many + group.notes.len() + usize::from(!group.clocks.is_empty());
         self.groups.push_back(Open { mark: group.mark, left, many, began: Instant::now() });
         for note in group.notes {
             self.wait((SmallVec::from_slice(&[group.mark]), note), true);
         }
+        self.clocks.add(group.mark, group.clocks);
         self.taken.push_back((group.mark, group.records.into_iter()));
     }
 
@@ -175,8 +183,8 @@ impl Writer {
             }
             None => {
                 let groups = SmallVec::from_slice(&[mark]);
-                let job = Job { record, groups, next: SmallVec::new(), grave: 0, clear: None, flies: false };
-                self.jobs.insert(name, job);
+                let next = SmallVec::new();
+                self.jobs.insert(name, Job { record, groups, next, grave: 0, clear: None, flies: false });
                 self.turn.push_back(name);
             }
         }
@@ -184,7 +192,7 @@ impl Writer {
 
     /// The next round trip's.
     fn batch(&mut self) -> Batch {
-        let mut batch = Batch::default();
+        let mut batch = Batch { clocks: self.clocks.some(), ..Batch::default() };
         while batch.sent.len() < BATCH
             && let Some(name) = self.turn.pop_front()
         {
@@ -192,6 +200,9 @@ impl Writer {
                 self.finish(name, false);
             }
         }
+        let began = batch.commands.len();
+        batch.commands.extend(batch.clocks.commands(&self.core));
+        batch.standing = began..batch.commands.len();
         // One round trip of notes at a time: each is compared with what was noted before it.
         if !self.noting {
             for noted in self.notes.drain(..) {
@@ -229,14 +240,12 @@ impl Writer {
     /// Adds a session's commands. False: there is nothing to write.
     fn write(&mut self, name: [u8; 8], batch: &mut Batch) -> bool {
         let Some(job) = self.jobs.get_mut(&name) else { return true };
-        let core = &self.core;
-        let record = Arc::clone(&job.record);
+        let (core, record) = (&self.core, Arc::clone(&job.record));
         let (mut text, at) = (seal::room(), core.clock.now());
         let Some(head) = record.write(&mut text) else { return false };
         job.flies = true;
         let began = batch.commands.len();
         let expires = expires(at, &head);
-        let until = expires.millis();
         let tag = if head.ended && job.grave != 0 { job.grave } else { new_tag() };
         let mut value = names::head(&Head { expires, ..head.clone() }, tag).to_vec();
         if head.ended {
@@ -261,7 +270,7 @@ impl Writer {
                 Index::Token(token) => core.names.token(*token),
             };
             let mut set = redis::cmd("SET");
-            set.arg(key).arg(&name[..]).arg("PXAT").arg(until);
+            set.arg(key).arg(&name[..]).arg("PXAT").arg(expires.millis());
             batch.commands.push(set);
         }
         let bucket = core.names.bucket(head.owner, bucket_of(name));
@@ -269,12 +278,15 @@ impl Writer {
             batch.commands.push(listing("SADD", &bucket, name));
         }
         let script = batch.commands.len();
-        batch.commands.push(writing(core, name, &head, (tag, until), value));
-        if head.ended && head.owner != 0 {
-            batch.commands.push(listing("SREM", &bucket, name));
+        batch.commands.push(writing(core, name, &head, (tag, expires.millis()), value));
+        if head.ended {
+            batch.commands.push(standing::forgetting(core, name));
+            if head.owner != 0 {
+                batch.commands.push(listing("SREM", &bucket, name));
+            }
         }
         let commands = began..batch.commands.len();
-        let (owner, ended) = (head.owner, head.ended);
+        let Head { owner, ended, .. } = head;
         batch.sent.push(Sent { name, record, tag, at, owner, expires, ended, commands, script });
         true
     }
@@ -287,14 +299,14 @@ impl Writer {
             batch.sent.iter().for_each(|sent| self.queue(sent.name, false));
             self.noting &= batch.notes.is_empty();
             batch.notes.into_iter().for_each(|noted| self.wait(noted, false));
+            self.clocks.again(batch.clocks);
             self.core.queue.fail();
             return;
         };
         let mut refused = None;
         for sent in &batch.sent {
             let own = answers.get(sent.commands.clone()).unwrap_or_default();
-            let script = answers.get(sent.script);
-            match fate::of(&self.core, sent, own, script) {
+            match fate::of(&self.core, sent, own, answers.get(sent.script)) {
                 Fate::Done => self.finish(sent.name, true),
                 fate @ (Fate::Again | Fate::Clear(_)) => {
                     if let Some(job) = self.jobs.get_mut(&sent.name) {
@@ -306,6 +318,13 @@ impl Writer {
                     refused = Some(why);
                     self.queue(sent.name, false);
                 }
+            }
+        }
+        match batch.clocks.landed(&self.core, answers.get(batch.standing).unwrap_or_default()) {
+            Ok(groups) => groups.into_iter().for_each(|group| self.close(group)),
+            Err((clocks, why)) => {
+                refused = Some(why);
+                self.clocks.again(clocks);
             }
         }
         self.noting &= batch.notes.is_empty();
