@@ -9,7 +9,8 @@ FIGURES = {"cpu": "CPU per request", "p50": "median latency", "p99": "p99"}
 COLUMNS = [("us CPU", "cpu", "{:.1f}"), ("of it the store's thread", "store", "{:.1f}"), ("its database's", "database", "{:.1f}"),
            ("the server's us CPU", "server", "{:.1f}"), ("requests/s", "rate", "{:,.0f}"), ("p50 us", "p50", "{:,.0f}"),
            ("p99 us", "p99", "{:,.0f}"), ("of its core, loaded", "busy", "{:.0%}"), ("the store's thread of it", "share", "{:.0%}"),
-           ("records/request", "written", "{:.2f}"), ("records/commit", "group", "{:.0f}"), ("ms/commit", "commit", "{:.2f}")]
+           ("records/request", "written", "{:.2f}"), ("clocks/request", "clocks", "{:.2f}"),
+           ("both/commit", "group", "{:.0f}"), ("ms/commit", "commit", "{:.2f}")]
 LEGEND = """CPU is that of all threads of the proxy, until all that the load has left to be written is written; a server's is its own, and not part of
 it. Each of the {SESSIONS:,} sessions is asked for in turn, so nearly every request is the only one of its session between two writings of the
 clocks: people who click more often than every seven seconds cost less. The proxy has one core, its store's thread included; the Valkey or

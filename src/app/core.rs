@@ -341,6 +341,7 @@ fn store_numbers(facts: &Facts) -> StoreNumbers {
         commits: facts.commits,
         took: facts.took,
         records: facts.records,
+        clocks: facts.clocks,
         failures: facts.failures,
         waiting: facts.waiting,
         bytes: facts.bytes,

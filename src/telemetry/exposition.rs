@@ -185,6 +185,7 @@ impl<'p> Page<'p, '_> {
         let counts = [
             ("store_commits", "Groups of records that were brought to disk", store.commits),
             ("store_records", "Records in them", store.records),
+            ("store_clocks", "Sessions of which the clocks alone were written", store.clocks),
             ("store_failures", "Times that the store could not be written", store.failures),
         ];
         for (name, help, count) in counts {

@@ -171,6 +171,8 @@ pub struct StoreNumbers {
     pub took: Duration,
     /// Records in them.
     pub records: u64,
+    /// Sessions whose clocks alone were written.
+    pub clocks: u64,
     /// Times that it could not be written.
     pub failures: u64,
     /// Records that wait.
