@@ -19,7 +19,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use sessionbridge::clock::Clock;
 use sessionbridge::secret::Secret;
 use sessionbridge::store::shared::{self, SharedOptions};
-use sessionbridge::store::{self, Fetched, Head, Index, Key, Mark, Place, Record, Store};
+use sessionbridge::store::{self, Fetched, Found, Head, Index, Key, Mark, Place, Record, Store};
 use sessionbridge::time::Timestamp;
 
 /// Bytes of a session with two apps, as it is kept.
@@ -80,9 +80,11 @@ impl Ours {
         let opened = store::open(&place, [7; 64]).unwrap();
         let kept = opened.store();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let read = opened.read(threads, |found| {
-            count.fetch_add((found.record.len() / SIZE) as u64, Ordering::Relaxed);
-            Ok(())
+        let read = opened.read(threads, || {
+            |found: &Found<'_>| {
+                count.fetch_add((found.record.len() / SIZE) as u64, Ordering::Relaxed);
+                Ok(())
+            }
         });
         read.unwrap().start().unwrap();
         (kept, count.into_inner())

@@ -8,15 +8,14 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::bridge::rules::AppIx;
-use crate::bridge::session::Session;
 use crate::clock::Clock;
 use crate::heartbeat;
 use crate::names::Names;
 use crate::proxy::served::Served;
-use crate::registry::agenda::Waiting;
+use crate::registry::agenda::{Waiting, Watch};
 use crate::registry::{Registry, Ticket};
 use crate::route::RouteMap;
-use crate::store::{Opened, Outage, Store, StoreError, shared};
+use crate::store::{Found, Opened, Outage, Store, StoreError, shared};
 use crate::time::Timestamp;
 
 /// What the names are noted under.
@@ -155,13 +154,61 @@ fn text(names: &Names) -> Vec<u8> {
 
 /// What sessions of an earlier process are watched for, each by one of the threads.
 #[derive(Debug, Default)]
-pub(super) struct Watches(Mutex<Vec<Vec<(Waiting, Timestamp)>>>);
+pub(super) struct Watches(Box<[Mutex<Watched>]>);
+
+/// What one thread watches.
+type Watched = Vec<(Waiting, Timestamp)>;
 
 impl Watches {
+    /// Room for what `many` sessions are watched for by so many `threads`.
+    fn expecting(many: usize, threads: usize) -> Self {
+        let threads = threads.max(1);
+        // An end and two heartbeats each; as even as hashes are, with a little to spare.
+        let share = 3 * (many + many / 64) / threads;
+        Self((0..threads).map(|_| Mutex::new(Vec::with_capacity(share))).collect())
+    }
+
+    /// For one of those who put sessions in.
+    fn gather(&self) -> Gathered<'_> {
+        let by_thread = self.0.iter().map(|_| Vec::with_capacity(GATHERED)).collect();
+        Gathered { all: self, by_thread }
+    }
+
     /// What thread `number` watches; once.
-    pub(super) fn take(&self, number: usize) -> Vec<(Waiting, Timestamp)> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get_mut(number).map(std::mem::take).unwrap_or_default()
+    pub(super) fn take(&self, number: usize) -> Watched {
+        let own = self.0.get(number).map(|own| own.lock().unwrap_or_else(PoisonError::into_inner));
+        own.map(|mut own| std::mem::take(&mut *own)).unwrap_or_default()
+    }
+}
+
+/// Watches that are put in at once.
+const GATHERED: usize = 4096;
+
+/// Watches that one reader has met, and not put in yet: those who read do not wait for each other with each session.
+struct Gathered<'a> {
+    all: &'a Watches,
+    by_thread: Box<[Watched]>,
+}
+
+impl Gathered<'_> {
+    fn put(&mut self, ticket: Ticket, watches: impl IntoIterator<Item = (Watch, Timestamp)>) {
+        let at = ticket.number() % self.by_thread.len().max(1);
+        let (Some(own), Some(all)) = (self.by_thread.get_mut(at), self.all.0.get(at)) else { return };
+        own.extend(watches.into_iter().map(|(watch, due)| (Waiting::of(ticket, watch), due)));
+        if own.len() > GATHERED - MOST_WATCHES {
+            all.lock().unwrap_or_else(PoisonError::into_inner).append(own);
+        }
+    }
+}
+
+/// More than a session is nearly ever watched for.
+const MOST_WATCHES: usize = 16;
+
+impl Drop for Gathered<'_> {
+    fn drop(&mut self) {
+        for (own, all) in self.by_thread.iter_mut().zip(&self.all.0) {
+            all.lock().unwrap_or_else(PoisonError::into_inner).append(own);
+        }
     }
 }
 
@@ -179,26 +226,20 @@ pub(super) fn take_in(
     let began = clock.now();
     let many = opened.count()?;
     registry.expect(many);
-    // An end and two heartbeats each.
-    let share = 3 * many / threads.max(1);
-    let all = Mutex::new((0..threads.max(1)).map(|_| Vec::with_capacity(share)).collect::<Vec<_>>());
-    let sealed_anew = Mutex::new(Vec::new());
-    let watch = |session: &mut Session, ticket: Ticket, old: bool| {
-        let watches = heartbeat::watches(routes, &registry.clocks(), session, began);
-        let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = ticket.number() % all.len();
-        if let Some(own) = all.get_mut(at) {
-            own.extend(watches.into_iter().map(|(watch, due)| (Waiting::of(ticket, watch), due)));
+    let (watches, sealed_anew) = (Watches::expecting(many, threads), Mutex::new(Vec::new()));
+    let clocks = registry.clocks();
+    let read = opened.read(threads, || {
+        let (mut restoring, mut gathered) = (registry.restoring(began), watches.gather());
+        let (clocks, sealed_anew) = (&clocks, &sealed_anew);
+        move |found: &Found<'_>| {
+            let taken = restoring.restore((found.record, found.clocks), |session, ticket| {
+                gathered.put(ticket, heartbeat::watches(routes, clocks, session, began));
+                if found.old {
+                    sealed_anew.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+                }
+            });
+            taken.map_err(|error| error.to_string())
         }
-        drop(all);
-        if old {
-            sealed_anew.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
-        }
-    };
-    let read = opened.read(threads, |found| {
-        let kept = (found.record, found.clocks);
-        let taken = registry.restore(kept, began, |session, ticket| watch(session, ticket, found.old));
-        taken.map_err(|error| error.to_string())
     })?;
     registry.restored();
     read.start()?;
@@ -217,5 +258,5 @@ pub(super) fn take_in(
             "sessions of before are back"
         );
     }
-    Ok(Watches(all))
+    Ok(watches)
 }

@@ -226,17 +226,18 @@ impl Vault {
     pub(super) fn unpack(from: &mut Unpacker<'_>) -> Self {
         let mut cookies: SmallVec<[_; 4]> = SmallVec::new();
         for _ in 0..from.count() {
-            let (number, leaves) = (from.narrow(), from.last_time);
-            let form = from.common.forms.thing(number, leaves);
-            cookies.push((form, from.number(), from.time().micros(), from.run()));
+            cookies.push((from.narrow::<u32>(), from.number(), from.time().micros(), from.run()));
         }
-        let size = |(form, _, _, value): &(Option<Arc<[u8]>>, _, _, &[u8])| {
-            form.as_ref().map_or(0, |form| form.len()) + value.len()
-        };
-        let mut bytes = Vec::with_capacity(cookies.iter().map(size).sum());
+        let forms = &mut from.common.forms;
+        let size =
+            cookies.iter().map(|(form, _, _, value)| forms.look(*form).map_or(0, <[u8]>::len) + value.len());
+        let mut bytes = Vec::with_capacity(size.sum());
         for (form, expires, started, value) in &cookies {
-            if let Some(cookie) = form.as_ref().and_then(|form| Iter(form).next()) {
+            if let Some(cookie) = forms.look(*form).and_then(|form| Iter(form).next()) {
                 write(&mut bytes, &Cookie { value, expires: *expires, started: *started, ..cookie });
+            }
+            if from.last_time {
+                forms.leave(*form);
             }
         }
         Self(bytes.into_boxed_slice())

@@ -30,6 +30,7 @@ pub mod options;
 mod packed;
 mod record;
 mod refresh;
+pub mod restoring;
 mod slot;
 mod table;
 #[cfg(test)]

@@ -1,18 +1,15 @@
-//! Sessions and the store: what is put into it, and what an earlier process left there.
+//! Sessions and the store: what is put into it.
 //!
 //! Invariant: what is put in is a session as it is when the store's writer comes to it; of one that has ended by then
 //! nothing is kept, or where several proxies share it, only that it has ended.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
 use super::slot::{Kept, Slot};
-use super::table::Ticket;
 use super::{Registry, Timestamp};
-use crate::bridge::packing::alone::{self, Unknown};
-use crate::bridge::session::{Phase, Session};
+use crate::bridge::packing::alone;
 use crate::store::{Clocks, Head, Mark, Outage, Record, Store};
 
 /// Who is given what is to be written.
@@ -126,48 +123,5 @@ impl Registry {
     /// Has the store write a session anew, whatever has changed of it; one that has ended it forgets.
     pub fn put(&self, slot: &Arc<Slot>) {
         slot.put(&self.outbox, &self.dials);
-    }
-
-    /// Makes room for as many sessions as an earlier process kept.
-    pub fn expect(&self, many: usize) {
-        self.table.expect(many);
-    }
-
-    /// Takes in a session as an earlier process kept it, asleep, with the clocks that were kept apart. `prepare` is shown it before,
-    /// with the place where it will be found: to watch over it. Pending ones want [`Registry::restored`] at the end.
-    ///
-    /// # Errors
-    /// Where another version wrote it.
-    pub fn restore(
-        &self,
-        (record, clocks): (&[u8], Option<&[u8]>),
-        now: Timestamp,
-        prepare: impl FnOnce(&mut Session, Ticket),
-    ) -> Result<(), Unknown> {
-        let mut kept = alone::read(record, Kept::unpack)?;
-        if let Some(clocks) = clocks {
-            kept.session.take_clocks(clocks);
-        }
-        kept.session.recovered(now);
-        let phase = kept.session.phase();
-        let ticket =
-            self.table.lay(&mut kept, |kept, ticket| prepare(&mut kept.session, ticket)).ok_or(Unknown)?;
-        let count = match phase {
-            Phase::Pending => {
-                self.pending().push_back(ticket);
-                &self.tally.waiting
-            }
-            Phase::Bound => &self.tally.bound,
-            Phase::Ended(_) => return Err(Unknown),
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// All sessions of an earlier process have been taken in: the pending ones get their order, oldest first.
-    pub fn restored(&self) {
-        let mut pending = self.pending();
-        let created = |ticket: &Ticket| self.table.created(*ticket).unwrap_or(Timestamp::FAR);
-        pending.make_contiguous().sort_by_cached_key(created);
     }
 }

@@ -26,8 +26,10 @@ const BITS: u32 = 6;
 /// Sessions that are looked at under one lock.
 const PIECE: usize = 16;
 
+mod laying;
 mod walk;
 
+pub(super) use laying::Leads;
 pub(super) use walk::Seen;
 pub use walk::Walk;
 
@@ -52,7 +54,7 @@ impl Ticket {
 }
 
 /// Which of a table's indices is meant.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum By {
     /// Ids that open sessions.
     Id,
@@ -252,30 +254,6 @@ impl Table {
         part.free.push_back(ticket.place >> BITS);
         part.doubted.remove(&(ticket.place >> BITS));
         drop(ended);
-    }
-
-    /// Lays a session down, asleep, that an earlier process kept. Its ticket; `None`: no id opens it.
-    pub(super) fn lay(&self, kept: &mut Kept, prepare: impl FnOnce(&mut Kept, Ticket)) -> Option<Ticket> {
-        let at = part_of(kept.ids.first()?.key.hash());
-        let ticket = {
-            let part = &mut *self.part(at);
-            let cell = part.vacancy();
-            let generation = part.generations.get(cell as usize).copied().unwrap_or_default();
-            let ticket = Ticket { place: cell << BITS | at as u32, generation };
-            prepare(kept, ticket);
-            let packed = Packed::new(kept, &mut part.bench, &mut part.common);
-            if let Some(cell) = part.cells.get_mut(cell as usize) {
-                *cell = Cell::Asleep(packed);
-            }
-            ticket
-        };
-        for held in &kept.ids {
-            self.enter(By::Id, held.key.hash(), ticket);
-        }
-        for hash in &kept.owned {
-            self.enter(By::Token, *hash, ticket);
-        }
-        Some(ticket)
     }
 
     fn part_at(&self, place: u32) -> MutexGuard<'_, Part> {

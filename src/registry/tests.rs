@@ -173,7 +173,7 @@ async fn nobody_waits_for_clocks_to_be_kept() {
     let place = crate::store::Place { folder: folder.path().join("store"), keys: folder.path().join("keys") };
     let opened = crate::store::open(&place, [1; 64]).unwrap();
     let (store, clocks) = (opened.store(), registry().clocks());
-    opened.read(1, |_| Ok(())).unwrap().start().unwrap();
+    opened.read(1, || |_: &crate::store::Found<'_>| Ok(())).unwrap().start().unwrap();
     let registry = Registry::kept_in(store.clone(), Options { max_sessions: 1000 }, clocks, &[7; 32]);
     let (slot, _) = bound(&registry, 1);
     assert_eq!(registry.saved(&slot).await, Ok(()));

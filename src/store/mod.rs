@@ -469,14 +469,14 @@ impl Opened {
         Ok(self.disk.count()?.min(MOST_EXPECTED))
     }
 
-    /// Shows every session, on as many `threads` at once, in no order that matters.
+    /// Shows every session, on as many `threads` at once, each to what `begin` gives for that thread, in no order that matters.
     ///
     /// # Errors
     /// See [`StoreError`]; one record that does not open is enough.
-    pub fn read(
+    pub fn read<L: FnMut(&Found<'_>) -> Result<(), String>>(
         self,
         threads: usize,
-        look: impl Fn(&Found<'_>) -> Result<(), String> + Sync,
+        begin: impl Fn() -> L + Sync,
     ) -> Result<Read, StoreError> {
         let (all, many) = (Mutex::new(Sums::default()), self.count()?);
         let share = 256_usize.div_ceil(threads.clamp(1, 256));
@@ -484,10 +484,11 @@ impl Opened {
         let read = |start: usize| {
             let span = (start as u8, (start + share - 1).min(255) as u8);
             let (mut refusal, mut sums) = (None, Sums::default());
+            let (mut look, mut room) = (begin(), Zeroizing::default());
             sums.expect(many, span);
             let read = self.disk.each(span, |row| {
                 sums.add(row.name, row.record);
-                let shown = self.show(row, &look);
+                let shown = self.show(row, &mut room, &mut look);
                 shown.map_err(|error| {
                     refusal = Some(error);
                     damaged(&self.place.folder, "")
@@ -511,12 +512,18 @@ impl Opened {
         Ok(Read { opened: self, sums })
     }
 
-    fn show(&self, row: Row<'_>, look: impl Fn(&Found<'_>) -> Result<(), String>) -> Result<(), StoreError> {
+    /// Shows one, opened in `room`.
+    fn show(
+        &self,
+        row: Row<'_>,
+        room: &mut Zeroizing<Vec<u8>>,
+        look: impl FnOnce(&Found<'_>) -> Result<(), String>,
+    ) -> Result<(), StoreError> {
         let Row { name, record, clocks } = row;
-        let (record, old) = seal::open(&self.keys, &name, record).map_err(|error| self.refused(error))?;
+        let old = seal::open_into(room, &self.keys, &name, record).map_err(|error| self.refused(error))?;
         // Clocks that nobody here has signed are as good as none: the record has some of its own.
         let clocks = clocks.and_then(|clocks| seal::signed(&self.keys, &name, clocks));
-        look(&Found { name, record: &record, clocks, old })
+        look(&Found { name, record: room, clocks, old })
             .map_err(|what| damaged(&self.place.folder, &what).into())
     }
 }

@@ -86,21 +86,40 @@ pub(super) fn room() -> Vec<u8> {
 /// # Errors
 /// See [`SealError`].
 pub(super) fn open(keys: &Keys, name: &[u8], sealed: &[u8]) -> Result<(Zeroizing<Vec<u8>>, bool), SealError> {
+    let mut text = Zeroizing::default();
+    let old = open_into(&mut text, keys, name, sealed)?;
+    Ok((text, old))
+}
+
+/// The same, with the text in the place of what is in `text`: one buffer for many records, erased after the last of them.
+///
+/// # Errors
+/// See [`SealError`]. There is nothing of use in `text` then.
+pub(super) fn open_into(
+    text: &mut Zeroizing<Vec<u8>>,
+    keys: &Keys,
+    name: &[u8],
+    sealed: &[u8],
+) -> Result<bool, SealError> {
     let (written, rest) = sealed.split_first().ok_or(SealError::Damaged)?;
     if *written != WRITTEN {
         return Err(if *written > WRITTEN { SealError::Newer } else { SealError::Damaged });
     }
     let (print, rest) = rest.split_first_chunk::<4>().ok_or(SealError::Damaged)?;
-    let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
+    let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
     let key = keys.of(*print).ok_or(SealError::Key(*print))?;
     let own = own_key(key, name).ok_or(SealError::Damaged)?;
     let aad = [&[WRITTEN], &print[..], name].concat();
-    let mut text = Zeroizing::new(text.to_vec());
-    let opened = own.open_in_place(Nonce::from(nonce), Aad::from(aad), &mut text);
+    if text.capacity() < rest.len() {
+        // What grows leaves what was there behind.
+        *text = Zeroizing::new(Vec::with_capacity(rest.len().next_power_of_two()));
+    }
+    text.clear();
+    text.extend_from_slice(rest);
+    let opened = own.open_in_place(Nonce::from(nonce), Aad::from(aad), text);
     let length = opened.map_err(|_| SealError::Damaged)?.len();
     text.truncate(length);
-    let old = keys.first().is_none_or(|first| first.print != *print);
-    Ok((text, old))
+    Ok(keys.first().is_none_or(|first| first.print != *print))
 }
 
 /// The record's own key: HKDF-Expand (RFC 5869) of the file's key, which is as random as what HKDF-Extract would make of it.

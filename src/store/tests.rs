@@ -46,16 +46,18 @@ fn opened(place: &Place) -> Opened {
 
 fn all(opened: Opened) -> Result<Records, StoreError> {
     let seen = StdMutex::new(BTreeMap::new());
-    opened.read(2, |found| {
-        seen.lock().unwrap().insert(found.name, found.record.to_vec());
-        Ok(())
+    opened.read(2, || {
+        |found: &Found<'_>| {
+            seen.lock().unwrap().insert(found.name, found.record.to_vec());
+            Ok(())
+        }
     })?;
     Ok(seen.into_inner().unwrap())
 }
 
 fn start(opened: Opened) -> Store {
     let store = opened.store();
-    opened.read(2, |_| Ok(())).unwrap().start().unwrap();
+    opened.read(2, || |_: &Found<'_>| Ok(())).unwrap().start().unwrap();
     store
 }
 
@@ -86,9 +88,11 @@ fn clocks_are_kept_apart_as_long_as_there_is_a_record_and_the_last_ones_count() 
     let stand = |place: &Place| {
         let (seen, opened) = (StdMutex::new(BTreeMap::new()), opened(place));
         let store = opened.store();
-        let read = opened.read(2, |found| {
-            seen.lock().unwrap().insert(found.record.to_vec(), found.clocks.map(<[u8]>::to_vec));
-            Ok(())
+        let read = opened.read(2, || {
+            |found: &Found<'_>| {
+                seen.lock().unwrap().insert(found.record.to_vec(), found.clocks.map(<[u8]>::to_vec));
+                Ok(())
+            }
         });
         read.unwrap().start().unwrap();
         (store, seen.into_inner().unwrap().into_values().collect::<Vec<_>>())
@@ -216,9 +220,11 @@ fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
     let second = opened(&place);
     let olds = StdMutex::new(Vec::new());
     let store = second.store();
-    let read = second.read(1, |found| {
-        olds.lock().unwrap().push(found.old);
-        Ok(())
+    let read = second.read(1, || {
+        |found: &Found<'_>| {
+            olds.lock().unwrap().push(found.old);
+            Ok(())
+        }
     });
     assert_eq!(*olds.lock().unwrap(), [true], "it wants to be sealed anew");
     read.unwrap().start().unwrap();

@@ -494,11 +494,11 @@ impl World {
         self.walk = Walk::default();
         self.registry = Self::registry(&self.map);
         self.oracle.crashes();
+        let mut restoring = self.registry.restoring(Timestamp::ZERO);
         for record in self.disk.values() {
-            self.registry
-                .restore((record, None), Timestamp::ZERO, |_, _| {})
-                .map_err(|error| error.to_string())?;
+            restoring.restore((record, None), |_, _| {}).map_err(|error| error.to_string())?;
         }
+        drop(restoring);
         self.registry.restored();
         let (mut found, rules) = (BTreeMap::new(), Self::all_rules(&self.map));
         self.registry.each(|session, _| {

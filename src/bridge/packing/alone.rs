@@ -2,6 +2,7 @@
 //!
 //! Invariant: things are read in the order of their numbers, so that they get the same ones again.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -38,15 +39,65 @@ pub fn write(out: &mut Vec<u8>, pack: impl FnOnce(&mut Packer<'_>)) {
 /// # Errors
 /// Where another version wrote it.
 pub fn read<T>(record: &[u8], unpack: impl FnOnce(&mut Unpacker<'_>) -> T) -> Result<T, Unknown> {
-    let (version, rest) = record.split_first().ok_or(Unknown)?;
+    let mut common = Common::default();
+    let (head, rest) = halves(record)?;
+    common.read(head);
+    Ok(unpack(&mut Unpacker::look(rest, &mut common)))
+}
+
+/// Reads many records. What they have in common is the same for most of them, and made once.
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// By how it is written.
+    known: HashMap<Box<[u8]>, Common, foldhash::fast::RandomState>,
+}
+
+/// Kinds of beginnings that a [`Reader`] keeps: with about a kilobyte each, more would cost more than they spare.
+const MOST_KNOWN: usize = 1 << 13;
+
+impl Reader {
+    /// As [`read()`].
+    ///
+    /// # Errors
+    /// As [`read()`].
+    pub fn read<T>(
+        &mut self,
+        record: &[u8],
+        unpack: impl FnOnce(&mut Unpacker<'_>) -> T,
+    ) -> Result<T, Unknown> {
+        let (head, rest) = halves(record)?;
+        if let Some(common) = self.known.get_mut(head) {
+            return Ok(unpack(&mut Unpacker::look(rest, common)));
+        }
+        let mut common = Common::default();
+        common.read(head);
+        let unpacked = unpack(&mut Unpacker::look(rest, &mut common));
+        if self.known.len() < MOST_KNOWN {
+            self.known.insert(head.into(), common);
+        }
+        Ok(unpacked)
+    }
+}
+
+/// What [`Common::write`] wrote, and what is behind it.
+fn halves(record: &[u8]) -> Result<(&[u8], &[u8]), Unknown> {
+    let (version, text) = record.split_first().ok_or(Unknown)?;
     if !(FIRST..=VERSION).contains(version) {
         return Err(Unknown);
     }
-    let (mut common, mut nothing) = (Common::default(), Common::default());
-    let mut from = Unpacker::look(rest, &mut nothing);
-    common.read(&mut from);
-    let rest = from.bytes;
-    Ok(unpack(&mut Unpacker::look(rest, &mut common)))
+    let mut nothing = Common::default();
+    let mut from = Unpacker::look(text, &mut nothing);
+    // Four values of a browser, one of an origin, each behind a byte; cookies.
+    for (values, marked) in [(4, true), (1, true), (1, false)] {
+        for _ in 0..values * from.count() {
+            if marked {
+                from.byte();
+            }
+            from.run();
+        }
+    }
+    let length = text.len() - from.bytes.len();
+    text.split_at_checked(length).ok_or(Unknown)
 }
 
 impl Common {
@@ -69,7 +120,9 @@ impl Common {
         self.forms.all().for_each(|form| out.run(form));
     }
 
-    fn read(&mut self, from: &mut Unpacker<'_>) {
+    fn read(&mut self, text: &[u8]) {
+        let mut nothing = Self::default();
+        let from = &mut Unpacker::look(text, &mut nothing);
         for _ in 0..from.count() {
             let mut value = || {
                 let is = from.byte() != 0;

@@ -50,15 +50,25 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
 
     /// What has this number; `leaves`: it is counted once less.
     pub(in crate::bridge) fn thing(&mut self, number: u32, leaves: bool) -> Option<Arc<T>> {
-        let kept = self.place(number)?;
-        let thing = Arc::clone(&kept.thing);
+        let thing = Arc::clone(&self.place(number)?.thing);
         if leaves {
-            kept.count -= 1;
-            if kept.count == 0 {
-                self.forget(number, &thing);
-            }
+            self.leave(number);
         }
         Some(thing)
+    }
+
+    /// What has this number, for a look.
+    pub(in crate::bridge) fn look(&self, number: u32) -> Option<&T> {
+        Some(&self.kept.get((number as usize).checked_sub(1)?)?.as_ref()?.thing)
+    }
+
+    /// What has this number is counted once less.
+    pub(in crate::bridge) fn leave(&mut self, number: u32) {
+        let Some(kept) = self.place(number) else { return };
+        kept.count -= 1;
+        if kept.count == 0 {
+            self.forget(number);
+        }
     }
 
     /// Keeps one more thing, under the next number: for a pool that is only read.
@@ -75,12 +85,11 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
         self.kept.get_mut((number as usize).checked_sub(1)?)?.as_mut()
     }
 
-    fn forget(&mut self, number: u32, thing: &T) {
-        self.numbers.remove(thing);
-        if let Some(place) = self.kept.get_mut(number as usize - 1) {
-            *place = None;
+    fn forget(&mut self, number: u32) {
+        if let Some(forgotten) = self.kept.get_mut(number as usize - 1).and_then(Option::take) {
+            self.numbers.remove(&forgotten.thing);
+            self.free.push(number);
         }
-        self.free.push(number);
     }
 
     /// How many are kept.

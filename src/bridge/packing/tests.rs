@@ -196,6 +196,36 @@ proptest! {
     }
 
     #[test]
+    fn one_reader_of_many_reads_each_as_if_it_were_alone(
+        sessions in prop::collection::vec(prop::collection::vec((step(), 0_u64..1 << 36), 0..12), 1..5),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut reader = alone::Reader::default();
+        let mut records: Vec<Vec<u8>> = sessions.iter().zip(1..).map(|(steps, handle)| {
+            let mut now = at(0);
+            let mut session = Session::new(Handle(handle), now);
+            for (step, micros) in steps {
+                now = now.plus(Duration::from_micros(*micros));
+                take(&mut session, step, now);
+            }
+            let mut record = Vec::new();
+            alone::write(&mut record, |out| session.pack(out));
+            record
+        }).collect();
+        // One that ends too early is read in the same way, whatever that is.
+        let mut short = records[0].clone();
+        short.truncate(1 + cut.index(short.len()));
+        records.push(short);
+        // The second time all beginnings are known.
+        for record in records.iter().chain(&records) {
+            let mut read = reader.read(record, Session::unpack).unwrap();
+            let mut wanted = alone::read(record, Session::unpack).unwrap();
+            prop_assert_eq!(all(&mut read), all(&mut wanted));
+        }
+        prop_assert_eq!(reader.read(&[alone::VERSION + 1], Session::unpack).err(), Some(alone::Unknown));
+    }
+
+    #[test]
     fn numbers_and_times_are_read_as_they_were_written(
         numbers in prop::collection::vec(any::<u64>(), 0..20),
         shifts in prop::collection::vec(0_u32..64, 20),
