@@ -272,7 +272,7 @@ impl Slot {
     /// same, of each session that is used in another one of so many spans.
     const fn is_its_turn(&self, kept: &Kept) -> bool {
         let span = kept.session.last_activity.micros() / SPAN.as_micros() as u64;
-        (self.handle.0 ^ span) % TURNS == 0
+        (self.handle.0 ^ span).is_multiple_of(TURNS)
     }
 
     /// Under the session's lock: who sees the stamp of a change finds the mark of its group as well.

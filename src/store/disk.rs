@@ -277,9 +277,9 @@ impl Disk {
         span: (u8, u8),
         mut look: impl FnMut(Row<'_>) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
-        let (mut records, mut clocks) = (self.values(&self.sessions, span), self.values(&self.clocks, span));
+        let (records, mut clocks) = (self.values(&self.sessions, span), self.values(&self.clocks, span));
         let mut next = clocks.next().transpose()?;
-        while let Some(read) = records.next() {
+        for read in records {
             let (name, record) = read?;
             // What is left of sessions that are no more leads nowhere.
             while next.as_ref().is_some_and(|(of, _)| *of < name) {
