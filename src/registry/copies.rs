@@ -346,7 +346,7 @@ impl Registry {
     }
 
     fn bury(&self, tomb: Arc<Tomb>) {
-        self.outbox.put(crate::store::Mark::default(), || tomb as Arc<dyn Record>);
+        self.outbox.put(crate::store::Mark::default(), false, || tomb as Arc<dyn Record>);
     }
 
     /// A page that holds a stream open is there; of clocks that have moved on the others are told.

@@ -34,9 +34,10 @@ impl Outbox {
         self.other.is_none() && self.store.keeps()
     }
 
-    /// As [`Store::put`].
-    pub(super) fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
+    /// As [`Store::put`], or [`Store::put_late`].
+    pub(super) fn put(&self, was: Mark, late: bool, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
         match &self.other {
+            None if late => self.store.put_late(was, record),
             None => self.store.put(was, record),
             Some(other) => {
                 other(record());

@@ -279,9 +279,10 @@ impl Slot {
     fn put_kept(self: &Arc<Self>, kept: &mut Kept, outbox: &Outbox, dials: &Dials) {
         kept.is_put(dials);
         let (was, stamp) = (Mark(self.mark.load(Ordering::Relaxed)), kept.stamped());
-        let mark = outbox.put(was, || Arc::clone(self) as Arc<dyn Record>);
+        let told = std::mem::replace(&mut kept.stamp, stamp) != stamp;
+        let mark = outbox.put(was, !told, || Arc::clone(self) as Arc<dyn Record>);
         self.mark.store(mark.0, Ordering::Relaxed);
-        if std::mem::replace(&mut kept.stamp, stamp) != stamp {
+        if told {
             self.told.store(mark.0, Ordering::Relaxed);
         }
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use smallvec::SmallVec;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 
 use super::queue::Note;
 use super::sum::{Sum, Sums};
@@ -29,6 +29,8 @@ const FOLDER: &str = "db";
 /// Bytes that are gathered in memory before they become a table on disk. The journal is read again at a start: small, so
 /// that this is short.
 const MEMTABLE: u64 = 16 << 20;
+/// The same for clocks: what is written every second is found fast where little is gathered.
+const CLOCKS_MEMTABLE: u64 = 4 << 20;
 /// The same for what the store says of itself.
 const OWN_MEMTABLE: u64 = 256 << 10;
 /// Bytes of all journals, at the most.
@@ -191,6 +193,7 @@ impl Disk {
         let database = database.open().map_err(failed)?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
         let sessions = database.keyspace("sessions", options).map_err(failed)?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(CLOCKS_MEMTABLE);
         let clocks = database.keyspace("clocks", options).map_err(failed)?;
         // Of its few names the last values count. Small, since a journal is kept as long as anything in it is in memory alone.
         let options = || KeyspaceCreateOptions::default().max_memtable_size(OWN_MEMTABLE);
@@ -221,7 +224,10 @@ impl Disk {
 
     /// Writes all of a commit or nothing; on disk when this returns.
     pub(super) fn commit(&self, commit: &Commit) -> Result<(), DiskError> {
-        let mut batch = self.database.batch().durability(Some(PersistMode::SyncData));
+        // A removal takes two places.
+        let room = commit.clocks.len() + 2 * commit.changes.len() + commit.notes.len() + 1;
+        let batch = OwnedWriteBatch::with_capacity(self.database.clone(), room);
+        let mut batch = batch.durability(Some(PersistMode::SyncData));
         for (name, clocks) in &commit.clocks {
             batch.insert(&self.clocks, *name, clocks.as_slice());
         }

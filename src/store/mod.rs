@@ -192,10 +192,15 @@ impl Store {
     /// Has `record` written with the next commit, unless it was marked `was` and is to be anyway. What it is marked from
     /// here on.
     pub fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
-        self.queue().map_or_else(Mark::default, |queue| queue.put(was, record))
+        self.queue().map_or_else(Mark::default, |queue| queue.put(was, true, record))
     }
 
-    /// Has clocks written with the next commit, within a second: of sessions of which nothing else has changed.
+    /// The same, for which nobody waits: a moment later, where nothing else is to be written.
+    pub fn put_late(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
+        self.queue().map_or_else(Mark::default, |queue| queue.put(was, false, record))
+    }
+
+    /// Has clocks written as [`Store::put_late`] does: of sessions of which nothing else has changed.
     pub fn put_clocks(&self, clocks: impl IntoIterator<Item = Clocks>) {
         if let Some(queue) = self.queue() {
             queue.put_clocks(clocks);

@@ -4,8 +4,8 @@
 //! That is what makes a commit's cost the cost of a group.
 //!
 //! Invariants: a record that is put in is asked for its bytes after that moment, so a commit holds what was true when it was
-//! put in or something later; groups are committed in the order in which they gathered; nobody is made to wait for clocks, and
-//! they wait for others, for a moment.
+//! put in or something later; groups are committed in the order in which they gathered; what nobody waits for goes with what
+//! somebody does, or after a moment.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -70,8 +70,11 @@ pub struct Clocks {
     pub expires: Timestamp,
 }
 
-/// How long clocks gather before they are written, where nothing else is.
-const GATHERS: Duration = Duration::from_secs(1);
+/// How long what nobody waits for gathers before it is written, where nothing else is: so short that what is written at once keeps nobody
+/// waiting.
+const GATHERS: Duration = Duration::from_millis(50);
+/// Room for so many clocks is kept from group to group.
+const MOST_SPARE: usize = 1 << 14;
 
 /// What leads to a record in a shared store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,8 +124,12 @@ struct Gathering {
     records: Vec<Arc<dyn Record>>,
     notes: Vec<Note>,
     clocks: Vec<Clocks>,
-    /// When clocks that wait are written at the latest.
+    /// Where the next clocks gather, with the room of those before.
+    spare: Vec<Clocks>,
+    /// When what waits is written at the latest.
     due: Option<Instant>,
+    /// True where somebody waits for it.
+    hurries: bool,
     /// Nothing more will come.
     closed: bool,
 }
@@ -134,8 +141,17 @@ impl Gathering {
 
     /// True where there is something that is not to wait.
     fn is_due(&self) -> bool {
-        let clocks_are = || self.due.is_some_and(|due| self.closed || due <= Instant::now());
-        !self.records.is_empty() || !self.notes.is_empty() || clocks_are()
+        self.due.is_some_and(|due| self.hurries || self.closed || due <= Instant::now())
+    }
+
+    /// Something waits from now on that may have waited before. True: whoever writes has to know.
+    fn waits(&mut self, hurries: bool) -> bool {
+        let news = self.due.is_none() || hurries && !self.hurries;
+        self.hurries |= hurries;
+        if self.due.is_none() {
+            self.due = Some(Instant::now() + GATHERS);
+        }
+        news
     }
 
     /// All there is, if any of it is due; what comes from here on is the next group.
@@ -144,8 +160,8 @@ impl Gathering {
             return None;
         }
         let (records, notes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.notes));
-        let clocks = std::mem::take(&mut self.clocks);
-        self.due = None;
+        let clocks = std::mem::replace(&mut self.clocks, std::mem::take(&mut self.spare));
+        (self.due, self.hurries) = (None, false);
         self.mark += 1;
         Some(Group { mark: Mark(self.mark - 1), records, notes, clocks })
     }
@@ -159,7 +175,9 @@ impl Queue {
                 records: Vec::new(),
                 notes: Vec::new(),
                 clocks: Vec::new(),
+                spare: Vec::new(),
                 due: None,
+                hurries: false,
                 closed: false,
             }),
             something: Condvar::new(),
@@ -170,30 +188,36 @@ impl Queue {
         }
     }
 
-    /// Puts a record in, unless it `was` put into the group that gathers now.
-    pub(super) fn put(&self, was: Mark, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
+    /// Puts a record in, unless it `was` put into the group that gathers now. `hurries`: somebody may wait for it.
+    pub(super) fn put(&self, was: Mark, hurries: bool, record: impl FnOnce() -> Arc<dyn Record>) -> Mark {
         let mut gathering = self.gathering();
         if was.0 != gathering.mark {
-            let first = gathering.records.is_empty();
             gathering.records.push(record());
-            if first {
-                self.ring();
-            }
+        }
+        if gathering.waits(hurries) {
+            self.ring();
         }
         Mark(gathering.mark)
     }
 
-    /// Puts clocks in, which go with the next group, or after a while alone.
+    /// Puts clocks in, for which nobody waits.
     pub(super) fn put_clocks(&self, clocks: impl IntoIterator<Item = Clocks>) {
         let mut gathering = self.gathering();
         gathering.clocks.extend(clocks);
-        if gathering.due.is_none() && !gathering.clocks.is_empty() {
-            gathering.due = Some(Instant::now() + GATHERS);
+        if !gathering.clocks.is_empty() && gathering.waits(false) {
             self.ring();
         }
     }
 
-    /// Resolves when clocks that wait are due; never where none do.
+    /// Clocks have been written: others may have their place.
+    pub(super) fn give_back(&self, mut clocks: Vec<Clocks>) {
+        clocks.clear();
+        if clocks.capacity() <= MOST_SPARE {
+            self.gathering().spare = clocks;
+        }
+    }
+
+    /// Resolves when what waits is due; never where nothing does.
     pub(super) async fn becomes_due(&self) {
         let due = self.gathering().due;
         match due {
@@ -206,6 +230,7 @@ impl Queue {
     pub(super) fn note(&self, note: Note) -> Mark {
         let mut gathering = self.gathering();
         gathering.notes.push(note);
+        gathering.waits(true);
         self.ring();
         Mark(gathering.mark)
     }
@@ -216,8 +241,7 @@ impl Queue {
         if gathering.is_empty() {
             return Mark(gathering.mark - 1);
         }
-        if gathering.due.is_some() {
-            gathering.due = Some(Instant::now());
+        if gathering.waits(true) {
             self.ring();
         }
         Mark(gathering.mark)
@@ -350,7 +374,7 @@ mod tests {
     }
 
     fn put(queue: &Queue, was: Mark, byte: u8) -> Mark {
-        queue.put(was, || Arc::new(Fixed(byte)))
+        queue.put(was, true, || Arc::new(Fixed(byte)))
     }
 
     #[tokio::test]
@@ -397,13 +421,17 @@ mod tests {
         queue.rung().await;
         tokio::time::advance(GATHERS / 2).await;
         queue.put_clocks([clocks(2)]);
+        let late = queue.put(Mark(0), false, || Arc::new(Fixed(9)));
         assert!(queue.try_take().is_none());
         let began = Instant::now();
         queue.becomes_due().await;
         assert_eq!(began.elapsed(), GATHERS / 2);
-        assert_eq!(queue.try_take().unwrap().clocks, [clocks(1), clocks(2)]);
+        let group = queue.try_take().unwrap();
+        assert_eq!((group.clocks, group.records.len(), group.mark), (vec![clocks(1), clocks(2)], 1, late));
         queue.put_clocks([clocks(3)]);
-        put(&queue, Mark(0), 1);
+        let late = queue.put(Mark(0), false, || Arc::new(Fixed(1)));
+        assert!(queue.try_take().is_none());
+        assert_eq!(put(&queue, late, 1), late, "the same, but now somebody waits for it");
         let both = queue.take().unwrap();
         assert_eq!((both.clocks.len(), both.records.len()), (1, 1));
         assert!(futures_util::FutureExt::now_or_never(queue.becomes_due()).is_none());

@@ -62,7 +62,7 @@ pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Hel
         let began = Instant::now();
         let (count, mark) = (group.records.len(), group.mark);
         let changes = changes(&group, &held.keys);
-        let clocks = stands(group.clocks, &changes, &held);
+        let clocks = stands(queue, group.clocks, &changes, &held);
         let commit = Commit { sum: held.sums.after(&changes), changes, clocks, notes: group.notes };
         drop(group.records);
         let stood = commit.clocks.len() as u64;
@@ -118,7 +118,7 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
 }
 
 /// What the clocks of those sessions are to stand at that have a record and of which this commit writes none: each session's last.
-fn stands(mut clocks: Vec<Clocks>, changes: &[Change], held: &Held) -> Vec<Stand> {
+fn stands(queue: &Queue, mut clocks: Vec<Clocks>, changes: &[Change], held: &Held) -> Vec<Stand> {
     let written: HashSet<[u8; 8], foldhash::fast::RandomState> =
         changes.iter().map(|change| change.name).collect();
     clocks.retain(|clocks| !written.contains(&clocks.name) && held.sums.knows(clocks.name));
@@ -127,7 +127,10 @@ fn stands(mut clocks: Vec<Clocks>, changes: &[Change], held: &Held) -> Vec<Stand
     clocks.reverse();
     clocks.dedup_by_key(|clocks| clocks.name);
     let signed = |clocks: &Clocks| Some((clocks.name, seal::sign(&held.keys, &clocks.name, &clocks.bytes)?));
-    clocks.iter().rev().filter_map(signed).collect()
+    let mut stands = Vec::with_capacity(clocks.len());
+    stands.extend(clocks.iter().rev().filter_map(signed));
+    queue.give_back(clocks);
+    stands
 }
 
 /// Brings a commit to disk, however long it takes.

@@ -27,12 +27,13 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// Takes in those of a group.
-    pub(super) fn add(&mut self, group: Mark, clocks: Vec<Clocks>) {
+    /// Takes in those of a group; what held them is given back.
+    pub(super) fn add(&mut self, group: Mark, mut clocks: Vec<Clocks>) -> Vec<Clocks> {
         if !clocks.is_empty() {
             self.groups.push(group);
         }
-        self.all.extend(clocks.into_iter().map(|clocks| (clocks.name, clocks)));
+        self.all.extend(clocks.drain(..).map(|clocks| (clocks.name, clocks)));
+        clocks
     }
 
     pub(super) fn is_empty(&self) -> bool {

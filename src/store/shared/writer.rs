@@ -157,7 +157,7 @@ impl Writer {
         for note in group.notes {
             self.wait((SmallVec::from_slice(&[group.mark]), note), true);
         }
-        self.clocks.add(group.mark, group.clocks);
+        self.core.queue.give_back(self.clocks.add(group.mark, group.clocks));
         self.taken.push_back((group.mark, group.records.into_iter()));
     }
 
