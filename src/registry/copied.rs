@@ -84,6 +84,8 @@ impl Copied {
     pub(super) fn lost(&mut self) {
         self.unlead();
         self.tag = 0;
+        // Whoever looked meanwhile is to look again.
+        self.stamp.0 = !self.stamp.1;
     }
 
     /// Writes what a sleeping session keeps of it.
@@ -245,8 +247,9 @@ impl Kept {
         }
         let stamp = self.stamped();
         self.stamp = if clean { stamp } else { !stamp };
-        if let Some(copied) = self.copied.as_mut().filter(|_| !merged.ahead) {
-            copied.stamp.0 = stamp;
+        if let Some(copied) = &mut self.copied {
+            // What the store has may be older than what it had, and others may have read that meanwhile: of this they are told.
+            copied.stamp.0 = if merged.ahead { !stamp } else { stamp };
         }
         merged
     }
