@@ -243,6 +243,21 @@ impl AppSession {
         self.beat.armed = false;
     }
 
+    /// Its tokens, each as the values of its parts.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<Vec<Box<[u8]>>> {
+        let of = |token: u8| -> Vec<Box<[u8]>> {
+            (0..u8::MAX)
+                .map_while(|part| self.vault.part(token, part).map(|cookie| cookie.value.into()))
+                .collect()
+        };
+        let held = self.vault.iter().filter_map(|cookie| match cookie.role {
+            Role::Token { token, part: 0 } => Some(token),
+            _ => None,
+        });
+        held.map(of).collect()
+    }
+
     /// Applies what the answer to the request `sent` set and deleted, if it is not overtaken.
     pub fn learn(&mut self, sent: Sent, edits: &[Edit<'_>], now: Timestamp) -> Learned {
         let mut learned = Learned::default();

@@ -167,6 +167,11 @@ impl Session {
         self.apps.iter().filter(|app| !app.lent)
     }
 
+    /// These and those of apps that were lent another's token.
+    pub fn all_apps(&self) -> impl Iterator<Item = &AppSession> {
+        self.apps.iter()
+    }
+
     /// Its session with `app`.
     #[must_use]
     pub fn app(&self, app: AppIx) -> Option<&AppSession> {

@@ -8,7 +8,6 @@ use super::Proxy;
 use crate::bridge::app_session::AppSession;
 use crate::bridge::rules::AppIx;
 use crate::bridge::session::Farewell;
-use crate::bridge::vault::Role;
 use crate::registry::Slot;
 use crate::route::RouteMap;
 
@@ -26,7 +25,7 @@ impl Proxy {
     /// The tokens of app sessions that the person has signed out of are nobody's any more.
     pub(super) fn entomb(&self, map: &RouteMap, left: &Farewell, slot: &Slot) {
         for app in left.apps.iter().filter(|app| map.takes_over(app.app)) {
-            for parts in tokens(app) {
+            for parts in app.tokens() {
                 self.shared.registry.entomb(app.app, parts.iter().map(|part| &**part), slot, self.now());
             }
         }
@@ -36,23 +35,9 @@ impl Proxy {
         if !map.takes_over(app) {
             return;
         }
-        let all = slot.with(|session| session.app(app).map(tokens)).unwrap_or_default();
+        let all = slot.with(|session| session.app(app).map(AppSession::tokens)).unwrap_or_default();
         for parts in all {
             self.shared.registry.own_token(app, parts.iter().map(|part| &**part), slot);
         }
     }
-}
-
-/// The tokens of an app session, each as the values of its parts.
-fn tokens(app: &AppSession) -> Vec<Vec<Box<[u8]>>> {
-    let of = |token: u8| -> Vec<Box<[u8]>> {
-        (0..u8::MAX)
-            .map_while(|part| app.vault().part(token, part).map(|cookie| cookie.value.into()))
-            .collect()
-    };
-    let held = app.vault().iter().filter_map(|cookie| match cookie.role {
-        Role::Token { token, part: 0 } => Some(token),
-        _ => None,
-    });
-    held.map(of).collect()
 }

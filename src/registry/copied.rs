@@ -229,7 +229,7 @@ impl Kept {
         let lacks = self.merge_ids(theirs.ids, theirs.gone);
         merged.ahead |= lacks && !self.session.has_ended();
         for hash in theirs.owned {
-            if self.owned.len() < super::MOST_TOKENS && !self.owned.contains(&hash) {
+            if self.owned.len() < 2 * super::MOST_TOKENS && !self.owned.contains(&hash) {
                 self.owned.push(hash);
             }
         }

@@ -55,7 +55,8 @@ use table::{By, Seen, Table};
 const COPIES: Duration = Duration::from_secs(600);
 /// Ids of one session, those that have been replaced included; the oldest makes room.
 const MOST_IDS: usize = 8;
-/// Tokens by which one session is found; the oldest makes room, so that tokens that change with use do not pile up.
+/// Tokens by which one session is found, beyond those that its apps have: the oldest makes room, so that tokens that change with
+/// use do not pile up.
 const MOST_TOKENS: usize = 8;
 
 /// All live bridge sessions.
@@ -397,12 +398,25 @@ impl Registry {
                 return;
             }
             if kept.owned.len() >= MOST_TOKENS {
-                self.table.strike(By::Token, kept.owned.remove(0), slot.ticket);
+                // Never one that an app still has: another session could take it over.
+                let held = self.held_tokens(&kept.session);
+                if let Some(dead) = kept.owned.iter().position(|hash| !held.contains(hash)) {
+                    self.table.strike(By::Token, kept.owned.remove(dead), slot.ticket);
+                }
             }
             kept.owned.push(hash);
             self.graveyard().exhume(hash);
             self.table.enter(By::Token, hash, slot.ticket);
         });
+    }
+
+    /// Hashes of the tokens that a session's apps have now.
+    fn held_tokens(&self, session: &Session) -> Vec<u64> {
+        let of = |app: &AppSession| -> Vec<u64> {
+            let hash = |parts: &Vec<Box<[u8]>>| self.token_hash(app.app, parts.iter().map(|part| &**part));
+            app.tokens().iter().map(hash).collect()
+        };
+        session.all_apps().flat_map(of).collect()
     }
 
     fn disown(&self, slot: &Slot, hash: u64) {
