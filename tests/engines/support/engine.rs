@@ -2,8 +2,10 @@
 //!
 //! Invariant: an engine that `Engine::start` returned has answered a request.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
@@ -171,8 +173,13 @@ fn keeper(work: &Path, grace: u32) -> Command {
 
 /// A port that nobody had a moment ago.
 pub(crate) fn free_port() -> u16 {
-    let address: SocketAddr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    address.port()
+    // Below those that connections get: whoever is stopped for a while finds its port free again.
+    loop {
+        let port = 10_000 + (RandomState::new().build_hasher().finish() % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Neither an engine that does not hear, nor what it started, outlives its keeper.
