@@ -19,8 +19,8 @@ const LATELY: Duration = Duration::from_secs(2);
 /// How often what dangles is looked at again, and after what pause: many times longer than a write takes.
 const TRIES: usize = 4;
 const PAUSE: Duration = Duration::from_millis(40);
-/// By so much the clocks of a session that another proxy serves may be behind in the store: five seconds until they are put, one in which
-/// they gather, and a little more.
+/// By so much the clocks of a session that another proxy serves may be behind in the store: five seconds until they are put, and a
+/// little more.
 const LAG: Duration = Duration::from_secs(7);
 
 impl Registry {

@@ -11,9 +11,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use smallvec::SmallVec;
-
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use smallvec::SmallVec;
 
 use super::queue::Note;
 use super::sum::{Sum, Sums};

@@ -119,6 +119,10 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
 
 /// What the clocks of those sessions are to stand at that have a record and of which this commit writes none: each session's last.
 fn stands(queue: &Queue, mut clocks: Vec<Clocks>, changes: &[Change], held: &Held) -> Vec<Stand> {
+    if clocks.is_empty() {
+        queue.give_back(clocks);
+        return Vec::new();
+    }
     let written: HashSet<[u8; 8], foldhash::fast::RandomState> =
         changes.iter().map(|change| change.name).collect();
     clocks.retain(|clocks| !written.contains(&clocks.name) && held.sums.knows(clocks.name));

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 
 use redis::Cmd;
 use smallvec::SmallVec;
@@ -17,7 +18,7 @@ use crate::time::Timestamp;
 /// Sessions of which they go in one round trip, at the most.
 const BATCH: usize = 512;
 /// They are kept for this much at the least, whatever the session's end is.
-const LEAST: std::time::Duration = std::time::Duration::from_secs(1);
+const LEAST: Duration = Duration::from_secs(1);
 
 /// Clocks, and the groups that wait for them.
 #[derive(Default)]
