@@ -78,11 +78,12 @@ impl Ours {
         let place = Place { folder: folder.join("store"), keys: folder.join("keys") };
         let count = AtomicU64::new(0);
         let opened = store::open(&place, [7; 64]).unwrap();
-        let kept = opened.store();
+        let (kept, opener) = (opened.store(), opened.opener());
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let read = opened.read(threads, || {
-            |found: &Found<'_>| {
-                count.fetch_add((found.record.len() / SIZE) as u64, Ordering::Relaxed);
+            |found: &Found<'_>, _: Option<&[u8]>| {
+                let size = opener.open(found, |record, _, _| Some(record.len()))?;
+                count.fetch_add((size / SIZE) as u64, Ordering::Relaxed);
                 Ok(())
             }
         });

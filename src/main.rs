@@ -5,6 +5,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -175,8 +176,9 @@ fn serve(
     ports.take_over()?;
     let (config, keeping, first) = keep(config, &mut origin)?;
     let newcomers = config::newcomers(&config).filter(|_| first);
-    let mut app = App::at(ports, config, keeping)?.with_probes().with_reloads(origin);
     let (drainer, drain) = Drainer::new();
+    let mut app =
+        App::at(ports, config, keeping)?.with_probes().with_reloads(origin).with_stop(drainer.clone());
     let handover = Handover::new(program, app.take_sockets(), drainer.clone(), hooks(&app));
     spawn_signals(&app, (drainer, drain.clone()), handover)?;
     for address in app.addresses() {
@@ -195,14 +197,15 @@ fn serve(
 
 /// How a successor gets the store.
 fn hooks(app: &App) -> Hooks {
-    let store = app.core().registry().store().clone();
-    let again = store.clone();
+    let registry = Arc::clone(app.core().registry());
+    let (store, again) = (registry.store().clone(), registry.store().clone());
     Hooks {
         release: Box::new(move || {
             if store.fails() {
                 // What could not be written is in this process alone.
                 return Err(std::io::Error::other("the store cannot be written at the moment"));
             }
+            registry.keep_all();
             store.close().map_err(std::io::Error::other)
         }),
         retake: Box::new(move || again.retake().map_err(std::io::Error::other)),

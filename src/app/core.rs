@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::keeping::{self, Keeping, Watches};
+use super::keeping::{self, Keeping, Unopened, Watches};
 use super::sharing::Newsroom;
 use crate::admin::Admin;
 use crate::balance::Balancer;
@@ -68,7 +68,7 @@ impl Core {
         Self::with(config, registry, clock, access)
     }
 
-    /// The same, with the sessions that `keeping` has, and will have.
+    /// The same, with the sessions that `keeping` has, and will have, and what is left to be done with those of before.
     ///
     /// # Errors
     /// Where the store cannot be used.
@@ -77,22 +77,22 @@ impl Core {
         keeping: Keeping,
         clock: Clock,
         access: AccessLog,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<(Self, Option<Unopened>), StoreError> {
         let (options, clocks, threads) =
             (config.registry, config.routes.bridge.clocks, super::threads(&config));
         let registry = match &keeping {
-            Keeping::Memory => return Ok(Self::new(config, clock, access)),
+            Keeping::Memory => return Ok((Self::new(config, clock, access), None)),
             Keeping::Store(opened) => Registry::kept_in(opened.store(), options, clocks, opened.secret()),
             Keeping::Shared(opened) => Registry::kept_in(opened.store(), options, clocks, opened.secret()),
         };
-        let mut core = Self::with(config, registry, clock, access);
+        let (mut core, mut unopened) = (Self::with(config, registry, clock, access), None);
         keeping::served_before(&keeping, core.shared.served())?;
         match keeping {
             Keeping::Memory => {}
             Keeping::Store(opened) => {
-                let setting = core.present.now();
-                let watches = keeping::take_in(*opened, &core.registry, &setting.routes, clock, threads)?;
-                core.watches = Arc::new(watches);
+                keeping::take_in(*opened, &core.registry, clock, threads)?;
+                let (left, watches) = Unopened::new(&core.registry, &core.present, clock, threads);
+                (core.watches, unopened) = (Arc::new(watches), Some(left));
             }
             Keeping::Shared(opened) => {
                 core.newsroom = Arc::new(Newsroom::new(threads));
@@ -104,7 +104,7 @@ impl Core {
                 });
             }
         }
-        Ok(core)
+        Ok((core, unopened))
     }
 
     fn with(config: Config, registry: Registry, clock: Clock, access: AccessLog) -> Self {

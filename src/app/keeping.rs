@@ -1,20 +1,24 @@
 //! Sessions beyond the process: what an earlier one left in the store is taken in, and watched over again.
 //!
 //! Invariants: the numbers of apps and origins are those of the store before anything is read with them; nothing is served
-//! before every session is in its place.
+//! before every session is in its place. They are opened, and watched over, while others are served already.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::bridge::packing::alone::Unknown;
 use crate::bridge::rules::AppIx;
 use crate::clock::Clock;
 use crate::heartbeat;
 use crate::names::Names;
 use crate::proxy::served::Served;
-use crate::registry::agenda::{Waiting, Watch};
-use crate::registry::{Registry, Ticket};
-use crate::route::RouteMap;
+use crate::registry::Registry;
+use crate::registry::agenda::Waiting;
+use crate::setting::Present;
 use crate::store::{Found, Opened, Outage, Store, StoreError, shared};
 use crate::time::Timestamp;
 
@@ -152,102 +156,124 @@ fn text(names: &Names) -> Vec<u8> {
     serde_json::to_vec(&noted).unwrap_or_default()
 }
 
-/// What sessions of an earlier process are watched for, each by one of the threads.
-#[derive(Debug, Default)]
-pub(super) struct Watches(Box<[Mutex<Watched>]>);
+/// Sessions of an earlier process are in their places, and wait for being opened and watched over again.
+#[derive(Debug)]
+pub struct Unopened {
+    registry: Arc<Registry>,
+    present: Present,
+    clock: Clock,
+    /// To each of the threads, what it is to watch.
+    watches: Vec<UnboundedSender<Watched>>,
+}
 
-/// What one thread watches.
-type Watched = Vec<(Waiting, Timestamp)>;
+/// What a thread is to watch, and from when on.
+pub(super) type Watched = Vec<(Waiting, Timestamp)>;
+
+/// Where the threads hear of it.
+#[derive(Debug, Default)]
+pub(super) struct Watches(Vec<Mutex<Option<UnboundedReceiver<Watched>>>>);
 
 impl Watches {
-    /// Room for what `many` sessions are watched for by so many `threads`.
-    fn expecting(many: usize, threads: usize) -> Self {
-        let threads = threads.max(1);
-        // An end and two heartbeats each; as even as hashes are, with a little to spare.
-        let share = 3 * (many + many / 64) / threads;
-        Self((0..threads).map(|_| Mutex::new(Vec::with_capacity(share))).collect())
-    }
-
-    /// For one of those who put sessions in.
-    fn gather(&self) -> Gathered<'_> {
-        let by_thread = self.0.iter().map(|_| Vec::with_capacity(GATHERED)).collect();
-        Gathered { all: self, by_thread }
-    }
-
-    /// What thread `number` watches; once.
-    pub(super) fn take(&self, number: usize) -> Watched {
-        let own = self.0.get(number).map(|own| own.lock().unwrap_or_else(PoisonError::into_inner));
-        own.map(|mut own| std::mem::take(&mut *own)).unwrap_or_default()
+    /// Where thread `number` hears; once.
+    pub(super) fn take(&self, number: usize) -> Option<UnboundedReceiver<Watched>> {
+        self.0.get(number)?.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Watches that are put in at once.
-const GATHERED: usize = 4096;
+impl Unopened {
+    /// Those of `registry`, to be watched over by `threads`, which are told so.
+    pub(super) fn new(
+        registry: &Arc<Registry>,
+        present: &Present,
+        clock: Clock,
+        threads: usize,
+    ) -> (Self, Watches) {
+        let (watches, told): (_, Vec<_>) = (0..threads.max(1)).map(|_| unbounded_channel()).unzip();
+        let (registry, present) = (Arc::clone(registry), present.clone());
+        let told = told.into_iter().map(|told| Mutex::new(Some(told))).collect();
+        (Self { registry, present, clock, watches }, Watches(told))
+    }
 
-/// Watches that one reader has met, and not put in yet: those who read do not wait for each other with each session.
-struct Gathered<'a> {
-    all: &'a Watches,
-    by_thread: Box<[Watched]>,
-}
+    /// Opens them all, on every other one of the cores at the most: people are served meanwhile.
+    ///
+    /// # Errors
+    /// Where one does not open: the store is damaged.
+    pub fn open(self) -> Result<(), StoreError> {
+        let began = self.clock.now();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let parts = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let work = || {
+                let mut next =
+                    || Some(parts.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < Registry::PARTS);
+                std::iter::from_fn(&mut next).try_for_each(|part| self.open_part(part))
+            };
+            let threads: Vec<_> = (0..cores.div_ceil(2)).map(|_| scope.spawn(work)).collect();
+            threads.into_iter().try_for_each(|thread| match thread.join() {
+                Ok(opened) => opened,
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+        })?;
+        tracing::info!(took = ?self.clock.now().since(began), "sessions of before are watched over");
+        Ok(())
+    }
 
-impl Gathered<'_> {
-    fn put(&mut self, ticket: Ticket, watches: impl IntoIterator<Item = (Watch, Timestamp)>) {
-        let at = ticket.number() % self.by_thread.len().max(1);
-        let (Some(own), Some(all)) = (self.by_thread.get_mut(at), self.all.0.get(at)) else { return };
-        own.extend(watches.into_iter().map(|(watch, due)| (Waiting::of(ticket, watch), due)));
-        if own.len() > GATHERED - MOST_WATCHES {
-            all.lock().unwrap_or_else(PoisonError::into_inner).append(own);
+    fn open_part(&self, part: usize) -> Result<(), StoreError> {
+        let (setting, clocks, now) = (self.present.now(), self.registry.clocks(), self.clock.now());
+        let mut lots: Vec<Watched> = self.watches.iter().map(|_| Vec::new()).collect();
+        self.registry.open_part(part, |session, ticket| {
+            let at = ticket.number() / Registry::PARTS % self.watches.len();
+            let (Some(lot), Some(thread)) = (lots.get_mut(at), self.watches.get(at)) else { return };
+            let watches = heartbeat::watches(&setting.routes, &clocks, session, now);
+            lot.extend(watches.into_iter().map(|(watch, due)| (Waiting::of(ticket, watch), due)));
+            if lot.len() >= LOT {
+                // Where nobody hears any more, nobody needs it.
+                let _ = thread.send(std::mem::take(lot));
+            }
+        })?;
+        for (lot, thread) in lots.into_iter().zip(&self.watches) {
+            let _ = thread.send(lot);
         }
+        Ok(())
     }
 }
 
-/// More than a session is nearly ever watched for.
-const MOST_WATCHES: usize = 16;
+/// Watches that a thread is told of at once.
+const LOT: usize = 512;
 
-impl Drop for Gathered<'_> {
-    fn drop(&mut self) {
-        for (own, all) in self.by_thread.iter_mut().zip(&self.all.0) {
-            all.lock().unwrap_or_else(PoisonError::into_inner).append(own);
-        }
-    }
-}
-
-/// Takes in what `opened` holds, and begins to write it.
+/// Takes in what `opened` holds, sealed as it is, and begins to write it.
 ///
 /// # Errors
 /// Where the store is damaged, or its thread cannot be started.
 pub(super) fn take_in(
     opened: Opened,
     registry: &Registry,
-    routes: &RouteMap,
     clock: Clock,
     threads: usize,
-) -> Result<Watches, StoreError> {
-    let began = clock.now();
-    let many = opened.count()?;
-    registry.expect(many);
-    let (watches, sealed_anew) = (Watches::expecting(many, threads), Mutex::new(Vec::new()));
-    let clocks = registry.clocks();
+) -> Result<(), StoreError> {
+    let (began, opener, sealed_anew) = (clock.now(), opened.opener(), Mutex::new(Vec::new()));
+    registry.expect(opened.count()?, &opener, began);
     let read = opened.read(threads, || {
-        let (mut restoring, mut gathered) = (registry.restoring(began), watches.gather());
-        let (clocks, sealed_anew) = (&clocks, &sealed_anew);
-        move |found: &Found<'_>| {
-            let taken = restoring.restore((found.record, found.clocks), |session, ticket| {
-                gathered.put(ticket, heartbeat::watches(routes, clocks, session, began));
-                if found.old {
-                    sealed_anew.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
-                }
-            });
-            taken.map_err(|error| error.to_string())
+        let (mut restoring, opener, sealed_anew) = (registry.restoring(began), &opener, &sealed_anew);
+        move |found: &Found<'_>, front: Option<&[u8]>| {
+            let unknown = |error: Unknown| opener.damaged(&error.to_string());
+            match front {
+                Some(front) => restoring.lay(found, front).map_err(unknown),
+                // As versions wrote it that knew of no front.
+                None => opener.open(found, |record, clocks, old| {
+                    let ticket = restoring.restore((record, clocks)).ok()?;
+                    if old {
+                        sealed_anew.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
+                    }
+                    Some(())
+                }),
+            }
         }
     })?;
     registry.restored();
     read.start()?;
-    for ticket in sealed_anew.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        if let Some(slot) = registry.slot(ticket) {
-            registry.put(&slot);
-        }
-    }
+    let sealed_anew = sealed_anew.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sealed_anew.into_iter().filter_map(|ticket| registry.slot(ticket)).for_each(|slot| registry.put(&slot));
     let counts = registry.counts();
     let took = clock.now().since(began);
     if counts.bound + counts.pending > 0 {
@@ -258,5 +284,5 @@ pub(super) fn take_in(
             "sessions of before are back"
         );
     }
-    Ok(watches)
+    Ok(())
 }

@@ -45,7 +45,7 @@ mod workers;
 
 use core::Core;
 use handover::Predecessor;
-use keeping::Keeping;
+use keeping::{Keeping, Unopened};
 use reload::{Fixed, Origin, Reloader};
 use watchdog::Watchdog;
 
@@ -117,6 +117,9 @@ impl Ports {
 #[derive(Debug)]
 pub struct App {
     core: Core,
+    /// Sessions of before that are not watched over yet.
+    unopened: Option<Unopened>,
+    stop: Option<Drainer>,
     ports: Ports,
     threads: usize,
     access: AccessLog,
@@ -151,8 +154,15 @@ impl App {
         ports.browsers = browsers.collect();
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
         let fixed = Fixed::of(&config);
-        let core = Core::keeping(config, keeping, Clock::system(), access.clone())?;
-        Ok(Self { core, ports, threads, access, writing, probes: false, fixed, origin: None })
+        let (core, unopened) = Core::keeping(config, keeping, Clock::system(), access.clone())?;
+        let (probes, origin, stop) = (false, None, None);
+        Ok(Self { core, unopened, stop, ports, threads, access, writing, probes, fixed, origin })
+    }
+
+    /// The same, and where it finds while it serves that it cannot go on, it stops what `drainer` tells.
+    #[must_use]
+    pub fn with_stop(self, drainer: Drainer) -> Self {
+        Self { stop: Some(drainer), ..self }
     }
 
     /// The same, and while it runs it finds out about its apps with sessions of its own.
@@ -199,7 +209,7 @@ impl App {
     /// Serves until `drain` says stop, and returns when the last request is done or the drain's time is over.
     ///
     /// # Errors
-    /// Where a thread or a runtime cannot be started.
+    /// Where a thread or a runtime cannot be started, or a session of before cannot be opened.
     pub fn run(self, drain: &Drain) -> io::Result<()> {
         let watchdog = Watchdog::from_env(self.threads);
         let work = Work {
@@ -223,6 +233,8 @@ impl App {
                 .name("config".to_owned())
                 .spawn(move || on_this_thread(reloader.run(asks)))?;
         }
+        let stop = self.stop;
+        let opening = self.unopened.map(|unopened| open(unopened, stop)).transpose()?;
         self.core.health().advance(Readiness::Ready);
         if let Some(predecessor) = self.ports.predecessor {
             predecessor.retire();
@@ -237,11 +249,29 @@ impl App {
         if let Some(admin) = admin {
             let _ = admin.join();
         }
+        self.core.registry().keep_all();
         // What could not be written has been told by whoever tried.
         let _ = self.core.registry().store().close();
         self.access.close(&self.writing, Duration::from_secs(2));
-        Ok(())
+        // Whoever is stopped before all are open need not open the rest.
+        match opening.filter(JoinHandle::is_finished).map(JoinHandle::join) {
+            Some(Ok(Err(damaged))) => Err(io::Error::other(damaged)),
+            _ => Ok(()),
+        }
     }
+}
+
+/// Opens the sessions of before on a thread of its own. Where one does not open, nobody is served any more.
+fn open(unopened: Unopened, stop: Option<Drainer>) -> io::Result<JoinHandle<Result<(), StoreError>>> {
+    let open = move || {
+        let opened = unopened.open();
+        if let Err(error) = &opened {
+            tracing::error!(%error, "stopping at once");
+            stop.iter().for_each(Drainer::abort);
+        }
+        opened
+    };
+    std::thread::Builder::new().name("opening".to_owned()).spawn(open)
 }
 
 /// What all workers are given.

@@ -75,11 +75,11 @@ pub async fn run(core: Core, number: usize, listeners: Vec<Listener>, dialer: Di
     let present = presenting(&proxy);
     let (pressure, armed) = (Arc::clone(&core.pressure), Arc::clone(&core.armed));
     let heartbeat = Rc::new(Heartbeat::new(present, pinger, sign_out, pressure, armed));
-    let mut tasks = vec![
-        spawn_local(Rc::clone(&heartbeat).run(entries, core.watches.take(number))),
-        spawn_local(hold_with(heartbeat, drain.clone())),
-        spawn_local(flush(Rc::clone(&proxy))),
-    ];
+    let mut tasks =
+        vec![spawn_local(Rc::clone(&heartbeat).run(entries)), spawn_local(flush(Rc::clone(&proxy)))];
+    let before = core.watches.take(number);
+    tasks.extend(before.map(|before| spawn_local(Rc::clone(&heartbeat).resume_watch(before))));
+    tasks.push(spawn_local(hold_with(heartbeat, drain.clone())));
     tasks.extend(sharing::begin(&core, number, &proxy));
     if number == 0 {
         tasks.push(spawn_local(health::run(presenting(&proxy), dialer, core.clock)));

@@ -46,8 +46,6 @@ use wheel::{HORIZON, Wheel};
 
 /// Entries that are looked at before other tasks of the thread get their turn.
 const CHUNK: usize = 32;
-/// Entries of an earlier process that are entered before other tasks of the thread get their turn.
-const PIECE: usize = 4096;
 /// When a session's end is looked at again that could not be asked for.
 const AGAIN: Duration = Duration::from_secs(5);
 /// Sessions whose end is looked for in the store at once.
@@ -107,22 +105,20 @@ impl Heartbeat {
         }
     }
 
-    /// Watches what `entries` brings, until nobody can bring anything any more, and what was watched `before` by an earlier
-    /// process.
-    pub async fn run(
-        self: Rc<Self>,
-        mut entries: UnboundedReceiver<Entry>,
-        before: Vec<(Waiting, Timestamp)>,
-    ) {
-        let _nothing_waits_after_it = Stops(&self);
-        for (at, (waiting, due)) in before.into_iter().enumerate() {
-            self.armed.fetch_add(usize::from(is_beat(waiting.watch())), Ordering::Relaxed);
-            self.wheel.borrow_mut().insert(due, waiting);
-            if at % PIECE == PIECE - 1 {
-                // Whoever is at the door already goes before.
-                yield_now().await;
+    /// Watches what was watched `before` by an earlier process, as it is heard of.
+    pub async fn resume_watch(self: Rc<Self>, mut before: UnboundedReceiver<Vec<(Waiting, Timestamp)>>) {
+        while let Some(lot) = before.recv().await {
+            for (waiting, due) in lot {
+                self.await_due(due, waiting);
             }
+            // Whoever is at the door already goes before.
+            yield_now().await;
         }
+    }
+
+    /// Watches what `entries` brings, until nobody can bring anything any more.
+    pub async fn run(self: Rc<Self>, mut entries: UnboundedReceiver<Entry>) {
+        let _nothing_waits_after_it = Stops(&self);
         loop {
             self.pause.is_over().await;
             let _turn = self.pause.begin();
@@ -166,8 +162,12 @@ impl Heartbeat {
     }
 
     fn insert(&self, due: Timestamp, entry: Entry) {
-        self.armed.fetch_add(usize::from(is_beat(entry.watch)), Ordering::Relaxed);
-        self.wheel.borrow_mut().insert(due, entry.waiting());
+        self.await_due(due, entry.waiting());
+    }
+
+    fn await_due(&self, due: Timestamp, waiting: Waiting) {
+        self.armed.fetch_add(usize::from(is_beat(waiting.watch())), Ordering::Relaxed);
+        self.wheel.borrow_mut().insert(due, waiting);
         if due < self.sleeps_until.get() {
             self.told.notify_one();
         }

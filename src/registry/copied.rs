@@ -11,6 +11,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::dials::Dials;
+use super::front;
 use super::slot::{Held, Kept};
 use crate::bridge::id::Key;
 use crate::bridge::packing::{Common, Packer, Unpacker};
@@ -177,12 +178,13 @@ impl Kept {
 
     /// What the store is to be told of it, before what it is.
     pub(super) fn head(&mut self) -> Head {
-        let Some(copied) = &self.copied else { return Head::default() };
+        let Some(copied) = &self.copied else { return Head { front: front::write(self), ..Head::default() } };
         let stamp = self.stamped();
         let ended = self.session.has_ended();
         let new = self.leads().filter(|(hash, _)| !ended && !copied.entered.contains(hash));
         let new: SmallVec<[(u64, Index); 4]> = new.collect();
         let head = Head {
+            front: Box::default(),
             tag: copied.tag,
             owner: copied.owner,
             epoch: copied.epoch,

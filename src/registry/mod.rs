@@ -24,6 +24,7 @@ mod copied;
 pub mod copies;
 mod dials;
 mod ended;
+mod front;
 mod index;
 mod labels;
 pub mod options;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::slot::{Kept, Slot};
+use super::table::Walk;
 use super::{Registry, Timestamp};
 use crate::bridge::packing::alone;
 use crate::store::{Clocks, Head, Mark, Outage, Record, Store};
@@ -118,6 +119,17 @@ impl Registry {
             slots.iter().filter_map(|slot| slot.used(&self.outbox, &self.dials)).collect();
         if !clocks.is_empty() {
             self.outbox.store.put_clocks(clocks);
+        }
+    }
+
+    /// Has this process's own store write all that it does not know of sessions yet, their clocks included: before it is let go of.
+    pub fn keep_all(&self) {
+        if self.sharing.is_some() || !self.keeps() {
+            return;
+        }
+        let mut walk = Walk::default();
+        while let Some(awake) = self.table.awake_ones(&mut walk) {
+            self.keep_clocks(&awake);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Where sessions are kept: awake as a [`Slot`] while somebody has to do with them, asleep as bytes when nobody has.
+//! Where sessions are kept: awake as a [`Slot`] while somebody has to do with them, asleep as bytes when nobody has. Those of an
+//! earlier process are sealed until somebody asks for them, or it is their turn.
 //!
 //! Most sessions are used for moments that lie minutes apart. A walk through the table, a piece at a time, puts to sleep
 //! what was not used since it last came by; whoever finds a session that sleeps wakes it.
@@ -14,22 +15,27 @@ use smallvec::SmallVec;
 use super::copied::Tally;
 use super::index::Index;
 use super::packed::Packed;
-use super::slot::{Kept, Slot};
+use super::slot::Slot;
 use crate::bridge::id::Handle;
 use crate::bridge::packing::Common;
 use crate::bridge::session::Phase;
 use crate::time::Timestamp;
 
+use sealed::Sealed;
+
 /// Parts of the table, each with a lock of its own.
-const PARTS: usize = 1 << BITS;
+pub(super) const PARTS: usize = 1 << BITS;
 const BITS: u32 = 6;
 /// Sessions that are looked at under one lock.
 const PIECE: usize = 16;
 
 mod laying;
+mod opening;
+mod sealed;
 mod walk;
 
 pub(super) use laying::Leads;
+pub(super) use sealed::recovered;
 pub(super) use walk::Seen;
 pub use walk::Walk;
 
@@ -86,11 +92,13 @@ struct Part {
     doubted: HashMap<u32, Timestamp, foldhash::fast::RandomState>,
     /// Where sessions are packed before it is known how long they are; empty in between.
     bench: Vec<u8>,
+    /// Those that nobody has opened yet.
+    sealed: Option<Box<Sealed>>,
 }
 
 enum Cell {
     Asleep(Packed),
-    /// `None`: free.
+    /// `None`: free, or sealed.
     Awake(Option<Arc<Slot>>),
 }
 
@@ -103,19 +111,6 @@ impl std::fmt::Debug for Table {
 impl Table {
     pub(super) fn new(tally: Arc<Tally>) -> Self {
         Self { parts: (0..PARTS).map(|_| Mutex::default()).collect(), tally }
-    }
-
-    /// Makes room for `many` sessions, each with two tokens, that will be laid down.
-    pub(super) fn expect(&self, many: usize) {
-        // As even as hashes are, with a little to spare.
-        let each = many / PARTS + many / PARTS / 32;
-        for at in 0..PARTS {
-            let part = &mut *self.part(at);
-            part.cells.reserve_exact(each);
-            part.generations.reserve_exact(each);
-            part.ids.expect(each);
-            part.tokens.expect(2 * each);
-        }
     }
 
     /// Finds a place for a session that the id with this hash opens.
@@ -180,7 +175,8 @@ impl Table {
             }
             match part.cells.get(ticket.cell())? {
                 Cell::Asleep(packed) => return Some(packed.glance(&mut part.common).0),
-                Cell::Awake(slot) => slot.clone()?,
+                Cell::Awake(None) => return part.sealed.as_ref()?.phase(ticket.cell()),
+                Cell::Awake(Some(slot)) => Arc::clone(slot),
             }
         };
         // The part is let go of by now: who has a session's lock may be waiting for it.
@@ -196,7 +192,8 @@ impl Table {
             .filter(|_| part.generations.get(ticket.cell()) == Some(&ticket.generation))?
         {
             Cell::Asleep(packed) => Some(packed.look(&mut part.common).created),
-            Cell::Awake(_) => None,
+            Cell::Awake(None) => part.sealed.as_ref()?.pending(ticket.cell())?,
+            Cell::Awake(Some(_)) => None,
         }
     }
 
@@ -204,11 +201,12 @@ impl Table {
     pub(super) fn with_handle(&self, handle: Handle) -> Option<Arc<Slot>> {
         (0..PARTS).find_map(|at| {
             let part = &mut *self.part(at);
-            let is_it = |cell: &Cell| match cell {
+            let is_it = |(number, cell): (usize, &Cell)| match cell {
                 Cell::Asleep(packed) => packed.glance(&mut part.common).1 == handle,
-                Cell::Awake(slot) => slot.as_ref().is_some_and(|slot| slot.handle == handle),
+                Cell::Awake(Some(slot)) => slot.handle == handle,
+                Cell::Awake(None) => part.sealed.as_ref().and_then(|all| all.handle(number)) == Some(handle),
             };
-            let cell = part.cells.iter().position(is_it)?;
+            let cell = part.cells.iter().enumerate().position(is_it)?;
             part.slot((cell << BITS | at) as u32, &self.tally)
         })
     }
@@ -283,16 +281,21 @@ impl Part {
     fn slot(&mut self, place: u32, tally: &Arc<Tally>) -> Option<Arc<Slot>> {
         let at = (place >> BITS) as usize;
         let cell = self.cells.get_mut(at)?;
-        if let Cell::Asleep(packed) = cell {
-            let ticket = Ticket { place, generation: self.generations.get(at).copied().unwrap_or_default() };
-            let slot = Slot::awake(packed.wake(&mut self.common, tally), ticket);
-            if let Some(moment) = self.doubted.remove(&(place >> BITS)) {
-                slot.is_doubted(moment);
+        let kept = match cell {
+            Cell::Awake(Some(slot)) => {
+                slot.is_used();
+                return Some(Arc::clone(slot));
             }
-            *cell = Cell::Awake(Some(Arc::new(slot)));
+            Cell::Awake(None) => self.sealed.as_mut()?.wake(at)?,
+            Cell::Asleep(packed) => packed.wake(&mut self.common, tally),
+        };
+        let ticket = Ticket { place, generation: self.generations.get(at).copied().unwrap_or_default() };
+        let slot = Arc::new(Slot::awake(kept, ticket));
+        if let Some(moment) = self.doubted.remove(&(place >> BITS)) {
+            slot.is_doubted(moment);
         }
-        let Cell::Awake(slot) = cell else { return None };
-        slot.as_ref().inspect(|slot| slot.is_used()).map(Arc::clone)
+        *cell = Cell::Awake(Some(Arc::clone(&slot)));
+        Some(slot)
     }
 
     /// A cell that is free. More are set up by an eighth at a time: twice as many would be half empty.

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use smallvec::SmallVec;
 
+use super::opener::Found;
 use super::queue::Note;
 use super::sum::{Sum, Sums};
 
@@ -96,15 +97,6 @@ pub(super) struct Disk {
     sessions: Keyspace,
     clocks: Keyspace,
     own: Keyspace,
-}
-
-/// What is there of a session.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row<'a> {
-    pub(super) name: [u8; 8],
-    pub(super) record: &'a [u8],
-    /// Its clocks, if they have moved since its record was first written: they may be older than the record all the same.
-    pub(super) clocks: Option<&'a [u8]>,
 }
 
 /// A change to a session's record.
@@ -280,7 +272,7 @@ impl Disk {
     pub(super) fn each(
         &self,
         span: (u8, u8),
-        mut look: impl FnMut(Row<'_>) -> Result<(), DiskError>,
+        mut look: impl FnMut(Found<'_>) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
         let (records, mut clocks) = (self.values(&self.sessions, span), self.values(&self.clocks, span));
         let mut next = clocks.next().transpose()?;
@@ -291,7 +283,7 @@ impl Disk {
                 next = clocks.next().transpose()?;
             }
             let own = next.as_ref().filter(|(of, _)| *of == name);
-            look(Row { name, record: &record, clocks: own.map(|(_, clocks)| &clocks[..]) })?;
+            look(Found { name, sealed: &record, clocks: own.map(|(_, clocks)| &clocks[..]) })?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::secret::digest16;
 
 /// What a key file says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Keys(Vec<Key>);
 
 /// One line of it.

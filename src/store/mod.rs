@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 mod disk;
 mod keys;
+mod opener;
 mod queue;
 mod seal;
 pub mod shared;
@@ -26,10 +27,11 @@ mod writer;
 
 pub use disk::DiskError;
 pub use keys::KeysError;
+pub use opener::{Found, Opener};
 pub use queue::{Clocks, Head, Index, Mark, Outage, Record};
 pub use shared::{Fetched, Key, News};
 
-use disk::{Disk, Row, damaged, note_name};
+use disk::{Disk, damaged, note_name};
 use keys::{Keys, Print};
 use queue::Queue;
 use seal::SealError;
@@ -474,11 +476,18 @@ impl Opened {
         Ok(self.disk.count()?.min(MOST_EXPECTED))
     }
 
-    /// Shows every session, on as many `threads` at once, each to what `begin` gives for that thread, in no order that matters.
+    /// What opens the records that [`Opened::read`] shows.
+    #[must_use]
+    pub fn opener(&self) -> Opener {
+        Opener::new(self.keys.clone(), &self.place.folder)
+    }
+
+    /// Shows every session, on as many `threads` at once, each to what `begin` gives for that thread, in no order that matters:
+    /// as it is kept, and with the front of its record, if it has one.
     ///
     /// # Errors
-    /// See [`StoreError`]; one record that does not open is enough.
-    pub fn read<L: FnMut(&Found<'_>) -> Result<(), String>>(
+    /// See [`StoreError`]; one record that was sealed with a key that is not there is enough, or one that is missing.
+    pub fn read<L: FnMut(&Found<'_>, Option<&[u8]>) -> Result<(), StoreError>>(
         self,
         threads: usize,
         begin: impl Fn() -> L + Sync,
@@ -489,12 +498,12 @@ impl Opened {
         let read = |start: usize| {
             let span = (start as u8, (start + share - 1).min(255) as u8);
             let (mut refusal, mut sums) = (None, Sums::default());
-            let (mut look, mut room) = (begin(), Zeroizing::default());
+            let mut look = begin();
             sums.expect(many, span);
-            let read = self.disk.each(span, |row| {
-                sums.add(row.name, row.record);
-                let shown = self.show(row, &mut room, &mut look);
-                shown.map_err(|error| {
+            let read = self.disk.each(span, |found| {
+                sums.add(found.name, found.sealed);
+                let front = seal::front(&self.keys, found.sealed).map_err(|error| self.refused(error));
+                front.and_then(|front| look(&found, front)).map_err(|error| {
                     refusal = Some(error);
                     damaged(&self.place.folder, "")
                 })
@@ -516,34 +525,6 @@ impl Opened {
         self.disk.check(&sums)?;
         Ok(Read { opened: self, sums })
     }
-
-    /// Shows one, opened in `room`.
-    fn show(
-        &self,
-        row: Row<'_>,
-        room: &mut Zeroizing<Vec<u8>>,
-        look: impl FnOnce(&Found<'_>) -> Result<(), String>,
-    ) -> Result<(), StoreError> {
-        let Row { name, record, clocks } = row;
-        let old = seal::open_into(room, &self.keys, &name, record).map_err(|error| self.refused(error))?;
-        // Clocks that nobody here has signed are as good as none: the record has some of its own.
-        let clocks = clocks.and_then(|clocks| seal::signed(&self.keys, &name, clocks));
-        look(&Found { name, record: room, clocks, old })
-            .map_err(|what| damaged(&self.place.folder, &what).into())
-    }
-}
-
-/// What was kept of a session.
-#[derive(Clone, Copy, Debug)]
-pub struct Found<'a> {
-    /// What it was kept under.
-    pub name: [u8; 8],
-    /// Its record.
-    pub record: &'a [u8],
-    /// Clocks that were kept apart, which may be older than the record.
-    pub clocks: Option<&'a [u8]>,
-    /// It should be put in again: another key seals by now.
-    pub old: bool,
 }
 
 /// A store whose records have been read.

@@ -21,9 +21,9 @@ use crate::time::Timestamp;
 pub trait Record: Send + Sync {
     /// What it is kept under, for ever.
     fn name(&self) -> [u8; 8];
-    /// Writes what it is now behind `out`, and says what stands before that in clear where several proxies share the store;
-    /// one process's own store only looks whether there is a head. `None`: it is no more. In a shared store one that has
-    /// ended is a head with [`Head::ended`] and nothing written.
+    /// Writes what it is now behind `out`, and says what stands before that in clear; of it one process's own store looks at
+    /// [`Head::front`] alone, and one that several proxies share at everything else. `None`: it is no more. In a shared store
+    /// one that has ended is a head with [`Head::ended`] and nothing written.
     fn write(&self, out: &mut Vec<u8>) -> Option<Head>;
     /// In a shared store: what was last written, before any later change, was there under this tag a moment after `at`.
     fn written(&self, _tag: u64, _at: Timestamp) {}
@@ -38,9 +38,11 @@ pub trait Record: Send + Sync {
     }
 }
 
-/// What stands before a record in a shared store, in clear.
+/// What stands before a record, in clear.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
+    /// What is read of it at a start before it is opened. No secret.
+    pub front: Box<[u8]>,
     /// Which writing of it the copy is based on: a random number, new at each write; 0: none.
     pub tag: u64,
     /// The proxy that sends its heartbeats and ends it by the clocks.

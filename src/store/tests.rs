@@ -26,7 +26,8 @@ impl Record for Told {
     fn write(&self, out: &mut Vec<u8>) -> Option<Head> {
         let text = self.text.lock().unwrap();
         out.extend_from_slice(text.as_deref().unwrap_or_default());
-        text.is_some().then(Head::default)
+        let front = self.name.into();
+        text.is_some().then(|| Head { front, ..Head::default() })
     }
 }
 
@@ -46,9 +47,12 @@ fn opened(place: &Place) -> Opened {
 
 fn all(opened: Opened) -> Result<Records, StoreError> {
     let seen = StdMutex::new(BTreeMap::new());
+    let opener = opened.opener();
     opened.read(2, || {
-        |found: &Found<'_>| {
-            seen.lock().unwrap().insert(found.name, found.record.to_vec());
+        |found: &Found<'_>, front: Option<&[u8]>| {
+            assert_eq!(front, Some(&found.name[..]));
+            let record = opener.open(found, |record, _, _| Some(record.to_vec()))?;
+            seen.lock().unwrap().insert(found.name, record);
             Ok(())
         }
     })?;
@@ -57,7 +61,7 @@ fn all(opened: Opened) -> Result<Records, StoreError> {
 
 fn start(opened: Opened) -> Store {
     let store = opened.store();
-    opened.read(2, || |_: &Found<'_>| Ok(())).unwrap().start().unwrap();
+    opened.read(2, || |_: &Found<'_>, _: Option<&[u8]>| Ok(())).unwrap().start().unwrap();
     store
 }
 
@@ -87,10 +91,14 @@ fn clocks_are_kept_apart_as_long_as_there_is_a_record_and_the_last_ones_count() 
     };
     let stand = |place: &Place| {
         let (seen, opened) = (StdMutex::new(BTreeMap::new()), opened(place));
-        let store = opened.store();
+        let (store, opener) = (opened.store(), opened.opener());
         let read = opened.read(2, || {
-            |found: &Found<'_>| {
-                seen.lock().unwrap().insert(found.record.to_vec(), found.clocks.map(<[u8]>::to_vec));
+            |found: &Found<'_>, _: Option<&[u8]>| {
+                let look = |record: &[u8], clocks: Option<&[u8]>, _| {
+                    Some((record.to_vec(), clocks.map(<[u8]>::to_vec)))
+                };
+                let (record, clocks) = opener.open(found, look)?;
+                seen.lock().unwrap().insert(record, clocks);
                 Ok(())
             }
         });
@@ -219,10 +227,10 @@ fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
     std::fs::write(&place.keys, line("k2", 9) + &old).unwrap();
     let second = opened(&place);
     let olds = StdMutex::new(Vec::new());
-    let store = second.store();
+    let (store, opener) = (second.store(), second.opener());
     let read = second.read(1, || {
-        |found: &Found<'_>| {
-            olds.lock().unwrap().push(found.old);
+        |found: &Found<'_>, _: Option<&[u8]>| {
+            olds.lock().unwrap().push(opener.open(found, |_, _, old| Some(old))?);
             Ok(())
         }
     });
@@ -237,6 +245,41 @@ fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
     let missing = open(&place, [5; 64]).unwrap_err();
     assert!(matches!(missing, StoreError::Keys(KeysError::Missing(_))), "{missing}");
     assert!(!place.keys.exists(), "none is made over sessions that wait for another");
+}
+
+#[test]
+fn a_record_of_a_version_that_knew_of_no_front_is_shown_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    let store = start(opened(&place));
+    commit(&store, &[told(1, Some(b"new"))]);
+    store.close().unwrap();
+    let keys = Keys::load(&place.keys, None).unwrap();
+    let (name, mut text) = (told(2, None).name, seal::room());
+    text.extend_from_slice(b"old");
+    let mut sums = Sums::default();
+    let disk = Disk::open(&place.folder).unwrap();
+    disk.each((0, 255), |found| {
+        sums.add(found.name, found.sealed);
+        Ok(())
+    })
+    .unwrap();
+    let changes = vec![disk::Change { name, record: Some(seal::seal(&keys, &name, text).unwrap()) }];
+    let sum = sums.after(&changes);
+    disk.commit(&Commit { changes, clocks: Vec::new(), notes: Vec::new(), sum }).unwrap();
+    drop(disk);
+    let (seen, opened) = (StdMutex::new(BTreeMap::new()), opened(&place));
+    let opener = opened.opener();
+    let read = opened.read(2, || {
+        |found: &Found<'_>, front: Option<&[u8]>| {
+            let record = opener.open(found, |record, _, _| Some(record.to_vec()))?;
+            seen.lock().unwrap().insert(record, front.is_some());
+            Ok(())
+        }
+    });
+    read.unwrap();
+    let wanted = BTreeMap::from([(b"new".to_vec(), true), (b"old".to_vec(), false)]);
+    assert_eq!(seen.into_inner().unwrap(), wanted);
 }
 
 #[test]

@@ -101,7 +101,8 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
     for record in &group.records {
         let name = record.name();
         let mut text = seal::room();
-        let record = record.write(&mut text).map(|_| seal::seal(keys, &name, text)).transpose();
+        let head = record.write(&mut text);
+        let record = head.map(|head| seal::seal_behind(&head.front, keys, &name, text)).transpose();
         let Ok(record) = record else {
             tracing::error!("a session cannot be sealed, and is not kept: the system gives no randomness");
             continue;

@@ -112,7 +112,7 @@ impl Town {
             for handle in handles {
                 let mut record = Vec::new();
                 assert!(before.core.registry().find(handle).unwrap().write(&mut record).is_some());
-                core.registry().restoring(Timestamp::ZERO).restore((&record, None), |_, _| {}).unwrap();
+                core.registry().restoring(Timestamp::ZERO).restore((&record, None)).unwrap();
             }
         }
         let (listener, front) = memory();

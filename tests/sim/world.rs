@@ -496,7 +496,7 @@ impl World {
         self.oracle.crashes();
         let mut restoring = self.registry.restoring(Timestamp::ZERO);
         for record in self.disk.values() {
-            restoring.restore((record, None), |_, _| {}).map_err(|error| error.to_string())?;
+            restoring.restore((record, None)).map_err(|error| error.to_string())?;
         }
         drop(restoring);
         self.registry.restored();

@@ -19,6 +19,12 @@ pub const VERSION: u8 = 2;
 /// The first version that this one reads.
 const FIRST: u8 = 1;
 
+/// True where this version reads what the one with this number wrote.
+#[must_use]
+pub const fn is_known(version: u8) -> bool {
+    FIRST <= version && version <= VERSION
+}
+
 /// A record that this version cannot read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a session was written in a way that this version does not know")]
@@ -82,7 +88,7 @@ impl Reader {
 /// What [`Common::write`] wrote, and what is behind it.
 fn halves(record: &[u8]) -> Result<(&[u8], &[u8]), Unknown> {
     let (version, text) = record.split_first().ok_or(Unknown)?;
-    if !(FIRST..=VERSION).contains(version) {
+    if !is_known(*version) {
         return Err(Unknown);
     }
     let mut nothing = Common::default();

@@ -1,11 +1,16 @@
-//! Many sessions that an earlier process kept are laid down, asleep.
+//! Many sessions that an earlier process kept are laid down, sealed or asleep.
 //!
 //! What leads to them is entered many at a time: who enters one by one waits for memory with each, and for whoever else lays
 //! sessions down.
 //!
 //! Invariant: nothing leads to a session before it lies in its place.
 
-use super::{BITS, By, Cell, Kept, PARTS, Packed, Table, Ticket, part_of};
+use super::sealed::Sealed;
+use super::{BITS, By, Cell, PARTS, Packed, Part, Table, Ticket, part_of};
+use crate::registry::front::Front;
+use crate::registry::slot::Kept;
+use crate::store::{Found, Opener};
+use crate::time::Timestamp;
 
 /// Entries of one part that are entered at once.
 const AT_ONCE: usize = 64;
@@ -21,29 +26,64 @@ impl Default for Leads {
 }
 
 impl Table {
-    /// Lays a session down, asleep, that an earlier process kept. Its ticket; `None`: no id opens it. It is found when
-    /// [`Table::enter_all`] was called.
-    pub(in crate::registry) fn lay(
+    /// Makes room for `many` sessions, each with two tokens, that will be laid down at `now`; `opener` opens those that are sealed.
+    pub(in crate::registry) fn expect(&self, many: usize, opener: &Opener, now: Timestamp) {
+        // As even as hashes are, with a little to spare.
+        let each = many / PARTS + many / PARTS / 32;
+        for at in 0..PARTS {
+            let part = &mut *self.part(at);
+            part.cells.reserve_exact(each);
+            part.generations.reserve_exact(each);
+            part.ids.expect(each);
+            part.tokens.expect(2 * each);
+            let mut sealed = Sealed::new(opener.clone(), now);
+            sealed.expect(each);
+            part.sealed = Some(Box::new(sealed));
+        }
+    }
+
+    /// Lays a session down as the store has it. Its ticket; `None`: no id opens it, or there is no room.
+    pub(in crate::registry) fn lay_sealed(
         &self,
-        kept: &mut Kept,
+        found: &Found<'_>,
+        front: &Front<'_>,
         leads: &mut Leads,
-        prepare: impl FnOnce(&mut Kept, Ticket),
     ) -> Option<Ticket> {
-        let at = part_of(kept.ids.first()?.key.hash());
+        let (ids, tokens) = (front.ids(), front.tokens());
+        self.lay_in(front.ids().next()?, leads, ids, tokens, |part, cell| {
+            part.sealed.as_mut()?.put(cell, found)?;
+            Some(Cell::Awake(None))
+        })
+    }
+
+    /// Lays a session down asleep. Its ticket; `None`: no id opens it.
+    pub(in crate::registry) fn lay(&self, kept: &Kept, leads: &mut Leads) -> Option<Ticket> {
+        let (ids, tokens) = (kept.ids.iter().map(|held| held.key.hash()), kept.owned.iter().copied());
+        self.lay_in(kept.ids.first()?.key.hash(), leads, ids, tokens, |part, cell| {
+            part.sealed.iter_mut().for_each(|sealed| sealed.reach(cell));
+            Some(Cell::Asleep(Packed::new(kept, &mut part.bench, &mut part.common)))
+        })
+    }
+
+    fn lay_in(
+        &self,
+        first: u64,
+        leads: &mut Leads,
+        ids: impl Iterator<Item = u64>,
+        tokens: impl Iterator<Item = u64>,
+        make: impl FnOnce(&mut Part, usize) -> Option<Cell>,
+    ) -> Option<Ticket> {
+        let at = part_of(first);
         let ticket = {
             let part = &mut *self.part(at);
             let cell = part.vacancy();
             let generation = part.generations.get(cell as usize).copied().unwrap_or_default();
             let ticket = Ticket { place: cell << BITS | at as u32, generation };
-            prepare(kept, ticket);
-            let packed = Packed::new(kept, &mut part.bench, &mut part.common);
-            if let Some(cell) = part.cells.get_mut(cell as usize) {
-                *cell = Cell::Asleep(packed);
-            }
+            let laid = make(part, cell as usize)?;
+            *part.cells.get_mut(cell as usize)? = laid;
             ticket
         };
-        let ids = kept.ids.iter().map(|held| (By::Id, held.key.hash()));
-        for (by, hash) in ids.chain(kept.owned.iter().map(|hash| (By::Token, *hash))) {
+        for (by, hash) in ids.map(|hash| (By::Id, hash)).chain(tokens.map(|hash| (By::Token, hash))) {
             let at = part_of(hash);
             let Some(waiting) = leads.0.get_mut(at) else { continue };
             waiting.push((by, hash, ticket.place));

@@ -47,15 +47,31 @@ impl Table {
         let part = &mut *self.part(at);
         let (from, to) = walk.on(part.cells.len());
         let cells = part.cells.get(from..to).unwrap_or_default().iter().enumerate();
-        let seen = cells.filter_map(|(past, cell)| match cell {
-            Cell::Awake(slot) => slot.clone().map(Seen::Awake),
-            Cell::Asleep(packed) => {
-                let generation = part.generations.get(from + past).copied().unwrap_or_default();
-                let ticket = Ticket { place: ((from + past) << BITS | at) as u32, generation };
-                Some(Seen::Asleep(ticket, packed.look(&mut part.common)))
-            }
+        let seen = cells.filter_map(|(past, cell)| {
+            let session = match cell {
+                Cell::Awake(Some(slot)) => return Some(Seen::Awake(Arc::clone(slot))),
+                Cell::Awake(None) => part.sealed.as_mut()?.look(from + past)?,
+                Cell::Asleep(packed) => packed.look(&mut part.common),
+            };
+            let generation = part.generations.get(from + past).copied().unwrap_or_default();
+            let ticket = Ticket { place: ((from + past) << BITS | at) as u32, generation };
+            Some(Seen::Asleep(ticket, session))
         });
         Some(seen.collect())
+    }
+
+    /// Those of the next few sessions of a walk that are awake; `None`: it is over.
+    pub(in crate::registry) fn awake_ones(&self, walk: &mut Walk) -> Option<SmallVec<[Arc<Slot>; PIECE]>> {
+        if walk.part >= PARTS {
+            return None;
+        }
+        let part = &mut *self.part(walk.part);
+        let (from, to) = walk.on(part.cells.len());
+        let awake = part.cells.get(from..to).unwrap_or_default().iter().filter_map(|cell| match cell {
+            Cell::Awake(slot) => slot.clone(),
+            Cell::Asleep(_) => None,
+        });
+        Some(awake.collect())
     }
 
     /// Puts those to sleep, of the next few of an endless walk, that were not used since it last came by. `shared` is this proxy

@@ -159,10 +159,8 @@ pub(super) fn stored(bytes: &[u8]) -> Option<(Head, &[u8])> {
         owner: u64::from_be_bytes(*owner),
         epoch: u32::from_be_bytes(*epoch),
         expires: Timestamp::from_micros(u64::from_be_bytes(*expires)),
-        index: smallvec::SmallVec::new(),
         ended: flags & ENDED != 0,
-        quiet: false,
-        list: false,
+        ..Head::default()
     };
     Some((head, sealed))
 }
