@@ -293,7 +293,7 @@ fn keep(count: u64, folder: &str) {
     let kept = opened.store();
     let options = Options { max_sessions: 2_000_000 };
     let registry = Registry::kept_in(kept.clone(), options, clocks(), opened.secret());
-    opened.read(1, || |_: &store::Found<'_>, _: Option<&[u8]>| Ok(())).unwrap().start().unwrap();
+    opened.read(1, || |_, _: &[u8]| Ok(())).unwrap().start().unwrap();
     leave(count, &registry, &kept);
 }
 

@@ -19,7 +19,7 @@ use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition}
 use sessionbridge::clock::Clock;
 use sessionbridge::secret::Secret;
 use sessionbridge::store::shared::{self, SharedOptions};
-use sessionbridge::store::{self, Fetched, Found, Head, Index, Key, Mark, Place, Record, Store};
+use sessionbridge::store::{self, Fetched, Head, Index, Key, Mark, Place, Record, Store};
 use sessionbridge::time::Timestamp;
 
 /// Bytes of a session with two apps, as it is kept.
@@ -81,8 +81,11 @@ impl Ours {
         let (kept, opener) = (opened.store(), opened.opener());
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let read = opened.read(threads, || {
-            |found: &Found<'_>, _: Option<&[u8]>| {
-                let size = opener.open(found, |record, _, _| Some(record.len()))?;
+            let mut turn = None;
+            let (opener, count) = (&opener, &count);
+            move |name, _: &[u8]| {
+                let turn = turn.get_or_insert_with(|| opener.in_turn(name));
+                let size = turn.open(name, |record: &[u8], _: Option<&[u8]>, _: bool| Some(record.len()))?;
                 count.fetch_add((size / SIZE) as u64, Ordering::Relaxed);
                 Ok(())
             }

@@ -177,8 +177,7 @@ fn serve(
     let (config, keeping, first) = keep(config, &mut origin)?;
     let newcomers = config::newcomers(&config).filter(|_| first);
     let (drainer, drain) = Drainer::new();
-    let mut app =
-        App::at(ports, config, keeping)?.with_probes().with_reloads(origin).with_stop(drainer.clone());
+    let mut app = App::at(ports, config, keeping)?.with_probes().with_reloads(origin).with_stop(&drainer);
     let handover = Handover::new(program, app.take_sockets(), drainer.clone(), hooks(&app));
     spawn_signals(&app, (drainer, drain.clone()), handover)?;
     for address in app.addresses() {
@@ -197,7 +196,7 @@ fn serve(
 
 /// How a successor gets the store.
 fn hooks(app: &App) -> Hooks {
-    let registry = Arc::clone(app.core().registry());
+    let (registry, opened) = (Arc::clone(app.core().registry()), Arc::clone(app.opened()));
     let (store, again) = (registry.store().clone(), registry.store().clone());
     Hooks {
         release: Box::new(move || {
@@ -205,6 +204,7 @@ fn hooks(app: &App) -> Hooks {
                 // What could not be written is in this process alone.
                 return Err(std::io::Error::other("the store cannot be written at the moment"));
             }
+            opened.wait();
             registry.keep_all();
             store.close().map_err(std::io::Error::other)
         }),

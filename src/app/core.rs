@@ -90,8 +90,8 @@ impl Core {
         match keeping {
             Keeping::Memory => {}
             Keeping::Store(opened) => {
-                keeping::take_in(*opened, &core.registry, clock, threads)?;
-                let (left, watches) = Unopened::new(&core.registry, &core.present, clock, threads);
+                let (left, watches) =
+                    keeping::take_in(*opened, &core.registry, (&core.present, clock), threads)?;
                 (core.watches, unopened) = (Arc::new(watches), Some(left));
             }
             Keeping::Shared(opened) => {

@@ -3,14 +3,12 @@
 //! Invariants: the numbers of apps and origins are those of the store before anything is read with them; nothing is served
 //! before every session is in its place. They are opened, and watched over, while others are served already.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::bridge::packing::alone::Unknown;
 use crate::bridge::rules::AppIx;
 use crate::clock::Clock;
 use crate::heartbeat;
@@ -18,8 +16,9 @@ use crate::names::Names;
 use crate::proxy::served::Served;
 use crate::registry::Registry;
 use crate::registry::agenda::Waiting;
+use crate::registry::restoring::Laid;
 use crate::setting::Present;
-use crate::store::{Found, Opened, Outage, Store, StoreError, shared};
+use crate::store::{Opened, Opener, Outage, Store, StoreError, shared};
 use crate::time::Timestamp;
 
 /// What the names are noted under.
@@ -162,6 +161,8 @@ pub struct Unopened {
     registry: Arc<Registry>,
     present: Present,
     clock: Clock,
+    laid: Laid,
+    opener: Opener,
     /// To each of the threads, what it is to watch.
     watches: Vec<UnboundedSender<Watched>>,
 }
@@ -181,19 +182,6 @@ impl Watches {
 }
 
 impl Unopened {
-    /// Those of `registry`, to be watched over by `threads`, which are told so.
-    pub(super) fn new(
-        registry: &Arc<Registry>,
-        present: &Present,
-        clock: Clock,
-        threads: usize,
-    ) -> (Self, Watches) {
-        let (watches, told): (_, Vec<_>) = (0..threads.max(1)).map(|_| unbounded_channel()).unzip();
-        let (registry, present) = (Arc::clone(registry), present.clone());
-        let told = told.into_iter().map(|told| Mutex::new(Some(told))).collect();
-        (Self { registry, present, clock, watches }, Watches(told))
-    }
-
     /// Opens them all, on every other one of the cores at the most: people are served meanwhile.
     ///
     /// # Errors
@@ -201,36 +189,42 @@ impl Unopened {
     pub fn open(self) -> Result<(), StoreError> {
         let began = self.clock.now();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let parts = AtomicUsize::new(0);
         std::thread::scope(|scope| {
-            let work = || {
-                let mut next =
-                    || Some(parts.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < Registry::PARTS);
-                std::iter::from_fn(&mut next).try_for_each(|part| self.open_part(part))
-            };
-            let threads: Vec<_> = (0..cores.div_ceil(2)).map(|_| scope.spawn(work)).collect();
+            let threads: Vec<_> = (0..cores.div_ceil(2)).map(|_| scope.spawn(|| self.open_some())).collect();
             threads.into_iter().try_for_each(|thread| match thread.join() {
                 Ok(opened) => opened,
                 Err(panic) => std::panic::resume_unwind(panic),
             })
         })?;
-        tracing::info!(took = ?self.clock.now().since(began), "sessions of before are watched over");
+        self.registry.all_open();
+        let counts = self.registry.counts();
+        if counts.bound + counts.pending > 0 {
+            tracing::info!(took = ?self.clock.now().since(began), "sessions of before are kept alive again");
+        }
         Ok(())
     }
 
-    fn open_part(&self, part: usize) -> Result<(), StoreError> {
-        let (setting, clocks, now) = (self.present.now(), self.registry.clocks(), self.clock.now());
-        let mut lots: Vec<Watched> = self.watches.iter().map(|_| Vec::new()).collect();
-        self.registry.open_part(part, |session, ticket| {
-            let at = ticket.number() / Registry::PARTS % self.watches.len();
-            let (Some(lot), Some(thread)) = (lots.get_mut(at), self.watches.get(at)) else { return };
-            let watches = heartbeat::watches(&setting.routes, &clocks, session, now);
-            lot.extend(watches.into_iter().map(|(watch, due)| (Waiting::of(ticket, watch), due)));
-            if lot.len() >= LOT {
-                // Where nobody hears any more, nobody needs it.
-                let _ = thread.send(std::mem::take(lot));
+    /// Opens what nobody else does.
+    fn open_some(&self) -> Result<(), StoreError> {
+        let mut lots: Vec<Watched> = self.watches.iter().map(|_| Vec::with_capacity(LOT)).collect();
+        let (mut setting, mut clocks) = (self.present.now(), self.registry.clocks());
+        loop {
+            let last = self.registry.open_next(&self.laid, &self.opener, |session, ticket| {
+                let at = ticket.number() % self.watches.len();
+                let (Some(lot), Some(thread)) = (lots.get_mut(at), self.watches.get(at)) else { return };
+                let watches = heartbeat::watches(&setting.routes, &clocks, session, self.clock.now());
+                lot.extend(watches.into_iter().map(|(watch, due)| (Waiting::of(ticket, watch), due)));
+                if lot.len() >= LOT {
+                    // Where nobody hears any more, nobody needs it.
+                    let _ = thread.send(std::mem::replace(lot, Vec::with_capacity(LOT)));
+                    // The config may have been read anew.
+                    (setting, clocks) = (self.present.now(), self.registry.clocks());
+                }
+            })?;
+            if last {
+                break;
             }
-        })?;
+        }
         for (lot, thread) in lots.into_iter().zip(&self.watches) {
             let _ = thread.send(lot);
         }
@@ -241,39 +235,27 @@ impl Unopened {
 /// Watches that a thread is told of at once.
 const LOT: usize = 512;
 
-/// Takes in what `opened` holds, sealed as it is, and begins to write it.
+/// Takes in what `opened` holds, sealed as it is, and begins to write it. What is left to be done, for so many `threads`, and
+/// where they hear of what they are to watch.
 ///
 /// # Errors
 /// Where the store is damaged, or its thread cannot be started.
 pub(super) fn take_in(
     opened: Opened,
-    registry: &Registry,
-    clock: Clock,
+    registry: &Arc<Registry>,
+    (present, clock): (&Present, Clock),
     threads: usize,
-) -> Result<(), StoreError> {
-    let (began, opener, sealed_anew) = (clock.now(), opened.opener(), Mutex::new(Vec::new()));
+) -> Result<(Unopened, Watches), StoreError> {
+    let (began, opener, laid) = (clock.now(), opened.opener(), Laid::default());
     registry.expect(opened.count()?, &opener, began);
     let read = opened.read(threads, || {
-        let (mut restoring, opener, sealed_anew) = (registry.restoring(began), &opener, &sealed_anew);
-        move |found: &Found<'_>, front: Option<&[u8]>| {
-            let unknown = |error: Unknown| opener.damaged(&error.to_string());
-            match front {
-                Some(front) => restoring.lay(found, front).map_err(unknown),
-                // As versions wrote it that knew of no front.
-                None => opener.open(found, |record, clocks, old| {
-                    let ticket = restoring.restore((record, clocks)).ok()?;
-                    if old {
-                        sealed_anew.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
-                    }
-                    Some(())
-                }),
-            }
+        let (mut restoring, opener) = (registry.restoring(&laid, began), &opener);
+        move |name, front: &[u8]| {
+            restoring.lay(name, front).map_err(|error| opener.damaged(&error.to_string()))
         }
     })?;
     registry.restored();
     read.start()?;
-    let sealed_anew = sealed_anew.into_inner().unwrap_or_else(PoisonError::into_inner);
-    sealed_anew.into_iter().filter_map(|ticket| registry.slot(ticket)).for_each(|slot| registry.put(&slot));
     let counts = registry.counts();
     let took = clock.now().since(began);
     if counts.bound + counts.pending > 0 {
@@ -284,5 +266,8 @@ pub(super) fn take_in(
             "sessions of before are back"
         );
     }
-    Ok(())
+    let (watches, told): (_, Vec<_>) = (0..threads.max(1)).map(|_| unbounded_channel()).unzip();
+    let (registry, present) = (Arc::clone(registry), present.clone());
+    let told = told.into_iter().map(|told| Mutex::new(Some(told))).collect();
+    Ok((Unopened { registry, present, clock, laid, opener, watches }, Watches(told)))
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -34,6 +34,7 @@ pub mod healthcheck;
 pub mod keeping;
 pub mod live;
 pub mod notify;
+mod opening;
 pub mod probing;
 pub mod reload;
 mod sharing;
@@ -119,6 +120,7 @@ pub struct App {
     core: Core,
     /// Sessions of before that are not watched over yet.
     unopened: Option<Unopened>,
+    opened: Arc<OnceLock<()>>,
     stop: Option<Drainer>,
     ports: Ports,
     threads: usize,
@@ -155,14 +157,14 @@ impl App {
         let (access, writing) = AccessLog::open(&convert::log(&config.log))?;
         let fixed = Fixed::of(&config);
         let (core, unopened) = Core::keeping(config, keeping, Clock::system(), access.clone())?;
-        let (probes, origin, stop) = (false, None, None);
-        Ok(Self { core, unopened, stop, ports, threads, access, writing, probes, fixed, origin })
+        let (probes, origin, stop, opened) = (false, None, None, Arc::default());
+        Ok(Self { core, unopened, opened, stop, ports, threads, access, writing, probes, fixed, origin })
     }
 
     /// The same, and where it finds while it serves that it cannot go on, it stops what `drainer` tells.
     #[must_use]
-    pub fn with_stop(self, drainer: Drainer) -> Self {
-        Self { stop: Some(drainer), ..self }
+    pub fn with_stop(self, drainer: &Drainer) -> Self {
+        Self { stop: Some(drainer.clone()), ..self }
     }
 
     /// The same, and while it runs it finds out about its apps with sessions of its own.
@@ -186,6 +188,12 @@ impl App {
     #[must_use]
     pub fn admin_address(&self) -> Option<&ListenAddr> {
         self.ports.admin.as_ref().map(Bound::local_addr)
+    }
+
+    /// Set as soon as the store is read to its end, or was given up: until then it cannot be let go of.
+    #[must_use]
+    pub const fn opened(&self) -> &Arc<OnceLock<()>> {
+        &self.opened
     }
 
     /// What the threads share.
@@ -233,8 +241,7 @@ impl App {
                 .name("config".to_owned())
                 .spawn(move || on_this_thread(reloader.run(asks)))?;
         }
-        let stop = self.stop;
-        let opening = self.unopened.map(|unopened| open(unopened, stop)).transpose()?;
+        let opening = opening::begin(self.unopened, self.opened, self.stop)?;
         self.core.health().advance(Readiness::Ready);
         if let Some(predecessor) = self.ports.predecessor {
             predecessor.retire();
@@ -254,24 +261,11 @@ impl App {
         let _ = self.core.registry().store().close();
         self.access.close(&self.writing, Duration::from_secs(2));
         // Whoever is stopped before all are open need not open the rest.
-        match opening.filter(JoinHandle::is_finished).map(JoinHandle::join) {
+        match opening.is_finished().then(|| opening.join()) {
             Some(Ok(Err(damaged))) => Err(io::Error::other(damaged)),
             _ => Ok(()),
         }
     }
-}
-
-/// Opens the sessions of before on a thread of its own. Where one does not open, nobody is served any more.
-fn open(unopened: Unopened, stop: Option<Drainer>) -> io::Result<JoinHandle<Result<(), StoreError>>> {
-    let open = move || {
-        let opened = unopened.open();
-        if let Err(error) = &opened {
-            tracing::error!(%error, "stopping at once");
-            stop.iter().for_each(Drainer::abort);
-        }
-        opened
-    };
-    std::thread::Builder::new().name("opening".to_owned()).spawn(open)
 }
 
 /// What all workers are given.

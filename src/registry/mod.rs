@@ -506,7 +506,8 @@ impl Registry {
         }
     }
 
-    /// Runs `look` on every live session once, in no order; stops when it says false. A session that sleeps sleeps on.
+    /// Runs `look` on every live session once, in no order; stops when it says false. A session that sleeps sleeps on. Those of an
+    /// earlier process that nobody has opened yet are left out.
     pub fn each(&self, mut look: impl FnMut(&Session, Ticket) -> bool) {
         let mut walk = Walk::default();
         while let Some(seen) = self.table.look(&mut walk) {

@@ -1,16 +1,25 @@
-//! Sessions that an earlier process kept are taken in: laid down sealed, as the store has them, and opened one after the other
-//! while others are served already. Whoever is asked for before goes first.
+//! Sessions that an earlier process kept are taken in: each gets its place while it is sealed in the store, and they are opened
+//! one after the other while people are served already. Whoever is asked for before goes first.
 //!
 //! Invariants: each is found as soon as the [`Restoring`] that has taken it in is dropped; it is opened once.
 
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use super::front::Front;
-use super::table::{Leads, PARTS, Ticket, recovered};
+use super::table::{Leads, Ticket, Turn, recovered};
 use super::{Registry, Timestamp};
+use crate::bridge::id::Handle;
 use crate::bridge::packing::alone::{Reader, Unknown};
 use crate::bridge::session::{Phase, Session};
-use crate::store::{Found, Opener, StoreError};
+use crate::store::{Opener, StoreError};
+
+/// Where the sessions of an earlier process lie: lists of them by their names, so that they can be opened in turn.
+#[derive(Debug, Default)]
+pub struct Laid(Mutex<Vec<Lot>>);
+
+/// Some of them, in the order of their names.
+type Lot = Vec<(Handle, Ticket)>;
 
 /// Takes in sessions, on one thread of several.
 #[derive(Debug)]
@@ -19,6 +28,15 @@ pub struct Restoring<'a> {
     now: Timestamp,
     reader: Reader,
     leads: Leads,
+    lot: Lot,
+    laid: &'a Laid,
+}
+
+impl Laid {
+    /// A list that nobody has yet.
+    fn take(&self) -> Option<Lot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
 }
 
 impl Registry {
@@ -27,10 +45,12 @@ impl Registry {
         self.table.expect(many, opener, now);
     }
 
-    /// For one of those who take in what an earlier process kept. When all have: [`Registry::restored`].
+    /// For one of those who take in what an earlier process kept; where each lies is told to `laid`. When all have:
+    /// [`Registry::restored`].
     #[must_use]
-    pub fn restoring(&self, now: Timestamp) -> Restoring<'_> {
-        Restoring { registry: self, now, reader: Reader::default(), leads: Leads::default() }
+    pub fn restoring<'a>(&'a self, laid: &'a Laid, now: Timestamp) -> Restoring<'a> {
+        let (reader, leads, lot) = (Reader::default(), Leads::default(), Lot::new());
+        Restoring { registry: self, now, reader, leads, lot, laid }
     }
 
     /// All sessions of an earlier process have been taken in: the pending ones get their order, oldest first.
@@ -40,59 +60,64 @@ impl Registry {
         pending.make_contiguous().sort_by_cached_key(created);
     }
 
-    /// Parts of the table, each for [`Registry::open_part`].
-    pub const PARTS: usize = PARTS;
-
-    /// Opens all sessions of one part that an earlier process kept, if nobody has until now, and shows each to `look`, with the
-    /// place where it is found: to watch over it. Those whom nobody uses sleep then.
+    /// Opens the sessions of `laid` that nobody has opened until now, and shows each of them all to `look`, with the place where
+    /// it is found: to watch over it. Those whom nobody uses sleep then. Many may do so at once. True where it was the last
+    /// list, which others may still be busy with.
     ///
     /// # Errors
     /// Where one does not open; those behind it are still sealed.
-    pub fn open_part(
+    pub fn open_next(
         &self,
-        part: usize,
+        laid: &Laid,
+        opener: &Opener,
         mut look: impl FnMut(&mut Session, Ticket),
-    ) -> Result<(), StoreError> {
-        let mut next = Some(0);
-        while let Some(from) = next {
-            let opened = self.table.open(part, from, |kept, ticket| look(&mut kept.session, ticket))?;
-            next = opened.next;
-            for slot in opened.awake {
-                slot.with(|session| {
+    ) -> Result<bool, StoreError> {
+        let Some(lot) = laid.take() else { return Ok(true) };
+        let Some((first, _)) = lot.first() else { return Ok(false) };
+        let mut records = opener.in_turn(first.0.to_be_bytes());
+        for (_, ticket) in lot {
+            match self.table.open(ticket, &mut records, |kept| look(&mut kept.session, ticket))? {
+                Turn::Sleeps { old: false } | Turn::Over => {}
+                Turn::Sleeps { old: true } => self.slot(ticket).iter().for_each(|slot| self.put(slot)),
+                Turn::IsAwake(slot) => slot.with(|session| {
                     if !session.has_ended() {
-                        look(session, slot.ticket);
+                        look(session, ticket);
                     }
-                });
+                }),
             }
-            let old = opened.old.into_iter().filter_map(|ticket| self.slot(ticket));
-            old.for_each(|slot| self.put(&slot));
         }
-        Ok(())
+        Ok(false)
+    }
+
+    /// All of them have been opened.
+    pub fn all_open(&self) {
+        self.table.all_open();
     }
 }
 
 impl Restoring<'_> {
-    /// Takes in a session as the store has it, with the front of its record.
+    /// Takes in a session that is kept under `name`, with the front of its record. Names only rise.
     ///
     /// # Errors
     /// Where another version wrote it.
-    pub fn lay(&mut self, found: &Found<'_>, front: &[u8]) -> Result<(), Unknown> {
-        let front = Front::read(front)?;
-        let ticket = self.registry.table.lay_sealed(found, &front, &mut self.leads).ok_or(Unknown)?;
+    pub fn lay(&mut self, name: [u8; 8], front: &[u8]) -> Result<(), Unknown> {
+        let (handle, front) = (Handle(u64::from_be_bytes(name)), Front::read(front)?);
+        let ticket = self.registry.table.lay_sealed(handle, &front, &mut self.leads).ok_or(Unknown)?;
+        self.lot.push((handle, ticket));
         self.count(ticket, front.pending.is_some());
         Ok(())
     }
 
-    /// Takes in a session whose record has been opened, with the clocks that were kept apart. It sleeps, and will be found there.
+    /// Takes in a session whose record has been opened. It sleeps.
     ///
     /// # Errors
     /// Where another version wrote it.
-    pub fn restore(&mut self, (record, clocks): (&[u8], Option<&[u8]>)) -> Result<Ticket, Unknown> {
-        let kept = recovered(&mut self.reader, record, clocks, self.now).ok_or(Unknown)?;
+    pub fn restore(&mut self, record: &[u8]) -> Result<(), Unknown> {
+        let kept = recovered(&mut self.reader, record, None, self.now).ok_or(Unknown)?;
         let pending = kept.session.phase() == Phase::Pending;
         let ticket = self.registry.table.lay(&kept, &mut self.leads).ok_or(Unknown)?;
         self.count(ticket, pending);
-        Ok(ticket)
+        Ok(())
     }
 
     fn count(&self, ticket: Ticket, pending: bool) {
@@ -110,5 +135,6 @@ impl Restoring<'_> {
 impl Drop for Restoring<'_> {
     fn drop(&mut self) {
         self.registry.table.enter_all(&mut self.leads);
+        self.laid.0.lock().unwrap_or_else(PoisonError::into_inner).push(std::mem::take(&mut self.lot));
     }
 }

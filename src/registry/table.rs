@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 use sealed::Sealed;
 
 /// Parts of the table, each with a lock of its own.
-pub(super) const PARTS: usize = 1 << BITS;
+const PARTS: usize = 1 << BITS;
 const BITS: u32 = 6;
 /// Sessions that are looked at under one lock.
 const PIECE: usize = 16;
@@ -35,6 +35,7 @@ mod sealed;
 mod walk;
 
 pub(super) use laying::Leads;
+pub(super) use opening::Turn;
 pub(super) use sealed::recovered;
 pub(super) use walk::Seen;
 pub use walk::Walk;
@@ -192,7 +193,7 @@ impl Table {
             .filter(|_| part.generations.get(ticket.cell()) == Some(&ticket.generation))?
         {
             Cell::Asleep(packed) => Some(packed.look(&mut part.common).created),
-            Cell::Awake(None) => part.sealed.as_ref()?.pending(ticket.cell())?,
+            Cell::Awake(None) => part.sealed.as_ref()?.pending(ticket.cell()),
             Cell::Awake(Some(_)) => None,
         }
     }

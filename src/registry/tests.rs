@@ -181,7 +181,7 @@ async fn nobody_waits_for_clocks_to_be_kept() {
     let place = crate::store::Place { folder: folder.path().join("store"), keys: folder.path().join("keys") };
     let opened = crate::store::open(&place, [1; 64]).unwrap();
     let (store, clocks) = (opened.store(), registry().clocks());
-    opened.read(1, || |_: &crate::store::Found<'_>, _: Option<&[u8]>| Ok(())).unwrap().start().unwrap();
+    opened.read(1, || |_, _: &[u8]| Ok(())).unwrap().start().unwrap();
     let registry = Registry::kept_in(store.clone(), Options { max_sessions: 1000 }, clocks, &[7; 32]);
     let (slot, _) = bound(&registry, 1);
     assert_eq!(registry.saved(&slot).await, Ok(()));
@@ -193,35 +193,50 @@ async fn nobody_waits_for_clocks_to_be_kept() {
     assert!(registry.saved(&slot).await.is_err(), "this would be news");
 }
 
-/// A store in a folder of its own, whose records are taken in, sealed; those of the sessions in `plain` as versions wrote them
-/// that knew of no front.
-fn taken_in(place: &crate::store::Place, plain: &[Handle]) -> Registry {
-    let opened = crate::store::open(place, [1; 64]).unwrap();
-    let (store, opener, secret) = (opened.store(), opened.opener(), *opened.secret());
-    let registry = Registry::kept_in(store, Options { max_sessions: 1000 }, registry().clocks(), &secret);
-    registry.expect(opened.count().unwrap(), &opener, at(100));
-    let read = opened.read(2, || {
-        let mut restoring = registry.restoring(at(100));
-        let opener = &opener;
-        move |found: &crate::store::Found<'_>, front: Option<&[u8]>| {
-            if plain.iter().any(|handle| handle.0.to_be_bytes() == found.name) {
-                return opener
-                    .open(found, |record, clocks, _| restoring.restore((record, clocks)).ok().map(drop));
+/// What is in a store, taken in, sealed.
+struct TakenIn {
+    registry: Registry,
+    laid: restoring::Laid,
+    opener: crate::store::Opener,
+}
+
+impl TakenIn {
+    fn from(place: &crate::store::Place) -> Self {
+        let opened = crate::store::open(place, [1; 64]).unwrap();
+        let (store, opener, secret) = (opened.store(), opened.opener(), *opened.secret());
+        let registry = Registry::kept_in(store, Options { max_sessions: 1000 }, registry().clocks(), &secret);
+        registry.expect(opened.count().unwrap(), &opener, at(100));
+        let laid = restoring::Laid::default();
+        let read = opened.read(2, || {
+            let mut restoring = registry.restoring(&laid, at(100));
+            move |name, front: &[u8]| {
+                restoring.lay(name, front).unwrap();
+                Ok(())
             }
-            restoring.lay(found, front.unwrap()).unwrap();
-            Ok(())
-        }
-    });
-    registry.restored();
-    read.unwrap().start().unwrap();
-    registry
+        });
+        registry.restored();
+        read.unwrap().start().unwrap();
+        Self { registry, laid, opener }
+    }
+
+    /// Opens all that is left, and lets go of the store's records.
+    fn open(self, mut look: impl FnMut(&mut Session, Ticket)) -> Registry {
+        while !self.registry.open_next(&self.laid, &self.opener, &mut look).unwrap() {}
+        self.registry.all_open();
+        self.registry
+    }
+}
+
+async fn close(registry: &Registry) {
+    registry.store().settled().await.unwrap();
+    registry.store().close().unwrap();
 }
 
 #[tokio::test]
 async fn what_an_earlier_process_kept_is_found_before_it_is_opened_and_is_opened_once() {
     let folder = tempfile::tempdir().unwrap();
     let place = crate::store::Place { folder: folder.path().join("store"), keys: folder.path().join("keys") };
-    let before = taken_in(&place, &[]);
+    let before = TakenIn::from(&place).open(|_, _| {});
     let token = |n: u8| [[n; 9]];
     let own = |registry: &Registry, n: u8, slot: &Arc<Slot>| {
         registry.own_token(APP, token(n).iter().map(|part| &part[..]), slot);
@@ -235,11 +250,11 @@ async fn what_an_earlier_process_kept_is_found_before_it_is_opened_and_is_opened
     let pending: Vec<_> =
         [(8, 7), (9, 6)].map(|(n, made)| before.create([n; 16], at(made)).unwrap()).into_iter().collect();
     pending.iter().for_each(|(slot, _)| before.save(slot));
-    before.store().settled().await.unwrap();
-    before.store().close().unwrap();
+    close(&before).await;
 
     let handle = |at: usize| bound[at].0.handle;
-    let now = taken_in(&place, &[handle(3)]);
+    let taken = TakenIn::from(&place);
+    let now = &taken.registry;
     assert_eq!(now.counts(), Counts { bound: 4, pending: 2 });
     let waits: Vec<_> = now.pending().iter().map(|ticket| now.slot(*ticket).unwrap().handle).collect();
     assert_eq!(waits, [pending[1].0.handle, pending[0].0.handle], "the oldest would make room first");
@@ -248,55 +263,60 @@ async fn what_an_earlier_process_kept_is_found_before_it_is_opened_and_is_opened
     assert_eq!(owner.handle, handle(1));
     let third = now.find(handle(2)).unwrap();
     assert!(now.end(&third, End::UserLogout, at(102)).is_some());
-    let mut all = Vec::new();
-    now.each(|session, ticket| {
-        all.push((session.handle, ticket));
-        true
-    });
-    all.sort_unstable();
-    let mut wanted = vec![handle(0), handle(1), handle(3), pending[0].0.handle, pending[1].0.handle];
+    let all = |registry: &Registry| {
+        let mut all = Vec::new();
+        registry.each(|session, ticket| {
+            all.push((session.handle, ticket));
+            true
+        });
+        all.sort_unstable();
+        all
+    };
+    let mut wanted = vec![handle(0), handle(1), pending[0].0.handle, pending[1].0.handle];
     wanted.sort_unstable();
-    assert_eq!(all.iter().map(|(handle, _)| *handle).collect::<Vec<_>>(), wanted);
+    let handles = |all: Vec<(Handle, Ticket)>| all.into_iter().map(|(handle, _)| handle).collect::<Vec<_>>();
+    assert_eq!(handles(all(now)), wanted, "those who were asked for");
+    wanted.push(handle(3));
+    wanted.sort_unstable();
 
     let mut shown = Vec::new();
     let mut show = |session: &mut Session, ticket| {
         session.watched = at(500);
         shown.push((session.handle, ticket));
     };
-    (0..Registry::PARTS).for_each(|part| now.open_part(part, &mut show).unwrap());
-    (0..Registry::PARTS).for_each(|part| now.open_part(part, &mut show).unwrap());
+    // One that was asked for sleeps again by then.
+    rest(now);
+    let now = taken.open(&mut show);
     shown.sort_unstable();
-    assert_eq!(shown, all, "each once, those who were asked for before as well");
-    for (handle, ticket) in all {
+    assert_eq!(shown, all(&now), "each once, those who were asked for before as well");
+    assert_eq!(handles(shown.clone()), wanted);
+    for (handle, ticket) in shown {
         let slot = now.slot(ticket).unwrap();
         assert_eq!((slot.handle, slot.with(|session| session.watched)), (handle, at(500)));
     }
     assert!(matches!(now.open(&bound[2].1, visitor(), at(103)), Opened::Nothing), "over is over");
-    now.store().close().unwrap();
+    close(&now).await;
 }
 
 #[tokio::test]
 async fn what_another_key_has_sealed_is_sealed_anew_whoever_opens_it() {
     let folder = tempfile::tempdir().unwrap();
     let place = crate::store::Place { folder: folder.path().join("store"), keys: folder.path().join("keys") };
-    let before = taken_in(&place, &[]);
+    let before = TakenIn::from(&place).open(|_, _| {});
     let people: Vec<_> = (1..=3).map(|n| bound(&before, n)).collect();
     people.iter().for_each(|(slot, _)| before.save(slot));
-    before.store().settled().await.unwrap();
-    before.store().close().unwrap();
+    close(&before).await;
     let old = std::fs::read_to_string(&place.keys).unwrap();
     let line = "k2 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
     std::fs::write(&place.keys, line.to_owned() + &old).unwrap();
-    let now = taken_in(&place, &[]);
-    assert!(matches!(now.open(&people[0].1, visitor(), at(101)), Opened::Session { .. }));
-    rest(&now);
-    (0..Registry::PARTS).for_each(|part| now.open_part(part, |_, _| {}).unwrap());
-    now.store().settled().await.unwrap();
-    now.store().close().unwrap();
+    let now = TakenIn::from(&place);
+    assert!(matches!(now.registry.open(&people[0].1, visitor(), at(101)), Opened::Session { .. }));
+    rest(&now.registry);
+    close(&now.open(|_, _| {})).await;
     std::fs::write(&place.keys, line).unwrap();
-    let now = taken_in(&place, &[]);
+    let now = TakenIn::from(&place).open(|_, _| {});
     for (_, id) in &people {
         assert!(matches!(now.open(id, visitor(), at(201)), Opened::Session { .. }));
     }
-    now.store().close().unwrap();
+    close(&now).await;
 }

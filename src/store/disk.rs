@@ -1,5 +1,5 @@
-//! The store on disk: an fjall database in a folder of its own, with what people's sessions are in one keyspace, when they were
-//! last used in another, and what the store says of itself in a third.
+//! The store on disk: an fjall database in a folder of its own, with what people's sessions are in one keyspace, what leads to
+//! them in another, when they were last used in a third, and what the store says of itself in the last.
 //!
 //! Invariants: one process has it at a time; what was begun by a version that writes otherwise is refused, as is a folder
 //! that has a store's mark and no store; after any failed write it is opened anew before it is written again, since what
@@ -14,12 +14,17 @@ use std::path::{Path, PathBuf};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use smallvec::SmallVec;
 
-use super::opener::Found;
 use super::queue::Note;
 use super::sum::{Sum, Sums};
 
+mod in_order;
+mod lead;
+
+pub(super) use in_order::InOrder;
+pub(super) use lead::Lead;
+
 /// How this version writes.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// The file that says that a folder is a store, beside the database: it is there as soon as anything else is.
 const MARK: &str = "sessionbridge-store";
 /// What it says as long as the store itself may not be there yet.
@@ -66,6 +71,17 @@ pub enum DiskError {
         /// Its format.
         found: u8,
     },
+    /// A version made it that was never released.
+    #[error(
+        "the store {path} was written by a version of sessionbridge that is too old (format {found}, this one reads {FORMAT}); \
+         move it away to begin anew (everybody signs in again)"
+    )]
+    Older {
+        /// Where.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
+    },
     /// It was a store, and part of it is gone or changed.
     #[error(
         "the store {path} is damaged: {what}; nothing of it was used. Restore it from a backup, or move it away to begin anew \
@@ -90,11 +106,13 @@ pub enum DiskError {
     },
 }
 
-/// A store on disk, open.
+/// A store on disk, open; as long as one clone of it is.
+#[derive(Clone)]
 pub(super) struct Disk {
     path: PathBuf,
     database: Database,
     sessions: Keyspace,
+    leads: Keyspace,
     clocks: Keyspace,
     own: Keyspace,
 }
@@ -104,7 +122,16 @@ pub(super) struct Disk {
 pub(super) struct Change {
     pub(super) name: [u8; 8],
     /// `None`: it is no more.
-    pub(super) record: Option<Vec<u8>>,
+    pub(super) kept: Option<Kept>,
+}
+
+/// What is kept of a session.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// Its record, sealed.
+    pub(super) record: Vec<u8>,
+    /// What a start reads of it, as [`Lead::write`] writes it.
+    pub(super) lead: Vec<u8>,
 }
 
 /// What the clocks of a session are to stand at, signed.
@@ -160,9 +187,7 @@ impl Disk {
                 }
                 Ok(disk)
             }
-            Some([found]) if *found > FORMAT => {
-                Err(DiskError::Newer { path: path.to_owned(), found: *found })
-            }
+            Some([found]) => Err(foreign(path, *found)),
             Some(_) => Err(damaged(path, "it does not say how it was written")),
             None if begun && disk.is_new()? => {
                 disk.put(b"format", &[FORMAT])?;
@@ -182,14 +207,15 @@ impl Disk {
         let database = Database::builder(path.join(FOLDER)).worker_threads(1).cache_size(CACHE);
         let database = database.max_journaling_size(JOURNALS).manual_journal_persist(true);
         let database = database.open().map_err(failed)?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
-        let sessions = database.keyspace("sessions", options).map_err(failed)?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(CLOCKS_MEMTABLE);
-        let clocks = database.keyspace("clocks", options).map_err(failed)?;
+        let keyspace = |name, memtable| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable);
+            database.keyspace(name, options).map_err(failed)
+        };
+        let (sessions, leads) = (keyspace("sessions", MEMTABLE)?, keyspace("leads", MEMTABLE)?);
+        let clocks = keyspace("clocks", CLOCKS_MEMTABLE)?;
         // Of its few names the last values count. Small, since a journal is kept as long as anything in it is in memory alone.
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(OWN_MEMTABLE);
-        let own = database.keyspace("own", options).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), database, sessions, clocks, own })
+        let own = keyspace("own", OWN_MEMTABLE)?;
+        Ok(Self { path: path.to_owned(), database, sessions, leads, clocks, own })
     }
 
     /// True where nothing was ever written.
@@ -200,10 +226,13 @@ impl Disk {
 
     /// What the store says of itself under `name`.
     pub(super) fn get(&self, name: &[u8]) -> Result<Option<Vec<u8>>, DiskError> {
-        let read = catch_unwind(AssertUnwindSafe(|| self.own.get(name)));
+        Ok(self.value(&self.own, name)?.map(|value| value.to_vec()))
+    }
+
+    fn value(&self, keyspace: &Keyspace, name: &[u8]) -> Result<Option<fjall::Slice>, DiskError> {
+        let read = catch_unwind(AssertUnwindSafe(|| keyspace.get(name)));
         let read = read.map_err(|_| damaged(&self.path, "reading it fails"))?;
-        let value = read.map_err(|error| damaged(&self.path, &error.to_string()))?;
-        Ok(value.map(|value| value.to_vec()))
+        read.map_err(|error| damaged(&self.path, &error.to_string()))
     }
 
     /// Has the store say `value` of itself under `name`; on disk when this returns.
@@ -215,18 +244,22 @@ impl Disk {
 
     /// Writes all of a commit or nothing; on disk when this returns.
     pub(super) fn commit(&self, commit: &Commit) -> Result<(), DiskError> {
-        // A removal takes two places.
-        let room = commit.clocks.len() + 2 * commit.changes.len() + commit.notes.len() + 1;
+        // A removal takes three places.
+        let room = commit.clocks.len() + 3 * commit.changes.len() + commit.notes.len() + 1;
         let batch = OwnedWriteBatch::with_capacity(self.database.clone(), room);
         let mut batch = batch.durability(Some(PersistMode::SyncData));
         for (name, clocks) in &commit.clocks {
             batch.insert(&self.clocks, *name, clocks.as_slice());
         }
         for change in &commit.changes {
-            match &change.record {
-                Some(record) => batch.insert(&self.sessions, change.name, record.as_slice()),
+            match &change.kept {
+                Some(Kept { record, lead }) => {
+                    batch.insert(&self.sessions, change.name, record.as_slice());
+                    batch.insert(&self.leads, change.name, lead.as_slice());
+                }
                 None => {
                     batch.remove(&self.sessions, change.name);
+                    batch.remove(&self.leads, change.name);
                     batch.remove(&self.clocks, change.name);
                 }
             }
@@ -268,34 +301,45 @@ impl Disk {
         }
     }
 
-    /// Shows all sessions whose names begin with a byte of `from..=to`, in no order that matters.
-    pub(super) fn each(
+    /// Shows what a start reads of all sessions whose names begin with a byte of `from..=to`, in the order of their names.
+    pub(super) fn leads(
         &self,
         span: (u8, u8),
-        mut look: impl FnMut(Found<'_>) -> Result<(), DiskError>,
+        mut look: impl FnMut([u8; 8], Lead<'_>) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
-        let (records, mut clocks) = (self.values(&self.sessions, span), self.values(&self.clocks, span));
-        let mut next = clocks.next().transpose()?;
-        for read in records {
-            let (name, record) = read?;
-            // What is left of sessions that are no more leads nowhere.
-            while next.as_ref().is_some_and(|(of, _)| *of < name) {
-                next = clocks.next().transpose()?;
-            }
-            let own = next.as_ref().filter(|(of, _)| *of == name);
-            look(Found { name, sealed: &record, clocks: own.map(|(_, clocks)| &clocks[..]) })?;
-        }
-        Ok(())
+        self.values(&self.leads, &[span.0], &[[span.1].as_slice(), &[0xff; 8]].concat()).try_for_each(
+            |read| {
+                let (name, lead) = read?;
+                look(name, self.lead(&lead)?)
+            },
+        )
     }
 
-    /// All values of names that begin with a byte of `from..=to`, by their names.
+    fn lead<'a>(&self, bytes: &'a [u8]) -> Result<Lead<'a>, DiskError> {
+        Lead::read(bytes).ok_or_else(|| damaged(&self.path, "what leads to a session is not there"))
+    }
+
+    /// What is there of a session: what leads to it, its record, and its clocks, if they have moved since that was written.
+    pub(super) fn find<T>(
+        &self,
+        name: [u8; 8],
+        look: impl FnOnce(Lead<'_>, &[u8], Option<&[u8]>) -> Result<T, DiskError>,
+    ) -> Result<T, DiskError> {
+        let get = |keyspace| self.value(keyspace, &name);
+        let (lead, record, clocks) = (get(&self.leads)?, get(&self.sessions)?, get(&self.clocks)?);
+        let missing = || damaged(&self.path, "a record is missing");
+        let (lead, record) = (lead.ok_or_else(missing)?, record.ok_or_else(missing)?);
+        look(self.lead(&lead)?, &record, clocks.as_deref())
+    }
+
+    /// All values of names from the one to the other, by their names.
     fn values(
         &self,
         keyspace: &Keyspace,
-        (from, to): (u8, u8),
-    ) -> impl Iterator<Item = Result<([u8; 8], fjall::Slice), DiskError>> {
-        let (low, high) = ([from; 1], [[to; 1].as_slice(), &[0xff; 8]].concat());
-        let mut all = keyspace.range(low.as_slice()..=high.as_slice());
+        from: &[u8],
+        to: &[u8],
+    ) -> impl Iterator<Item = Result<([u8; 8], fjall::Slice), DiskError>> + use<'_> {
+        let mut all = keyspace.range(from..=to);
         std::iter::from_fn(move || {
             let next = catch_unwind(AssertUnwindSafe(|| all.next().map(fjall::Guard::into_inner)));
             let read = next.map_err(|_| damaged(&self.path, "reading it fails")).transpose()?;
@@ -307,6 +351,11 @@ impl Disk {
         })
     }
 
+    /// Its folder.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Bytes on disk.
     pub(super) fn size(&self) -> u64 {
         self.database.disk_space().unwrap_or_default()
@@ -315,6 +364,12 @@ impl Disk {
     fn failed(&self, verb: &'static str, error: fjall::Error) -> DiskError {
         DiskError::Failed { path: self.path.clone(), verb, source: Box::new(error) }
     }
+}
+
+/// What to say of a store that another version made.
+fn foreign(path: &Path, found: u8) -> DiskError {
+    let path = path.to_owned();
+    if found > FORMAT { DiskError::Newer { path, found } } else { DiskError::Older { path, found } }
 }
 
 /// What a note is kept under: apart from the store's own words.
@@ -335,7 +390,7 @@ fn read_mark(path: &Path) -> Result<bool, DiskError> {
     let (format, rest) = mark.trim().split_once(' ').unwrap_or_else(|| (mark.trim(), ""));
     match format.parse::<u8>() {
         Ok(FORMAT) => Ok(rest == BEGUN),
-        Ok(found) if found > FORMAT => Err(DiskError::Newer { path: path.to_owned(), found }),
+        Ok(found) => Err(foreign(path, found)),
         _ => Err(damaged(path, "its mark is not one")),
     }
 }

@@ -138,6 +138,11 @@ impl Keys {
         self.0.iter()
     }
 
+    /// True where another one seals by now.
+    pub(super) fn is_old(&self, print: Print) -> bool {
+        self.first().is_none_or(|first| first.print != print)
+    }
+
     /// The one with this print.
     pub(super) fn of(&self, print: Print) -> Option<&Key> {
         self.0.iter().find(|key| key.print == print)

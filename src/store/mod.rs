@@ -1,6 +1,7 @@
 //! Where sessions are kept beyond the process: what an answer acknowledges is on disk before its first byte leaves.
 //!
-//! All sessions are in memory and are read from there; the store is written behind them and read once, at the start. Who
+//! All sessions are in memory and are read from there; the store is written behind them and read once, at the start: what leads
+//! to them before anybody is served, and then what they are (`opener.rs`). Who
 //! changes a session puts it into the queue (`queue.rs`) and, where somebody was told of the change, waits for the commit
 //! of its group; one thread (`writer.rs`) asks the records for their bytes, seals them (`seal.rs`) under a key of the key
 //! file (`keys.rs`) and brings them to disk (`disk.rs`).
@@ -27,7 +28,7 @@ mod writer;
 
 pub use disk::DiskError;
 pub use keys::KeysError;
-pub use opener::{Found, Opener};
+pub use opener::{InTurn, Look, Opener};
 pub use queue::{Clocks, Head, Index, Mark, Outage, Record};
 pub use shared::{Fetched, Key, News};
 
@@ -476,18 +477,18 @@ impl Opened {
         Ok(self.disk.count()?.min(MOST_EXPECTED))
     }
 
-    /// What opens the records that [`Opened::read`] shows.
+    /// What opens the records that [`Opened::read`] finds. The store is in use as long as one is there.
     #[must_use]
     pub fn opener(&self) -> Opener {
-        Opener::new(self.keys.clone(), &self.place.folder)
+        Opener::new(self.keys.clone(), self.disk.clone())
     }
 
-    /// Shows every session, on as many `threads` at once, each to what `begin` gives for that thread, in no order that matters:
-    /// as it is kept, and with the front of its record, if it has one.
+    /// Shows what leads to every session, on as many `threads` at once, each to what `begin` gives for that thread and in the
+    /// order of the sessions' names: the name, and the front of its record.
     ///
     /// # Errors
     /// See [`StoreError`]; one record that was sealed with a key that is not there is enough, or one that is missing.
-    pub fn read<L: FnMut(&Found<'_>, Option<&[u8]>) -> Result<(), StoreError>>(
+    pub fn read<L: FnMut([u8; 8], &[u8]) -> Result<(), StoreError>>(
         self,
         threads: usize,
         begin: impl Fn() -> L + Sync,
@@ -500,10 +501,10 @@ impl Opened {
             let (mut refusal, mut sums) = (None, Sums::default());
             let mut look = begin();
             sums.expect(many, span);
-            let read = self.disk.each(span, |found| {
-                sums.add(found.name, found.sealed);
-                let front = seal::front(&self.keys, found.sealed).map_err(|error| self.refused(error));
-                front.and_then(|front| look(&found, front)).map_err(|error| {
+            let read = self.disk.leads(span, |name, lead| {
+                sums.add(name, lead.part);
+                let key = self.keys.of(lead.print).ok_or_else(|| self.refused(SealError::Key(lead.print)));
+                key.and_then(|_| look(name, lead.front)).map_err(|error| {
                     refusal = Some(error);
                     damaged(&self.place.folder, "")
                 })

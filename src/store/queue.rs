@@ -117,9 +117,13 @@ pub(super) struct Queue {
     /// The last group that is on disk.
     committed: AtomicU64,
     fails: AtomicBool,
-    /// Woken when `committed` or `fails` has changed.
-    told: Notify,
+    /// Woken when `committed` or `fails` has changed: those who wait for a group by its number, so that whoever waits for the next one
+    /// sleeps on.
+    told: [Notify; ROWS],
 }
+
+/// Groups that may be on their way at once, as a rule.
+const ROWS: usize = 8;
 
 struct Gathering {
     mark: u64,
@@ -186,7 +190,7 @@ impl Queue {
             bell: Notify::new(),
             committed: AtomicU64::new(0),
             fails: AtomicBool::new(false),
-            told: Notify::new(),
+            told: std::array::from_fn(|_| Notify::new()),
         }
     }
 
@@ -268,7 +272,7 @@ impl Queue {
     /// [`Outage`] where it cannot be brought there now.
     pub(super) async fn committed(&self, mark: Mark) -> Result<(), Outage> {
         loop {
-            let told = self.told.notified();
+            let told = self.told(mark.0).notified();
             tokio::pin!(told);
             told.as_mut().enable();
             if self.is_committed(mark) {
@@ -342,15 +346,23 @@ impl Queue {
 
     /// The writer has brought a group to disk.
     pub(super) fn settle(&self, mark: Mark) {
-        self.committed.store(mark.0, Ordering::Release);
-        self.fails.store(false, Ordering::Release);
-        self.told.notify_waiters();
+        let before = self.committed.swap(mark.0, Ordering::AcqRel);
+        let failed = self.fails.swap(false, Ordering::AcqRel);
+        if failed || mark.0 - before.min(mark.0) >= ROWS as u64 {
+            return self.told.iter().for_each(Notify::notify_waiters);
+        }
+        (before + 1..=mark.0).for_each(|group| self.told(group).notify_waiters());
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "taken modulo the number of them")]
+    const fn told(&self, group: u64) -> &Notify {
+        &self.told[group as usize % ROWS]
     }
 
     /// The writer cannot bring anything to disk.
     pub(super) fn fail(&self) {
         self.fails.store(true, Ordering::Release);
-        self.told.notify_waiters();
+        self.told.iter().for_each(Notify::notify_waiters);
     }
 
     fn gathering(&self) -> MutexGuard<'_, Gathering> {

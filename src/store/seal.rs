@@ -4,9 +4,8 @@
 //! derived from the key file's by HKDF with the record's name, and no record is sealed that often. The name and
 //! how the record is written are authenticated with it: a record put in another's place does not open.
 //!
-//! A sealed record: one byte that says how it is written, four that say with which key, the nonce, the text, the tag. One
-//! that has a front, which is in clear and authenticated with it, has that between text and tag, and behind it two bytes that
-//! say how long it is.
+//! A sealed record: one byte that says how it is written, four that say with which key, the nonce, the text, the tag. What is
+//! kept in clear elsewhere, its front, is authenticated with it.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hmac;
@@ -15,14 +14,10 @@ use zeroize::Zeroizing;
 
 use super::keys::{Key, Keys, Print};
 
-/// How sealed records are written that have no front.
+/// How sealed records are written. A higher one is a newer version's.
 const WRITTEN: u8 = 1;
-/// And those that have one. A higher number is a newer version's.
-const WITH_FRONT: u8 = 2;
 /// Bytes before the text.
 const HEAD: usize = 1 + size_of::<Print>() + NONCE_LEN;
-/// Bytes of the tag.
-const TAG: usize = 16;
 
 /// Why a record does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,99 +38,38 @@ pub(super) enum SealError {
 /// # Errors
 /// Where the system has no randomness to give, or there is no key.
 pub(super) fn seal(keys: &Keys, name: &[u8], record: Vec<u8>) -> Result<Vec<u8>, SealError> {
-    seal_as(WRITTEN, keys, name, &[], record)
+    seal_with(&[], keys, name, record)
 }
 
-/// The same, behind a `front` that is no secret: who has no key may read it, but not change it.
+/// The same, with a `front` that is kept elsewhere, in clear: it opens only with the same one.
 ///
 /// # Errors
-/// As [`seal`], and where the front is longer than 64 KiB.
-pub(super) fn seal_behind(
+/// As [`seal`].
+pub(super) fn seal_with(
     front: &[u8],
     keys: &Keys,
     name: &[u8],
-    record: Vec<u8>,
-) -> Result<Vec<u8>, SealError> {
-    let length = u16::try_from(front.len()).map_err(|_| SealError::Damaged)?;
-    seal_as(WITH_FRONT, keys, name, &[front, &length.to_le_bytes()].concat(), record)
-}
-
-fn seal_as(
-    written: u8,
-    keys: &Keys,
-    name: &[u8],
-    front: &[u8],
     mut record: Vec<u8>,
 ) -> Result<Vec<u8>, SealError> {
     let key = keys.first().ok_or(SealError::Damaged)?;
     let own = own_key(key, name).ok_or(SealError::Damaged)?;
     let (head, text) = record.split_at_mut_checked(HEAD).ok_or(SealError::Damaged)?;
-    let aad = aad(written, key.print, name, front);
-    let (nonce, tag) =
-        own.seal_in_place_separate_tag(Aad::from(aad), text).map_err(|_| SealError::Damaged)?;
-    let before = [written].into_iter().chain(key.print).chain(nonce.as_ref().iter().copied());
-    head.iter_mut().zip(before).for_each(|(to, from)| *to = from);
-    record.extend_from_slice(front);
+    let (nonce, tag) = own
+        .seal_in_place_separate_tag(Aad::from(aad(key.print, name, front)), text)
+        .map_err(|_| SealError::Damaged)?;
+    let written = [WRITTEN].into_iter().chain(key.print).chain(nonce.as_ref().iter().copied());
+    head.iter_mut().zip(written).for_each(|(to, from)| *to = from);
     record.extend_from_slice(tag.as_ref());
     Ok(record)
 }
 
-/// What is authenticated with a text.
-fn aad(written: u8, print: Print, name: &[u8], front: &[u8]) -> SmallVec<[u8; 96]> {
+/// What is authenticated with a text. A name's length is that of all names of its kind.
+fn aad(print: Print, name: &[u8], front: &[u8]) -> SmallVec<[u8; 96]> {
     let mut aad = SmallVec::new();
-    for part in [&[written], &print[..], name, front] {
+    for part in [&[WRITTEN], &print[..], name, front] {
         aad.extend_from_slice(part);
     }
     aad
-}
-
-/// A sealed record, taken apart.
-struct Parts<'a> {
-    written: u8,
-    key: &'a Key,
-    nonce: &'a [u8; NONCE_LEN],
-    text: &'a [u8],
-    /// With its length.
-    front: &'a [u8],
-    tag: &'a [u8],
-}
-
-impl<'a> Parts<'a> {
-    fn of(keys: &'a Keys, sealed: &'a [u8]) -> Result<Self, SealError> {
-        let (&written, rest) = sealed.split_first().ok_or(SealError::Damaged)?;
-        if written > WITH_FRONT {
-            return Err(SealError::Newer);
-        }
-        let (print, rest) = rest.split_first_chunk::<4>().ok_or(SealError::Damaged)?;
-        let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
-        let key = keys.of(*print).ok_or(SealError::Key(*print))?;
-        let at = |from_end: usize| rest.len().checked_sub(from_end).ok_or(SealError::Damaged);
-        let (rest, tag) = rest.split_at(at(TAG)?);
-        let behind = match written {
-            WRITTEN => 0,
-            WITH_FRONT => {
-                let length = rest.last_chunk::<2>().ok_or(SealError::Damaged)?;
-                2 + usize::from(u16::from_le_bytes(*length))
-            }
-            _ => return Err(SealError::Damaged),
-        };
-        let end = rest.len().checked_sub(behind).ok_or(SealError::Damaged)?;
-        let (text, front) = rest.split_at(end);
-        Ok(Self { written, key, nonce, text, front, tag })
-    }
-
-    fn is_old(&self, keys: &Keys) -> bool {
-        keys.first().is_none_or(|first| first.print != self.key.print)
-    }
-}
-
-/// The front of a record, if it has one: what it says counts when the record has been opened.
-///
-/// # Errors
-/// See [`SealError`]; whether it was changed is not seen.
-pub(super) fn front<'a>(keys: &'a Keys, sealed: &'a [u8]) -> Result<Option<&'a [u8]>, SealError> {
-    let parts = Parts::of(keys, sealed)?;
-    Ok(parts.front.len().checked_sub(2).and_then(|length| parts.front.get(..length)))
 }
 
 /// Bytes that say whose clocks they are.
@@ -175,14 +109,32 @@ pub(super) fn room() -> Vec<u8> {
 /// # Errors
 /// See [`SealError`].
 pub(super) fn open(keys: &Keys, name: &[u8], sealed: &[u8]) -> Result<(Zeroizing<Vec<u8>>, bool), SealError> {
-    let parts = Parts::of(keys, sealed)?;
-    let own = own_key(parts.key, name).ok_or(SealError::Damaged)?;
-    let aad = aad(parts.written, parts.key.print, name, parts.front);
-    let mut text = Zeroizing::new([parts.text, parts.tag].concat());
-    let opened = own.open_in_place(Nonce::from(parts.nonce), Aad::from(aad), &mut text);
+    open_with(&[], keys, name, sealed)
+}
+
+/// Opens what [`seal_with`] sealed.
+///
+/// # Errors
+/// See [`SealError`].
+pub(super) fn open_with(
+    front: &[u8],
+    keys: &Keys,
+    name: &[u8],
+    sealed: &[u8],
+) -> Result<(Zeroizing<Vec<u8>>, bool), SealError> {
+    let (written, rest) = sealed.split_first().ok_or(SealError::Damaged)?;
+    if *written != WRITTEN {
+        return Err(if *written > WRITTEN { SealError::Newer } else { SealError::Damaged });
+    }
+    let (print, rest) = rest.split_first_chunk::<4>().ok_or(SealError::Damaged)?;
+    let (nonce, rest) = rest.split_first_chunk::<NONCE_LEN>().ok_or(SealError::Damaged)?;
+    let key = keys.of(*print).ok_or(SealError::Key(*print))?;
+    let own = own_key(key, name).ok_or(SealError::Damaged)?;
+    let mut text = Zeroizing::new(rest.to_vec());
+    let opened = own.open_in_place(Nonce::from(nonce), Aad::from(aad(*print, name, front)), &mut text);
     let length = opened.map_err(|_| SealError::Damaged)?.len();
     text.truncate(length);
-    Ok((text, parts.is_old(keys)))
+    Ok((text, keys.is_old(*print)))
 }
 
 /// The record's own key: HKDF-Expand (RFC 5869) of the file's key, which is as random as what HKDF-Extract would make of it.
@@ -251,29 +203,18 @@ mod tests {
         assert_ne!(record, sealed(&keys, b"a", b"CFTOKEN=12345678"), "the nonce is random");
         assert_eq!(open(&keys, b"b", &record), Err(SealError::Damaged));
         let mut newer = record;
-        newer[0] = WITH_FRONT + 1;
+        newer[0] = WRITTEN + 1;
         assert_eq!(open(&keys, b"a", &newer), Err(SealError::Newer));
     }
 
     #[test]
-    fn a_front_is_read_without_opening_and_is_the_records_own() {
-        let keys = keys(&[1]);
-        let behind = |front: &[u8]| {
-            let mut room = room();
-            room.extend_from_slice(b"CFTOKEN");
-            seal_behind(front, &keys, b"a", room).unwrap()
-        };
-        let record = behind(b"front");
-        assert_eq!(front(&keys, &record), Ok(Some(&b"front"[..])));
-        assert_eq!(front(&keys, &behind(b"")), Ok(Some(&b""[..])));
-        assert_eq!(front(&keys, &sealed(&keys, b"a", b"CFTOKEN")), Ok(None));
-        assert_eq!(&open(&keys, b"a", &record).unwrap().0[..], b"CFTOKEN");
-        for at in 0..record.len() {
-            let mut other = record.clone();
-            other[at] ^= 1;
-            assert!(open(&keys, b"a", &other).is_err(), "{at}");
-            assert!(open(&keys, b"a", &record[..at]).is_err(), "{at}");
-            let _ = front(&keys, &record[..at]);
+    fn it_opens_with_its_own_front_alone() {
+        let (keys, mut text) = (keys(&[1]), room());
+        text.extend_from_slice(b"CFTOKEN");
+        let record = seal_with(b"front", &keys, b"a", text).unwrap();
+        assert_eq!(&open_with(b"front", &keys, b"a", &record).unwrap().0[..], b"CFTOKEN");
+        for other in [&b""[..], b"frown", b"front ", b"fron"] {
+            assert_eq!(open_with(other, &keys, b"a", &record), Err(SealError::Damaged));
         }
     }
 

@@ -37,9 +37,9 @@ impl Sums {
         self.parts.iter_mut().take(usize::from(to) + 1).skip(from.into()).for_each(|part| part.reserve(each));
     }
 
-    /// Takes in a record that is in the store.
-    pub(super) fn add(&mut self, name: [u8; 8], record: &[u8]) {
-        self.change(name, Some(record));
+    /// Takes in a record that is in the store, by its part of the sum.
+    pub(super) fn add(&mut self, name: [u8; 8], part: u64) {
+        self.change(name, Some(part));
     }
 
     /// Takes in those that another reader of the same store has met, of names that begin otherwise.
@@ -59,7 +59,7 @@ impl Sums {
         let (mut count, mut sum) = (self.count(), self.sum);
         for change in changes {
             let before = self.part_of(change.name).and_then(|parts| parts.get(&number(change.name)).copied());
-            let after = change.record.as_deref().map(part);
+            let after = part_after(change);
             count = count + u64::from(after.is_some()) - u64::from(before.is_some());
             sum ^= before.unwrap_or_default() ^ after.unwrap_or_default();
         }
@@ -74,7 +74,7 @@ impl Sums {
     /// `changes` are in the store.
     pub(super) fn apply(&mut self, changes: &[Change]) {
         for change in changes {
-            self.change(change.name, change.record.as_deref());
+            self.change(change.name, part_after(change));
         }
     }
 
@@ -91,8 +91,7 @@ impl Sums {
         self.parts.get(usize::from(name[0]))
     }
 
-    fn change(&mut self, name: [u8; 8], record: Option<&[u8]>) {
-        let part = record.map(part);
+    fn change(&mut self, name: [u8; 8], part: Option<u64>) {
         let Some(parts) = self.parts.get_mut(usize::from(name[0])) else { return };
         let before = match part {
             Some(part) => parts.insert(number(name), part),
@@ -114,20 +113,25 @@ const fn number(name: [u8; 8]) -> u64 {
     u64::from_le_bytes(name)
 }
 
-/// The tail of the tag that a sealed record ends with.
-fn part(record: &[u8]) -> u64 {
+fn part_after(change: &Change) -> Option<u64> {
+    change.kept.as_ref().map(|kept| part(&kept.record))
+}
+
+/// A record's part of the sum: the tail of the tag that it ends with.
+pub(super) fn part(record: &[u8]) -> u64 {
     record.last_chunk().copied().map_or(0, u64::from_le_bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::disk::Kept;
 
     #[test]
     fn a_sum_is_that_of_what_is_left_whatever_came_between() {
         let change = |name: u8, record: Option<u64>| Change {
             name: [name; 8],
-            record: record.map(|record| record.to_le_bytes().to_vec()),
+            kept: record.map(|record| Kept { record: record.to_le_bytes().to_vec(), lead: Vec::new() }),
         };
         let mut sums = Sums::default();
         let empty = sums.sum();
@@ -140,9 +144,9 @@ mod tests {
         step(&[change(1, Some(11)), change(2, Some(22))]);
         let both = step(&[change(1, Some(12)), change(3, None)]);
         let mut other = Sums::default();
-        other.add([2; 8], &22_u64.to_le_bytes());
+        other.add([2; 8], 22);
         let mut joined = Sums::default();
-        joined.add([1; 8], &12_u64.to_le_bytes());
+        joined.add([1; 8], 12);
         joined.join(other);
         assert_eq!(joined.sum(), both);
         assert_eq!(step(&[change(1, None), change(2, None)]), empty);

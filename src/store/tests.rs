@@ -46,22 +46,36 @@ fn opened(place: &Place) -> Opened {
 }
 
 fn all(opened: Opened) -> Result<Records, StoreError> {
-    let seen = StdMutex::new(BTreeMap::new());
-    let opener = opened.opener();
-    opened.read(2, || {
-        |found: &Found<'_>, front: Option<&[u8]>| {
-            assert_eq!(front, Some(&found.name[..]));
-            let record = opener.open(found, |record, _, _| Some(record.to_vec()))?;
-            seen.lock().unwrap().insert(found.name, record);
+    Ok(looked_at(opened, |record, _, _| record.to_vec())?.0)
+}
+
+/// What `look` sees of all that is in a store, opened in turn and one by one, and the store.
+fn looked_at<T: PartialEq + std::fmt::Debug + Send>(
+    opened: Opened,
+    look: impl Fn(&[u8], Option<&[u8]>, bool) -> T + Sync,
+) -> Result<(BTreeMap<[u8; 8], T>, Store), StoreError> {
+    let (seen, store, opener) = (StdMutex::new(BTreeMap::new()), opened.store(), opened.opener());
+    let read = opened.read(2, || {
+        let mut turn = None;
+        let (seen, look, opener) = (&seen, &look, &opener);
+        move |name, front: &[u8]| {
+            assert_eq!(front, name);
+            let turn = turn.get_or_insert_with(|| opener.in_turn(name));
+            let record =
+                turn.open(name, |record: &[u8], clocks: Option<&[u8]>, old| Some(look(record, clocks, old)))?;
+            let again = |record: &[u8], clocks: Option<&[u8]>, old| Some(look(record, clocks, old));
+            assert_eq!(opener.open(name, again)?, record);
+            seen.lock().unwrap().insert(name, record);
             Ok(())
         }
     })?;
-    Ok(seen.into_inner().unwrap())
+    read.start()?;
+    Ok((seen.into_inner().unwrap(), store))
 }
 
 fn start(opened: Opened) -> Store {
     let store = opened.store();
-    opened.read(2, || |_: &Found<'_>, _: Option<&[u8]>| Ok(())).unwrap().start().unwrap();
+    opened.read(2, || |_, _: &[u8]| Ok(())).unwrap().start().unwrap();
     store
 }
 
@@ -90,20 +104,10 @@ fn clocks_are_kept_apart_as_long_as_there_is_a_record_and_the_last_ones_count() 
         runtime.block_on(store.settled()).unwrap();
     };
     let stand = |place: &Place| {
-        let (seen, opened) = (StdMutex::new(BTreeMap::new()), opened(place));
-        let (store, opener) = (opened.store(), opened.opener());
-        let read = opened.read(2, || {
-            |found: &Found<'_>, _: Option<&[u8]>| {
-                let look = |record: &[u8], clocks: Option<&[u8]>, _| {
-                    Some((record.to_vec(), clocks.map(<[u8]>::to_vec)))
-                };
-                let (record, clocks) = opener.open(found, look)?;
-                seen.lock().unwrap().insert(record, clocks);
-                Ok(())
-            }
-        });
-        read.unwrap().start().unwrap();
-        (store, seen.into_inner().unwrap().into_values().collect::<Vec<_>>())
+        let look = |record: &[u8], clocks: Option<&[u8]>, _| (record.to_vec(), clocks.map(<[u8]>::to_vec));
+        let (seen, store) = looked_at(opened(place), look).unwrap();
+        let seen: BTreeMap<_, _> = seen.into_values().collect();
+        (store, seen.into_values().collect::<Vec<_>>())
     };
     let store = start(opened(&place));
     commit(&store, &[told(1, Some(b"a")), told(2, Some(b"b")), told(3, Some(b"c"))]);
@@ -226,16 +230,8 @@ fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
     assert!(refused.contains("the key k1, which is not in"), "{refused}");
     std::fs::write(&place.keys, line("k2", 9) + &old).unwrap();
     let second = opened(&place);
-    let olds = StdMutex::new(Vec::new());
-    let (store, opener) = (second.store(), second.opener());
-    let read = second.read(1, || {
-        |found: &Found<'_>, _: Option<&[u8]>| {
-            olds.lock().unwrap().push(opener.open(found, |_, _, old| Some(old))?);
-            Ok(())
-        }
-    });
-    assert_eq!(*olds.lock().unwrap(), [true], "it wants to be sealed anew");
-    read.unwrap().start().unwrap();
+    let (olds, store) = looked_at(second, |_, _, old| old).unwrap();
+    assert_eq!(olds.into_values().collect::<Vec<_>>(), [true], "it wants to be sealed anew");
     commit(&store, &[told(1, Some(b"a"))]);
     store.close().unwrap();
     std::fs::write(&place.keys, line("k2", 9)).unwrap();
@@ -248,38 +244,33 @@ fn another_key_opens_nothing_and_a_new_line_above_seals_anew() {
 }
 
 #[test]
-fn a_record_of_a_version_that_knew_of_no_front_is_shown_without_one() {
+fn a_record_that_is_older_than_what_leads_to_it_or_is_gone_is_damage() {
     let folder = tempfile::tempdir().unwrap();
     let place = place(folder.path());
-    let store = start(opened(&place));
-    commit(&store, &[told(1, Some(b"new"))]);
+    let (store, record) = (start(opened(&place)), told(1, Some(b"first")));
+    commit(&store, &[Arc::clone(&record)]);
     store.close().unwrap();
-    let keys = Keys::load(&place.keys, None).unwrap();
-    let (name, mut text) = (told(2, None).name, seal::room());
-    text.extend_from_slice(b"old");
-    let mut sums = Sums::default();
     let disk = Disk::open(&place.folder).unwrap();
-    disk.each((0, 255), |found| {
-        sums.add(found.name, found.sealed);
-        Ok(())
-    })
-    .unwrap();
-    let changes = vec![disk::Change { name, record: Some(seal::seal(&keys, &name, text).unwrap()) }];
-    let sum = sums.after(&changes);
-    disk.commit(&Commit { changes, clocks: Vec::new(), notes: Vec::new(), sum }).unwrap();
+    let sum = |disk: &Disk| -> sum::Sum { disk.get(b"sum").unwrap().unwrap().try_into().unwrap() };
+    let before = disk.find(record.name, |_, record, _| Ok(record.to_vec())).unwrap();
+    let lead = disk.find(record.name, |lead, _, _| Ok(lead.print)).unwrap();
+    let first = sum(&disk);
     drop(disk);
-    let (seen, opened) = (StdMutex::new(BTreeMap::new()), opened(&place));
-    let opener = opened.opener();
-    let read = opened.read(2, || {
-        |found: &Found<'_>, front: Option<&[u8]>| {
-            let record = opener.open(found, |record, _, _| Some(record.to_vec()))?;
-            seen.lock().unwrap().insert(record, front.is_some());
-            Ok(())
-        }
-    });
-    read.unwrap();
-    let wanted = BTreeMap::from([(b"new".to_vec(), true), (b"old".to_vec(), false)]);
-    assert_eq!(seen.into_inner().unwrap(), wanted);
+    *record.text.lock().unwrap() = Some(b"second".to_vec());
+    let store = start(opened(&place));
+    commit(&store, &[Arc::clone(&record)]);
+    store.close().unwrap();
+    let disk = Disk::open(&place.folder).unwrap();
+    let part = disk.find(record.name, |lead, _, _| Ok(lead.part)).unwrap();
+    let mut forged = disk::Lead::write(lead, &record.name, &before);
+    forged[4..12].copy_from_slice(&part.to_le_bytes());
+    assert_ne!(sum(&disk), first);
+    let kept = Some(disk::Kept { record: before, lead: forged });
+    let changes = vec![disk::Change { name: record.name, kept }];
+    disk.commit(&Commit { changes, clocks: Vec::new(), notes: Vec::new(), sum: sum(&disk) }).unwrap();
+    drop(disk);
+    let refused = all(opened(&place)).unwrap_err().to_string();
+    assert!(refused.contains("a record is older than it should be"), "{refused}");
 }
 
 #[test]
@@ -287,9 +278,12 @@ fn what_a_newer_version_wrote_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let place = place(folder.path());
     drop(opened(&place));
-    std::fs::write(place.folder.join("sessionbridge-store"), "2\n").unwrap();
+    std::fs::write(place.folder.join("sessionbridge-store"), "3\n").unwrap();
     let refused = open(&place, [5; 64]).unwrap_err().to_string();
-    assert!(refused.contains("written by a newer version of sessionbridge (format 2"), "{refused}");
+    assert!(refused.contains("written by a newer version of sessionbridge (format 3"), "{refused}");
+    std::fs::write(place.folder.join("sessionbridge-store"), "1\n").unwrap();
+    let refused = open(&place, [5; 64]).unwrap_err().to_string();
+    assert!(refused.contains("that is too old (format 1"), "{refused}");
 }
 
 #[test]

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::disk::{Change, Commit, Disk, DiskError, Stand, damaged};
+use super::disk::{Change, Commit, Disk, DiskError, Kept, Lead, Stand, damaged};
 use super::keys::Keys;
 use super::queue::{Clocks, Group, Mark, Queue};
-use super::seal;
+use super::seal::{self, SealError};
 use super::sum::Sums;
 
 /// How long it waits before it tries again.
@@ -101,21 +101,27 @@ fn changes(group: &Group, keys: &Keys) -> Vec<Change> {
     for record in &group.records {
         let name = record.name();
         let mut text = seal::room();
-        let head = record.write(&mut text);
-        let record = head.map(|head| seal::seal_behind(&head.front, keys, &name, text)).transpose();
-        let Ok(record) = record else {
+        let kept = record.write(&mut text).map(|head| kept(&head.front, keys, name, text)).transpose();
+        let Ok(kept) = kept else {
             tracing::error!("a session cannot be sealed, and is not kept: the system gives no randomness");
             continue;
         };
         match places.get(&name).and_then(|at| changes.get_mut(*at)) {
-            Some(change) => change.record = record,
+            Some(change) => change.kept = kept,
             None => {
                 places.insert(name, changes.len());
-                changes.push(Change { name, record });
+                changes.push(Change { name, kept });
             }
         }
     }
     changes
+}
+
+/// What is kept of a session that is written as `text`, with this front.
+fn kept(front: &[u8], keys: &Keys, name: [u8; 8], text: Vec<u8>) -> Result<Kept, SealError> {
+    let print = keys.first().ok_or(SealError::Damaged)?.print;
+    let record = seal::seal_with(front, keys, &name, text)?;
+    Ok(Kept { lead: Lead::write(print, front, &record), record })
 }
 
 /// What the clocks of those sessions are to stand at that have a record and of which this commit writes none: each session's last.

@@ -18,6 +18,7 @@ use sessionbridge::demo::sim::server::{self, SimHandle};
 use sessionbridge::demo::sim::{Profile, SimOptions};
 use sessionbridge::names::Names;
 use sessionbridge::net::{Dialer, Drainer, MemoryDialer, memory};
+use sessionbridge::registry::restoring::Laid;
 use sessionbridge::store::Record as _;
 use sessionbridge::telemetry::access::AccessLog;
 use sessionbridge::time::Timestamp;
@@ -112,7 +113,7 @@ impl Town {
             for handle in handles {
                 let mut record = Vec::new();
                 assert!(before.core.registry().find(handle).unwrap().write(&mut record).is_some());
-                core.registry().restoring(Timestamp::ZERO).restore((&record, None)).unwrap();
+                core.registry().restoring(&Laid::default(), Timestamp::ZERO).restore(&record).unwrap();
             }
         }
         let (listener, front) = memory();

@@ -49,7 +49,7 @@ fn a_restart_signs_nobody_out_and_names_sessions_as_before() {
     assert_eq!(process.stop(), 0);
 
     let mut process = Process::start(folder.path(), &config);
-    process.wait_for("sessions of before are back");
+    process.wait_for("sessions of before are kept alive again");
     assert_eq!(handles(&process), before);
     for ((browser, number), in_b) in people.iter_mut().zip(in_b) {
         assert_eq!(browser.get(&process.address, "/a/page"), Some(number.to_string()));

@@ -13,6 +13,7 @@ use sessionbridge::bridge::to_app::Seen;
 use sessionbridge::config;
 use sessionbridge::names::Names;
 use sessionbridge::registry::options::Options;
+use sessionbridge::registry::restoring::Laid;
 use sessionbridge::registry::{Registry, Slot, Visitor, Walk};
 use sessionbridge::route::RouteMap;
 use sessionbridge::store::Record as _;
@@ -494,9 +495,10 @@ impl World {
         self.walk = Walk::default();
         self.registry = Self::registry(&self.map);
         self.oracle.crashes();
-        let mut restoring = self.registry.restoring(Timestamp::ZERO);
+        let laid = Laid::default();
+        let mut restoring = self.registry.restoring(&laid, Timestamp::ZERO);
         for record in self.disk.values() {
-            restoring.restore((record, None)).map_err(|error| error.to_string())?;
+            restoring.restore(record).map_err(|error| error.to_string())?;
         }
         drop(restoring);
         self.registry.restored();

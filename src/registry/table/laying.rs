@@ -1,4 +1,4 @@
-//! Many sessions that an earlier process kept are laid down, sealed or asleep.
+//! Many sessions that an earlier process kept get their places, sealed or asleep.
 //!
 //! What leads to them is entered many at a time: who enters one by one waits for memory with each, and for whoever else lays
 //! sessions down.
@@ -7,9 +7,10 @@
 
 use super::sealed::Sealed;
 use super::{BITS, By, Cell, PARTS, Packed, Part, Table, Ticket, part_of};
+use crate::bridge::id::Handle;
 use crate::registry::front::Front;
 use crate::registry::slot::Kept;
-use crate::store::{Found, Opener};
+use crate::store::Opener;
 use crate::time::Timestamp;
 
 /// Entries of one part that are entered at once.
@@ -42,16 +43,16 @@ impl Table {
         }
     }
 
-    /// Lays a session down as the store has it. Its ticket; `None`: no id opens it, or there is no room.
+    /// Gives a session a place that is sealed in the store. Its ticket; `None`: no id opens it.
     pub(in crate::registry) fn lay_sealed(
         &self,
-        found: &Found<'_>,
+        handle: Handle,
         front: &Front<'_>,
         leads: &mut Leads,
     ) -> Option<Ticket> {
         let (ids, tokens) = (front.ids(), front.tokens());
         self.lay_in(front.ids().next()?, leads, ids, tokens, |part, cell| {
-            part.sealed.as_mut()?.put(cell, found)?;
+            part.sealed.as_mut()?.put(cell, handle, front.pending);
             Some(Cell::Awake(None))
         })
     }
@@ -59,8 +60,7 @@ impl Table {
     /// Lays a session down asleep. Its ticket; `None`: no id opens it.
     pub(in crate::registry) fn lay(&self, kept: &Kept, leads: &mut Leads) -> Option<Ticket> {
         let (ids, tokens) = (kept.ids.iter().map(|held| held.key.hash()), kept.owned.iter().copied());
-        self.lay_in(kept.ids.first()?.key.hash(), leads, ids, tokens, |part, cell| {
-            part.sealed.iter_mut().for_each(|sealed| sealed.reach(cell));
+        self.lay_in(kept.ids.first()?.key.hash(), leads, ids, tokens, |part, _| {
             Some(Cell::Asleep(Packed::new(kept, &mut part.bench, &mut part.common)))
         })
     }

@@ -38,7 +38,7 @@ pub(in crate::registry) enum Seen {
 }
 
 impl Table {
-    /// The next few sessions of a walk; none: it is over.
+    /// The next few sessions of a walk, but for those that nobody has opened yet; none: it is over.
     pub(in crate::registry) fn look(&self, walk: &mut Walk) -> Option<Vec<Seen>> {
         if walk.part >= PARTS {
             return None;
@@ -47,15 +47,14 @@ impl Table {
         let part = &mut *self.part(at);
         let (from, to) = walk.on(part.cells.len());
         let cells = part.cells.get(from..to).unwrap_or_default().iter().enumerate();
-        let seen = cells.filter_map(|(past, cell)| {
-            let session = match cell {
-                Cell::Awake(Some(slot)) => return Some(Seen::Awake(Arc::clone(slot))),
-                Cell::Awake(None) => part.sealed.as_mut()?.look(from + past)?,
-                Cell::Asleep(packed) => packed.look(&mut part.common),
-            };
-            let generation = part.generations.get(from + past).copied().unwrap_or_default();
-            let ticket = Ticket { place: ((from + past) << BITS | at) as u32, generation };
-            Some(Seen::Asleep(ticket, session))
+        let seen = cells.filter_map(|(past, cell)| match cell {
+            // Or it is sealed: a walk that opened them all would keep whoever wants one of them waiting.
+            Cell::Awake(slot) => slot.clone().map(Seen::Awake),
+            Cell::Asleep(packed) => {
+                let generation = part.generations.get(from + past).copied().unwrap_or_default();
+                let ticket = Ticket { place: ((from + past) << BITS | at) as u32, generation };
+                Some(Seen::Asleep(ticket, packed.look(&mut part.common)))
+            }
         });
         Some(seen.collect())
     }
