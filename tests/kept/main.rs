@@ -1,4 +1,4 @@
-//! Nothing acknowledged is lost: the built program before a scripted app, killed, restarted, starved of disk, and asked
+//! Nothing acknowledged is lost: the built program before a scripted app, killed, restarted, starved of disk or of answers, and asked
 //! afterwards what it still knows.
 //!
 //! Ports are chosen by the system; every wait is for a condition, with a deadline. What takes minutes runs with
@@ -10,6 +10,7 @@ mod app;
 mod browser;
 mod crash;
 mod disk;
+mod hangs;
 mod process;
 mod restart;
 
