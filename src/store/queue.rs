@@ -75,6 +75,9 @@ pub struct Clocks {
 /// How long what nobody waits for gathers before it is written, where nothing else is: so short that what is written at once keeps nobody
 /// waiting.
 const GATHERS: Duration = Duration::from_millis(50);
+/// How far apart groups are begun at the least: of many that come one by one, each would have a commit of its own, and each commit costs more than
+/// what is in it. One that comes alone does not wait.
+const APART: Duration = Duration::from_millis(1);
 /// Room for so many clocks is kept from group to group.
 const MOST_SPARE: usize = 1 << 14;
 
@@ -136,6 +139,8 @@ struct Gathering {
     due: Option<Instant>,
     /// True where somebody waits for it.
     hurries: bool,
+    /// When the last group was taken.
+    taken: Option<Instant>,
     /// Nothing more will come.
     closed: bool,
 }
@@ -145,9 +150,20 @@ impl Gathering {
         self.records.is_empty() && self.notes.is_empty() && self.clocks.is_empty()
     }
 
+    /// When what waits is to be taken.
+    fn due(&self) -> Option<Instant> {
+        let due = self.due?;
+        let soon = self.taken.map(|taken| taken + APART).filter(|_| !self.closed);
+        Some(if self.hurries || self.closed {
+            soon.map_or_else(Instant::now, |soon| soon.min(due))
+        } else {
+            due
+        })
+    }
+
     /// True where there is something that is not to wait.
     fn is_due(&self) -> bool {
-        self.due.is_some_and(|due| self.hurries || self.closed || due <= Instant::now())
+        self.due().is_some_and(|due| due <= Instant::now())
     }
 
     /// Something waits from now on that may have waited before. True: whoever writes has to know.
@@ -167,7 +183,7 @@ impl Gathering {
         }
         let (records, notes) = (std::mem::take(&mut self.records), std::mem::take(&mut self.notes));
         let clocks = std::mem::replace(&mut self.clocks, std::mem::take(&mut self.spare));
-        (self.due, self.hurries) = (None, false);
+        (self.due, self.hurries, self.taken) = (None, false, Some(Instant::now()));
         self.mark += 1;
         Some(Group { mark: Mark(self.mark - 1), records, notes, clocks })
     }
@@ -184,6 +200,7 @@ impl Queue {
                 spare: Vec::new(),
                 due: None,
                 hurries: false,
+                taken: None,
                 closed: false,
             }),
             something: Condvar::new(),
@@ -225,7 +242,7 @@ impl Queue {
 
     /// Resolves when what waits is due; never where nothing does.
     pub(super) async fn becomes_due(&self) {
-        let due = self.gathering().due;
+        let due = self.gathering().due();
         match due {
             Some(due) => tokio::time::sleep_until(due).await,
             None => std::future::pending().await,
@@ -306,7 +323,7 @@ impl Queue {
     pub(super) fn take(&self) -> Option<Group> {
         let mut gathering = self.gathering();
         while !gathering.is_due() && !gathering.closed {
-            gathering = match gathering.due {
+            gathering = match gathering.due() {
                 Some(due) => {
                     let rest = due.saturating_duration_since(Instant::now());
                     self.something.wait_timeout(gathering, rest).unwrap_or_else(PoisonError::into_inner).0
@@ -446,11 +463,14 @@ mod tests {
         let late = queue.put(Mark(0), false, || Arc::new(Fixed(1)));
         assert!(queue.try_take().is_none());
         assert_eq!(put(&queue, late, 1), late, "the same, but now somebody waits for it");
+        assert!(queue.try_take().is_none(), "a moment ago a group was taken");
+        tokio::time::advance(APART).await;
         let both = queue.take().unwrap();
         assert_eq!((both.clocks.len(), both.records.len()), (1, 1));
         assert!(futures_util::FutureExt::now_or_never(queue.becomes_due()).is_none());
         queue.put_clocks([clocks(4)]);
         let last = queue.last();
+        tokio::time::advance(APART).await;
         assert_eq!(queue.take().unwrap().mark, last, "who waits for all waits no longer than needed");
     }
 
