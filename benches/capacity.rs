@@ -79,6 +79,8 @@ table! {
         store_read = 7.1,
         /// To write one, with all that leads to it the first time (the same); a later write is less.
         store_write = 41.7,
+        /// To write its clocks alone (`benches/peers/run keeping`: the server's CPU for a request).
+        store_clocks = 10.1,
         /// For a piece of news, for each proxy that hears it (`benches/cluster/run news`).
         store_news = 0.29,
         /// For a piece of news that another server of the cluster was told (the same).
@@ -341,9 +343,8 @@ impl Plan {
         // In a cluster each server hears all news, and passes them to the proxies that listen at it.
         let bus = if servers > 1.0 { costs.store_bus } else { 0.0 };
         let heard = news * (costs.store_news * proxies / servers + bus);
-        // A click after a pause reads the session and writes its clocks; a heartbeat looks whether it is due; what is told was
-        // written.
-        let of_servers = peak.clicks * (costs.store_read + costs.store_write)
+        // A click after a pause writes the clocks of its session; a heartbeat looks whether it is due; what is told was written.
+        let of_servers = peak.clicks * costs.store_clocks
             + peak.beats * costs.store_read / 2.0
             + news * costs.store_write;
         Self {
