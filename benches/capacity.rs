@@ -344,9 +344,8 @@ impl Plan {
         let bus = if servers > 1.0 { costs.store_bus } else { 0.0 };
         let heard = news * (costs.store_news * proxies / servers + bus);
         // A click after a pause writes the clocks of its session; a heartbeat looks whether it is due; what is told was written.
-        let of_servers = peak.clicks * costs.store_clocks
-            + peak.beats * costs.store_read / 2.0
-            + news * costs.store_write;
+        let of_servers =
+            peak.clicks * costs.store_clocks + peak.beats * costs.store_read / 2.0 + news * costs.store_write;
         Self {
             proxies,
             proxy_cpu: of_proxies / left + proxy_news,

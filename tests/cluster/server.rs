@@ -129,6 +129,11 @@ impl Server {
         ask(self.address, self.options, command).unwrap_or_else(|error| panic!("{error}: {command:?}"))
     }
 
+    /// True where it answers a command, and says this in it. A server that is being promoted ends connections.
+    pub(crate) fn says(&self, command: &[&str], what: &str) -> bool {
+        ask(self.address, self.options, command).is_ok_and(|reply| reply.text().contains(what))
+    }
+
     /// The keys that a pattern finds.
     pub(crate) fn keys(&self, pattern: &str) -> Vec<String> {
         self.ask(&["KEYS", pattern]).list().iter().map(|key| key.text().to_owned()).collect()

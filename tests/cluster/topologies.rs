@@ -72,9 +72,7 @@ fn sentinels_promote_a_replica_and_the_proxies_follow() {
             .skip(3)
             .all(|person| person.is_signed_in(scene.at(0)) && person.is_signed_in(scene.at(1)))
     });
-    until("the replica to be promoted", || {
-        replica.ask(&["INFO", "replication"]).text().contains("role:master")
-    });
+    until("the replica to be promoted", || replica.says(&["INFO", "replication"], "role:master"));
     within(DEADLINE, "the proxies to follow", || {
         scene.proxies.iter().all(|proxy| proxy.metric("sessionbridge_store_failing") == 0.0)
     });
@@ -153,8 +151,8 @@ fn a_node_of_a_cluster_dies_and_its_replica_takes_its_place() {
         people.iter_mut().all(|person| person.is_signed_in(scene.at(0)) && person.is_signed_in(scene.at(1)))
     });
     until("the replica to take its place", || {
-        nodes[4].ask(&["INFO", "replication"]).text().contains("role:master")
-            && nodes[0].ask(&["CLUSTER", "INFO"]).text().contains("cluster_state:ok")
+        nodes[4].says(&["INFO", "replication"], "role:master")
+            && nodes[0].says(&["CLUSTER", "INFO"], "cluster_state:ok")
     });
     within(DEADLINE, "the proxies to follow", || {
         scene.proxies.iter().all(|proxy| proxy.metric("sessionbridge_store_failing") == 0.0)
