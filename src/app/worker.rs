@@ -34,13 +34,9 @@ use crate::telemetry::RequestIds;
 /// How often what the access log holds back is handed on.
 const FLUSH: Duration = Duration::from_millis(100);
 
-/// Turns in which all sessions are looked through, and how far they are apart: so far behind are the clocks in the store.
-const TURNS: usize = 160;
-const TURN: Duration = Duration::from_millis(25);
-/// Turns that are taken at once where sessions are few. Where they are many, what one turn brings to the store keeps a thread on the
-/// same core waiting: then each comes by itself.
-const AT_ONCE: usize = 20;
-const MANY: usize = 2048;
+/// How often sessions are looked through, and in how many turns all are: so far behind are the clocks in the store.
+const REST: Duration = Duration::from_millis(500);
+const TURNS: usize = 8;
 
 /// Sessions that are looked at before other tasks of the thread get their turn.
 const WAKEN: usize = 64;
@@ -194,19 +190,13 @@ async fn flush(proxy: Rc<Proxy>) {
 /// Puts sessions to sleep that nobody has used for four seconds, and keeps the clocks of the others, a few at a time:
 /// requests go before.
 async fn rest(registry: Arc<Registry>, shared: Arc<proxy::Shared>, clock: Clock) {
-    let (mut walk, mut known, mut turn) = (Walk::default(), 0, 0);
+    let (mut walk, mut known) = (Walk::default(), 0);
     loop {
-        let turns = if registry.pieces() < MANY { AT_ONCE } else { 1 };
-        tokio::time::sleep(TURN * turns as u32).await;
-        if turn % AT_ONCE < turns {
-            known = keeping::note_served(registry.store(), shared.served(), known);
-        }
-        // Of a round's pieces those of these turns.
-        let until = |turn: usize| registry.pieces() * turn / TURNS;
-        for _ in until(turn)..until(turn + turns) {
+        tokio::time::sleep(REST).await;
+        known = keeping::note_served(registry.store(), shared.served(), known);
+        for _ in 0..registry.pieces().div_ceil(TURNS) {
             registry.rest(&mut walk, clock.now());
             tokio::task::yield_now().await;
         }
-        turn = (turn + turns) % TURNS;
     }
 }

@@ -74,7 +74,7 @@ pub struct Clocks {
 
 /// How long what nobody waits for gathers before it is written, where nothing else is: so short that what is written at once keeps nobody
 /// waiting.
-const GATHERS: Duration = Duration::from_millis(20);
+const GATHERS: Duration = Duration::from_millis(50);
 /// How far apart groups are begun at the least: of many that come one by one, each would have a commit of its own, and each commit costs more than
 /// what is in it. One that comes alone does not wait.
 const APART: Duration = Duration::from_millis(1);
