@@ -84,7 +84,7 @@ pub enum DiskError {
     },
     /// It was a store, and part of it is gone or changed.
     #[error(
-        "the store {path} is damaged: {what}; nothing of it was used. Restore it from a backup, or move it away to begin anew \
+        "the store {path} is damaged: {what}. Restore it from a backup, or move it away to begin anew \
          (everybody signs in again)"
     )]
     Damaged {

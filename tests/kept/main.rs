@@ -9,6 +9,7 @@
 mod app;
 mod browser;
 mod crash;
+mod damage;
 mod disk;
 mod hangs;
 mod process;
