@@ -225,7 +225,8 @@ impl Client {
                 }
             }
         }
-        let conn = match self.dial(upstream, deadlines.connect).await {
+        // Few requests dial, and what that takes would make each request's story larger: it lies on the heap.
+        let conn = match Box::pin(self.dial(upstream, deadlines.connect)).await {
             Ok(conn) => conn,
             Err(error) => {
                 *body = Some(going);

@@ -63,7 +63,7 @@ impl Proxy {
         let Some(slot) = visit.slot.as_ref().filter(|slot| registry.is_doubted(slot)) else { return };
         if parts.headers.contains_key(SET_COOKIE) || parts.headers.contains_key(LOCATION) {
             // Where the store says nothing, this is what is known.
-            let _ = registry.refresh_slot(slot, self.now()).await;
+            let _ = Box::pin(registry.refresh_slot(slot, self.now())).await;
         }
     }
 

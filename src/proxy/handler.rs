@@ -49,22 +49,30 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 impl Proxy {
     /// Answers a request from `peer`. Cannot fail. The story is long and is handed on from one owner to the next before it
-    /// begins, so it lies on the heap.
+    /// begins, so it lies on the heap; and so does, apart, each of its chapters that few requests have, to keep it short.
     pub fn handle(
         self: Rc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: Peer,
     ) -> Pin<Box<impl Future<Output = Response<Body>>>> {
-        Box::pin(self.answer(request, peer))
-    }
-
-    async fn answer(self: Rc<Self>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let began = self.now();
         let upgraded = hop::upgrade(request.headers()).map(|_| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let mut note = Note::new(self.ids.borrow_mut().make());
-        let result = self.respond((&parts, began), body, &peer, upgraded, &mut note).await;
-        let result = self.keep(result, &mut note).await;
+        Box::pin(async move {
+            let result = self.respond((&parts, began), body, &peer, upgraded, &mut note).await;
+            let result = self.keep(result, &mut note).await;
+            self.answer(result, (parts, began), note)
+        })
+    }
+
+    /// Makes an answer of what the story came to, which tells the log how it went once it has gone out.
+    fn answer(
+        self: Rc<Self>,
+        result: Result<Response<Body>, Error>,
+        (parts, began): (Parts, Timestamp),
+        mut note: Note,
+    ) -> Response<Body> {
         let mut response = match result {
             Ok(response) => response,
             Err(error) => {
@@ -133,12 +141,12 @@ impl Proxy {
         take_request_id(&inbound, note);
 
         if self.shared.registry.is_shared() {
-            self.freshen(&map, &inbound).await?;
+            Box::pin(self.freshen(&map, &inbound)).await?;
         }
         let mut visit = self.visit(&map, &inbound, note);
         if let Some(page) = own_page(&map, &inbound) {
             note.path.push_str(&inbound.normal);
-            let response = self.page(&map, &inbound, page, &mut visit, &parts.headers).await;
+            let response = Box::pin(self.page(&map, &inbound, page, &mut visit, &parts.headers)).await;
             visit.tell(note);
             let mut response = response?;
             give(&map, &inbound, &visit, response.headers_mut());
@@ -157,7 +165,7 @@ impl Proxy {
         let standing = standing(&map, &inbound);
         let arrived = Arrived { route, inbound: &inbound, clean: &clean, found: &found };
         if found.any()
-            && let Some(mut redirect) = self.arrive(&map, &arrived, &mut visit, note).await?
+            && let Some(mut redirect) = Box::pin(self.arrive(&map, &arrived, &mut visit, note)).await?
         {
             give(&map, &inbound, &visit, redirect.headers_mut());
             return Ok(redirect);
@@ -222,7 +230,7 @@ impl Proxy {
                     let registry = Arc::clone(&self.shared.registry);
                     let mut first = First { slot: Arc::clone(slot), group, registry, claimed: false };
                     if first.registry.is_shared() {
-                        first.claimed = self.goes_first(slot, group, until).await;
+                        first.claimed = Box::pin(self.goes_first(slot, group, until)).await;
                         return first.claimed.then_some(first);
                     }
                     return Some(first);

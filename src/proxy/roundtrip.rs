@@ -46,7 +46,7 @@ impl Proxy {
     ) -> Result<Answered, Error> {
         let mut departed = exchange.depart(self, visit, note)?;
         if departed.adopting && self.shared.registry.is_shared() {
-            self.ask_whose(exchange.route.rules.app, &departed).await?;
+            Box::pin(self.ask_whose(exchange.route.rules.app, &departed)).await?;
             departed = exchange.check_shown(self, visit.slot.as_ref(), departed)?;
         }
         let repeatable = matches!(*exchange.inbound.method, Method::GET | Method::HEAD)
@@ -84,7 +84,7 @@ impl Proxy {
                 if !(again && (returned.effect.learned.stale || circles)) {
                     if let Some(scope) = returned.effect.signed_out {
                         note.events.push("sign_out");
-                        self.signed_out(exchange, visit, &mut returned, scope).await?;
+                        Box::pin(self.signed_out(exchange, visit, &mut returned, scope)).await?;
                     }
                     exchange.finish(visit, &mut parts.headers, returned);
                     return Ok(Answered {

@@ -26,7 +26,8 @@ pub fn pairs(line: &[u8]) -> impl Iterator<Item = Pair<'_>> {
         if chunk.is_empty() {
             return None;
         }
-        let equals = memchr::memchr(b'=', chunk);
+        // Names are short: a search made for long texts would take longer.
+        let equals = chunk.iter().position(|&octet| octet == b'=');
         Some(match equals.and_then(|at| chunk.split_at_checked(at)) {
             Some((name, value)) => Pair {
                 name: octets::trimmed(name),
@@ -57,14 +58,18 @@ pub fn line<'a>(fields: &Fields<'a>) -> Option<Cow<'a, HeaderValue>> {
 /// Whether `raw` is a name that some server might take for `managed`: equal once ASCII and Unicode space,
 /// controls and double quotes are left out, `%XX` is decoded (PHP before 7.4.11 decodes cookie names), case
 /// is folded, and `.` and `[` count as `_` (PHP's own renaming). Says no at the first byte that differs.
+#[inline]
 pub fn folds_to(raw: &[u8], managed: &[u8]) -> bool {
     // Nearly all names differ at their first letter, and a letter is what it is to everybody.
-    if let ([first, ..], [want, ..]) = (raw, managed)
-        && first.is_ascii_alphanumeric()
-        && !first.eq_ignore_ascii_case(want)
-    {
-        return false;
+    match (raw.first(), managed.first()) {
+        (Some(first), Some(want)) if first.is_ascii_alphanumeric() && !first.eq_ignore_ascii_case(want) => {
+            false
+        }
+        _ => folds_whole(raw, managed),
     }
+}
+
+fn folds_whole(raw: &[u8], managed: &[u8]) -> bool {
     let mut expected = managed.iter();
     let mut rest = raw;
     while !rest.is_empty() {
