@@ -12,14 +12,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
-use smallvec::SmallVec;
 
-use super::queue::Note;
 use super::sum::{Sum, Sums};
 
+mod commit;
 mod in_order;
 mod lead;
 
+pub(super) use commit::{Change, Commit, Kept, Stand};
 pub(super) use in_order::InOrder;
 pub(super) use lead::Lead;
 
@@ -117,37 +117,6 @@ pub(super) struct Disk {
     own: Keyspace,
 }
 
-/// A change to a session's record.
-#[derive(Clone, Debug)]
-pub(super) struct Change {
-    pub(super) name: [u8; 8],
-    /// `None`: it is no more.
-    pub(super) kept: Option<Kept>,
-}
-
-/// What is kept of a session.
-#[derive(Clone, Debug)]
-pub(super) struct Kept {
-    /// Its record, sealed.
-    pub(super) record: Vec<u8>,
-    /// What a start reads of it, as [`Lead::write`] writes it.
-    pub(super) lead: Vec<u8>,
-}
-
-/// What the clocks of a session are to stand at, signed.
-pub(super) type Stand = ([u8; 8], SmallVec<[u8; 72]>);
-
-/// What is written at once.
-#[derive(Debug)]
-pub(super) struct Commit {
-    pub(super) changes: Vec<Change>,
-    /// Of sessions that have a record.
-    pub(super) clocks: Vec<Stand>,
-    pub(super) notes: Vec<Note>,
-    /// Of all records that are there after it.
-    pub(super) sum: Sum,
-}
-
 impl std::fmt::Debug for Disk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Disk({})", self.path.display())
@@ -242,12 +211,13 @@ impl Disk {
         batch.commit().map_err(|error| self.failed("written", error))
     }
 
-    /// Writes all of a commit or nothing; on disk when this returns.
+    /// Writes all of a commit or nothing; on disk when this returns, if it is to be.
     pub(super) fn commit(&self, commit: &Commit) -> Result<(), DiskError> {
         // A removal takes three places.
         let room = commit.clocks.len() + 3 * commit.changes.len() + commit.notes.len() + 1;
         let batch = OwnedWriteBatch::with_capacity(self.database.clone(), room);
-        let mut batch = batch.durability(Some(PersistMode::SyncData));
+        let reach = if commit.syncs { PersistMode::SyncData } else { PersistMode::Buffer };
+        let mut batch = batch.durability(Some(reach));
         for (name, clocks) in &commit.clocks {
             batch.insert(&self.clocks, *name, clocks.as_slice());
         }

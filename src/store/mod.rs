@@ -232,7 +232,7 @@ impl Store {
         }
     }
 
-    /// Resolves when all that has been put in is on disk.
+    /// Resolves when all that has been put in is on disk; clocks that came with records may follow.
     ///
     /// # Errors
     /// As [`Store::committed`].

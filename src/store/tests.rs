@@ -131,9 +131,34 @@ fn clocks_are_kept_apart_as_long_as_there_is_a_record_and_the_last_ones_count() 
     let forged = ([told(2, None).name, told(3, None).name], SmallVec::from_slice(b"12345678\x63"));
     let clocks = forged.0.map(|name| (name, forged.1.clone())).to_vec();
     let sum = disk.get(b"sum").unwrap().unwrap().try_into().unwrap();
-    disk.commit(&Commit { changes: Vec::new(), clocks, notes: Vec::new(), sum }).unwrap();
+    disk.commit(&Commit { changes: Vec::new(), clocks, notes: Vec::new(), sum, syncs: true }).unwrap();
     drop(disk);
     assert_eq!(stand(&place).1, [None, None]);
+}
+
+#[test]
+fn clocks_of_many_sessions_follow_in_portions_and_are_all_there_after_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = place(folder.path());
+    let store = start(opened(&place));
+    let many: Vec<_> = (0..1000).map(|number| told(number, Some(b"a"))).collect();
+    commit(&store, &many);
+    let clocks = |turn: u16| {
+        let bytes = SmallVec::from_slice(&turn.to_be_bytes());
+        many.iter().map(move |one| Clocks { name: one.name, bytes: bytes.clone(), expires: Timestamp::FAR })
+    };
+    for turn in 1..=20 {
+        store.put_clocks(clocks(turn));
+        // Whoever waits for a record waits for no clocks; what is no more gets none from before.
+        commit(&store, &[told(2000 + u64::from(turn), Some(b"b"))]);
+    }
+    commit(&store, &[told(7, None)]);
+    store.close().unwrap();
+    let look = |_: &[u8], clocks: Option<&[u8]>, _| clocks.map(<[u8]>::to_vec);
+    let (seen, _store) = looked_at(opened(&place), look).unwrap();
+    let last = Some(20_u16.to_be_bytes().to_vec());
+    assert_eq!((seen.len(), seen.values().filter(|clocks| **clocks == last).count()), (1019, 999));
+    assert_eq!(seen.values().filter(|clocks| clocks.is_none()).count(), 20);
 }
 
 #[test]
@@ -267,7 +292,8 @@ fn a_record_that_is_older_than_what_leads_to_it_or_is_gone_is_damage() {
     assert_ne!(sum(&disk), first);
     let kept = Some(disk::Kept { record: before, lead: forged });
     let changes = vec![disk::Change { name: record.name, kept }];
-    disk.commit(&Commit { changes, clocks: Vec::new(), notes: Vec::new(), sum: sum(&disk) }).unwrap();
+    disk.commit(&Commit { changes, clocks: Vec::new(), notes: Vec::new(), sum: sum(&disk), syncs: true })
+        .unwrap();
     drop(disk);
     let refused = all(opened(&place)).unwrap_err().to_string();
     assert!(refused.contains("a record is older than it should be"), "{refused}");

@@ -1,9 +1,10 @@
 //! The one thread that writes the store: group after group, for as long as the store is open.
 //!
-//! Invariants: a group is settled only when all of it is on disk; one that cannot be written is tried again, and nothing
-//! that came later goes before it.
+//! Invariants: a group is settled only when all of it is on disk, but for clocks, for which nobody waits: they follow in small
+//! portions, since whoever serves may share this thread's core. What cannot be written is tried again, and nothing that came later
+//! goes before it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,9 @@ use super::sum::Sums;
 
 /// How long it waits before it tries again.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Clocks that are written at once: some 0.3 ms.
+const PORTION: usize = 128;
 
 /// What the writer has done so far.
 #[derive(Debug, Default)]
@@ -56,33 +60,127 @@ pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Hel
             Err(left) => held.left = Some((mark, left)),
         }
     }
+    let mut over = Over::default();
     while held.left.is_none()
-        && let Some(group) = queue.take()
+        && let Some(group) = over.next(queue)
     {
-        let began = Instant::now();
-        let (count, mark) = (group.records.len(), group.mark);
-        let changes = changes(&group, &held.keys);
-        let clocks = stands(queue, group.clocks, &changes, &held);
-        let commit = Commit { sum: held.sums.after(&changes), changes, clocks, notes: group.notes };
-        drop(group.records);
-        let stood = commit.clocks.len() as u64;
-        if let Err(left) = write(queue, &mut disk, &mut held, commit, done) {
-            held.left = Some((mark, left));
-            break;
-        }
-        let groups = done.groups.fetch_add(1, Ordering::Relaxed);
-        done.records.fetch_add(count as u64, Ordering::Relaxed);
-        done.clocks.fetch_add(stood, Ordering::Relaxed);
-        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        done.micros.fetch_add(micros, Ordering::Relaxed);
-        queue.settle(mark);
-        if groups.is_multiple_of(1024)
-            && let Some(disk) = &disk
-        {
-            done.bytes.store(disk.size(), Ordering::Relaxed);
+        let wrote = match group {
+            Some(group) => write_group(queue, &mut disk, &mut held, (group, &mut over), done),
+            None => write_some(queue, &mut disk, &mut held, &mut over, done),
+        };
+        match wrote {
+            Ok(()) => over.settle(queue),
+            Err((mark, mut left)) => {
+                let clocks = stands(&held, over.clocks.drain(..).rev());
+                let kept = |stand: &Stand| !left.changes.iter().any(|change| change.name == stand.0);
+                left.clocks.extend(clocks.into_iter().filter(kept));
+                held.left = Some((mark, left));
+            }
         }
     }
     held
+}
+
+/// Clocks of groups that were taken and are not on disk yet.
+#[derive(Default)]
+struct Over {
+    /// Of each session the last, by name, the highest first.
+    clocks: Vec<Clocks>,
+    /// The group that is settled when there are none any more.
+    owed: Option<Mark>,
+}
+
+impl Over {
+    /// What is to be done next: a group, or, while none is due, some of these. `None`: the queue is closed, and all is done.
+    fn next(&self, queue: &Queue) -> Option<Option<Group>> {
+        if self.clocks.is_empty() { queue.take().map(Some) } else { Some(queue.try_take()) }
+    }
+
+    /// Takes more in. In order the database takes them in faster.
+    fn add(&mut self, mut more: Vec<Clocks>, queue: &Queue) {
+        if !more.is_empty() {
+            self.clocks.append(&mut more);
+            self.clocks.sort_by_key(|clocks| clocks.name);
+            self.clocks.reverse();
+            self.clocks.dedup_by_key(|clocks| clocks.name);
+        }
+        queue.give_back(more);
+    }
+
+    fn settle(&mut self, queue: &Queue) {
+        if self.clocks.is_empty()
+            && let Some(mark) = self.owed.take()
+        {
+            queue.settle(mark);
+        }
+    }
+}
+
+/// Brings a group to disk and settles it, but for its clocks.
+///
+/// # Errors
+/// What could not be written before the queue was closed, and the group that it settles.
+fn write_group(
+    queue: &Queue,
+    disk: &mut Option<Disk>,
+    held: &mut Held,
+    (group, over): (Group, &mut Over),
+    done: &Done,
+) -> Result<(), (Mark, Commit)> {
+    let began = Instant::now();
+    let (count, mark) = (group.records.len(), group.mark);
+    let changes = changes(&group, &held.keys);
+    over.add(group.clocks, queue);
+    over.owed = Some(mark);
+    let waits = count > 0 || !group.notes.is_empty();
+    if waits {
+        let sum = held.sums.after(&changes);
+        let commit = Commit { sum, changes, clocks: Vec::new(), notes: group.notes, syncs: true };
+        drop(group.records);
+        write(queue, disk, held, commit, done).map_err(|left| (mark, left))?;
+    }
+    let groups = done.groups.fetch_add(1, Ordering::Relaxed);
+    done.records.fetch_add(count as u64, Ordering::Relaxed);
+    let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    done.micros.fetch_add(micros, Ordering::Relaxed);
+    if waits {
+        queue.settle(mark);
+    }
+    if groups.is_multiple_of(1024)
+        && let Some(disk) = disk
+    {
+        done.bytes.store(disk.size(), Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Writes some of the clocks that stand over, and lets others have the core.
+///
+/// # Errors
+/// As [`write_group`].
+fn write_some(
+    queue: &Queue,
+    disk: &mut Option<Disk>,
+    held: &mut Held,
+    over: &mut Over,
+    done: &Done,
+) -> Result<(), (Mark, Commit)> {
+    let some = over.clocks.split_off(over.clocks.len().saturating_sub(PORTION));
+    let clocks = stands(held, some.into_iter().rev());
+    let (written, syncs) = (clocks.len() as u64, over.clocks.is_empty());
+    let commit = Commit { sum: held.sums.sum(), changes: Vec::new(), clocks, notes: Vec::new(), syncs };
+    write(queue, disk, held, commit, done).map_err(|left| (queue.settled(), left))?;
+    done.clocks.fetch_add(written, Ordering::Relaxed);
+    std::thread::yield_now();
+    Ok(())
+}
+
+/// What the clocks of those sessions are to stand at that have a record.
+fn stands(held: &Held, clocks: impl Iterator<Item = Clocks>) -> Vec<Stand> {
+    let known = clocks.filter(|clocks| held.sums.knows(clocks.name));
+    known
+        .filter_map(|clocks| Some((clocks.name, seal::sign(&held.keys, &clocks.name, &clocks.bytes)?)))
+        .collect()
 }
 
 /// With the writer nobody brings anything to disk any more, however it ended.
@@ -122,26 +220,6 @@ fn kept(front: &[u8], keys: &Keys, name: [u8; 8], text: Vec<u8>) -> Result<Kept,
     let print = keys.first().ok_or(SealError::Damaged)?.print;
     let record = seal::seal_with(front, keys, &name, text)?;
     Ok(Kept { lead: Lead::write(print, front, &record), record })
-}
-
-/// What the clocks of those sessions are to stand at that have a record and of which this commit writes none: each session's last.
-fn stands(queue: &Queue, mut clocks: Vec<Clocks>, changes: &[Change], held: &Held) -> Vec<Stand> {
-    if clocks.is_empty() {
-        queue.give_back(clocks);
-        return Vec::new();
-    }
-    let written: HashSet<[u8; 8], foldhash::fast::RandomState> =
-        changes.iter().map(|change| change.name).collect();
-    clocks.retain(|clocks| !written.contains(&clocks.name) && held.sums.knows(clocks.name));
-    // In order the database takes them in faster.
-    clocks.sort_by_key(|clocks| clocks.name);
-    clocks.reverse();
-    clocks.dedup_by_key(|clocks| clocks.name);
-    let signed = |clocks: &Clocks| Some((clocks.name, seal::sign(&held.keys, &clocks.name, &clocks.bytes)?));
-    let mut stands = Vec::with_capacity(clocks.len());
-    stands.extend(clocks.iter().rev().filter_map(signed));
-    queue.give_back(clocks);
-    stands
 }
 
 /// Brings a commit to disk, however long it takes.
