@@ -64,6 +64,8 @@ METRICS = {
 }
 
 OURS = "sessionbridge"
+# Who is loaded where there is nobody to be held beside.
+ALONE = {OURS, "sessionbridge TLS", "embedded"}
 
 
 def proxies():
