@@ -47,6 +47,28 @@ fn the_config_of_the_composed_proxies_has_nothing_to_complain_of() {
     assert_eq!(said.status.code(), Some(78), "a secret that is not there is no empty one");
 }
 
+#[test]
+#[ignore = "needs python3: tests/run"]
+fn the_guided_build_learns_from_loads_that_there_are() {
+    let script = fs::read_to_string(packaging().join("guided")).unwrap();
+    let loads = script.lines().rfind(|line| line.contains("benches/peers/run --alone")).unwrap();
+    let loads: Vec<&str> = loads.split("--alone ").nth(1).unwrap().split(' ').collect();
+    assert!(loads.len() > 5 && loads.contains(&"keeping"), "{loads:?}");
+    let root = packaging().parent().unwrap().to_owned();
+    let output = Command::new(root.join("benches/peers/run"))
+        .args(["--help"])
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let help = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && help.contains("--alone"), "{help}");
+    let known =
+        help.split_whitespace().map(|word| word.trim_matches([',', ':', ';', '.'])).collect::<Vec<_>>();
+    assert!(loads.iter().all(|load| known.contains(load)), "{loads:?} {help}");
+    let syntax = Command::new("bash").arg("-n").arg(packaging().join("guided")).status().unwrap();
+    assert!(syntax.success());
+}
+
 /// `compose.yaml`, by a reader of YAML that is not ours.
 fn compose() -> Value {
     let program = "import json, sys, yaml; json.dump(yaml.safe_load(open(sys.argv[1])), sys.stdout)";

@@ -129,8 +129,10 @@ def versions():
         model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), os.uname().machine)
     commit = first_line("git", "-C", ROOT, "rev-parse", "--short", "HEAD")
     changed = first_line("git", "-C", ROOT, "status", "--porcelain", "--untracked-files=no", "src", "Cargo.lock")
+    # As packaging/guided builds it, the program does the same with less.
+    guided = ", built by packaging/guided" if "/guided/" in os.environ.get("SESSIONBRIDGE_BIN", "") else ""
     return {
-        "sessionbridge": commit + (" and changes" if changed else ""),
+        "sessionbridge": commit + (" and changes" if changed else "") + guided,
         "rustc": first_line("rustc", "--version").split()[1:2],
         "nginx": first_line("nginx", "-v").partition("/")[2],
         "HAProxy": first_line("haproxy", "-v").split()[2:3],
