@@ -130,7 +130,7 @@ def versions():
     commit = first_line("git", "-C", ROOT, "rev-parse", "--short", "HEAD")
     changed = first_line("git", "-C", ROOT, "status", "--porcelain", "--untracked-files=no", "src", "Cargo.lock")
     # As packaging/guided builds it, the program does the same with less.
-    guided = ", built by packaging/guided" if "/guided/" in os.environ.get("SESSIONBRIDGE_BIN", "") else ""
+    guided = ", built by packaging/guided" if "guided/" in os.environ.get("SESSIONBRIDGE_BIN", "") else ""
     return {
         "sessionbridge": commit + (" and changes" if changed else "") + guided,
         "rustc": first_line("rustc", "--version").split()[1:2],

@@ -204,7 +204,7 @@ def binary():
     """The built one, wherever Cargo puts it."""
     given = os.environ.get("SESSIONBRIDGE_BIN")
     if given:
-        return given
+        return os.path.abspath(given)
     told = subprocess.run(["cargo", "metadata", "--format-version", "1", "--no-deps"], cwd=machine.ROOT, capture_output=True, text=True)
     folder = re.search(r'"target_directory":"([^"]*)"', told.stdout)
     return os.path.join(folder[1] if folder else os.path.join(machine.ROOT, "target"), "release/sessionbridge")
