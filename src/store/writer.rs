@@ -21,7 +21,7 @@ use super::sum::Sums;
 /// How long it waits before it tries again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Clocks that are written at once: some 0.3 ms.
+/// Clocks that are written at once, as a rule: some 0.3 ms.
 const PORTION: usize = 128;
 
 /// What the writer has done so far.
@@ -66,8 +66,10 @@ pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Hel
     {
         let wrote = match group {
             Some(group) => write_group(queue, &mut disk, &mut held, (group, &mut over), done),
-            None => write_some(queue, &mut disk, &mut held, &mut over, done),
+            None => Ok(()),
         };
+        // After each group too: where the next one is always due, clocks would never be written.
+        let wrote = wrote.and_then(|()| write_some(queue, &mut disk, &mut held, &mut over, done));
         match wrote {
             Ok(()) => over.settle(queue),
             Err((mark, mut left)) => {
@@ -154,7 +156,7 @@ fn write_group(
     Ok(())
 }
 
-/// Writes some of the clocks that stand over, and lets others have the core.
+/// Writes some of the clocks that stand over, if any do, and lets others have the core.
 ///
 /// # Errors
 /// As [`write_group`].
@@ -165,7 +167,12 @@ fn write_some(
     over: &mut Over,
     done: &Done,
 ) -> Result<(), (Mark, Commit)> {
-    let some = over.clocks.split_off(over.clocks.len().saturating_sub(PORTION));
+    if over.clocks.is_empty() {
+        return Ok(());
+    }
+    // The more there are, the more at once: they come to an end, however long a group takes.
+    let many = PORTION.max(over.clocks.len() / 64);
+    let some = over.clocks.split_off(over.clocks.len().saturating_sub(many));
     let clocks = stands(held, some.into_iter().rev());
     let (written, syncs) = (clocks.len() as u64, over.clocks.is_empty());
     let commit = Commit { sum: held.sums.sum(), changes: Vec::new(), clocks, notes: Vec::new(), syncs };
