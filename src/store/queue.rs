@@ -361,11 +361,6 @@ impl Queue {
         waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
-    /// The last group that was settled.
-    pub(super) fn settled(&self) -> Mark {
-        Mark(self.committed.load(Ordering::Acquire))
-    }
-
     /// The writer has brought a group to disk.
     pub(super) fn settle(&self, mark: Mark) {
         let before = self.committed.swap(mark.0, Ordering::AcqRel);

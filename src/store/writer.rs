@@ -72,11 +72,11 @@ pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Hel
         let wrote = wrote.and_then(|()| write_some(queue, &mut disk, &mut held, &mut over, done));
         match wrote {
             Ok(()) => over.settle(queue),
-            Err((mark, mut left)) => {
+            Err(mut left) => {
                 let clocks = stands(&held, over.clocks.drain(..).rev());
                 let kept = |stand: &Stand| !left.changes.iter().any(|change| change.name == stand.0);
                 left.clocks.extend(clocks.into_iter().filter(kept));
-                held.left = Some((mark, left));
+                held.left = over.owed.map(|mark| (mark, left));
             }
         }
     }
@@ -88,7 +88,7 @@ pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Hel
 struct Over {
     /// Of each session the last, by name, the highest first.
     clocks: Vec<Clocks>,
-    /// The group that is settled when there are none any more.
+    /// The last group that was taken: settled when there are none any more, at the latest.
     owed: Option<Mark>,
 }
 
@@ -121,14 +121,14 @@ impl Over {
 /// Brings a group to disk and settles it, but for its clocks.
 ///
 /// # Errors
-/// What could not be written before the queue was closed, and the group that it settles.
+/// What could not be written before the queue was closed.
 fn write_group(
     queue: &Queue,
     disk: &mut Option<Disk>,
     held: &mut Held,
     (group, over): (Group, &mut Over),
     done: &Done,
-) -> Result<(), (Mark, Commit)> {
+) -> Result<(), Commit> {
     let began = Instant::now();
     let (count, mark) = (group.records.len(), group.mark);
     let changes = changes(&group, &held.keys);
@@ -139,7 +139,7 @@ fn write_group(
         let sum = held.sums.after(&changes);
         let commit = Commit { sum, changes, clocks: Vec::new(), notes: group.notes, syncs: true };
         drop(group.records);
-        write(queue, disk, held, commit, done).map_err(|left| (mark, left))?;
+        write(queue, disk, held, commit, done)?;
     }
     let groups = done.groups.fetch_add(1, Ordering::Relaxed);
     done.records.fetch_add(count as u64, Ordering::Relaxed);
@@ -166,7 +166,7 @@ fn write_some(
     held: &mut Held,
     over: &mut Over,
     done: &Done,
-) -> Result<(), (Mark, Commit)> {
+) -> Result<(), Commit> {
     if over.clocks.is_empty() {
         return Ok(());
     }
@@ -176,7 +176,7 @@ fn write_some(
     let clocks = stands(held, some.into_iter().rev());
     let (written, syncs) = (clocks.len() as u64, over.clocks.is_empty());
     let commit = Commit { sum: held.sums.sum(), changes: Vec::new(), clocks, notes: Vec::new(), syncs };
-    write(queue, disk, held, commit, done).map_err(|left| (queue.settled(), left))?;
+    write(queue, disk, held, commit, done)?;
     done.clocks.fetch_add(written, Ordering::Relaxed);
     std::thread::yield_now();
     Ok(())
