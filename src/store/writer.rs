@@ -76,6 +76,7 @@ pub(super) fn run(queue: &Queue, disk: Disk, mut held: Held, done: &Done) -> Hel
                 let clocks = stands(&held, over.clocks.drain(..).rev());
                 let kept = |stand: &Stand| !left.changes.iter().any(|change| change.name == stand.0);
                 left.clocks.extend(clocks.into_iter().filter(kept));
+                left.syncs = true;
                 held.left = over.owed.map(|mark| (mark, left));
             }
         }
