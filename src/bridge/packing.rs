@@ -14,10 +14,12 @@ use super::traits::ClientTraits;
 use crate::time::Timestamp;
 
 pub mod alone;
+mod dense;
 mod pool;
 #[cfg(test)]
 mod tests;
 
+pub(super) use dense::Value;
 use pool::Pool;
 
 /// What packed sessions have in common.
@@ -35,6 +37,7 @@ pub struct Packer<'a> {
     bytes: &'a mut Vec<u8>,
     pub(super) common: &'a mut Common,
     last: u64,
+    dense: bool,
 }
 
 /// Times that have no distance to others; all further codes are distances.
@@ -45,7 +48,13 @@ const NEAR: u64 = 2;
 impl<'a> Packer<'a> {
     /// Writes behind what is in `bytes`.
     pub const fn new(bytes: &'a mut Vec<u8>, common: &'a mut Common) -> Self {
-        Self { bytes, common, last: 0 }
+        Self { bytes, common, last: 0, dense: false }
+    }
+
+    /// Writes values in fewer bits: only for an [`Unpacker`] that is [dense](Unpacker::dense) too.
+    #[must_use]
+    pub const fn dense(self) -> Self {
+        Self { dense: true, ..self }
     }
 
     /// One byte.
@@ -99,6 +108,17 @@ impl<'a> Packer<'a> {
         self.bytes.extend_from_slice(run);
     }
 
+    /// A cookie's value.
+    pub(super) fn value(&mut self, value: &[u8]) {
+        if self.dense {
+            let head = dense::head(value);
+            self.number(head);
+            dense::write(head, value, self.bytes);
+        } else {
+            self.run(value);
+        }
+    }
+
     /// Bytes of which the reader knows how many.
     pub fn raw(&mut self, run: &[u8]) {
         self.bytes.extend_from_slice(run);
@@ -128,17 +148,24 @@ pub struct Unpacker<'a> {
     /// True where the packed session is no more when it has been read.
     pub(super) last_time: bool,
     last: u64,
+    dense: bool,
 }
 
 impl<'a> Unpacker<'a> {
     /// Reads `bytes`, which stay.
     pub const fn look(bytes: &'a [u8], common: &'a mut Common) -> Self {
-        Self { bytes, common, last_time: false, last: 0 }
+        Self { bytes, common, last_time: false, last: 0, dense: false }
     }
 
     /// Reads `bytes` for the last time: what they have in common with others is no longer counted for them.
     pub const fn last(bytes: &'a [u8], common: &'a mut Common) -> Self {
-        Self { bytes, common, last_time: true, last: 0 }
+        Self { bytes, common, last_time: true, last: 0, dense: false }
+    }
+
+    /// Reads what a [dense](Packer::dense) one wrote.
+    #[must_use]
+    pub const fn dense(self) -> Self {
+        Self { dense: true, ..self }
     }
 
     /// As [`Packer::byte`].
@@ -199,6 +226,16 @@ impl<'a> Unpacker<'a> {
         let (run, rest) = self.bytes.split_at_checked(length).unwrap_or_default();
         self.bytes = rest;
         run
+    }
+
+    /// As [`Packer::value`].
+    pub(super) fn value(&mut self) -> Value<'a> {
+        if self.dense {
+            let head = self.number();
+            dense::read(head, &mut self.bytes)
+        } else {
+            Value::plain(self.run())
+        }
     }
 
     /// As [`Packer::raw`].

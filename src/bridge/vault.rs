@@ -218,7 +218,7 @@ impl Vault {
             out.number(number);
             out.number(cookie.expires);
             out.time(Timestamp::from_micros(cookie.started));
-            out.run(cookie.value);
+            out.value(cookie.value);
         }
     }
 
@@ -226,20 +226,25 @@ impl Vault {
     pub(super) fn unpack(from: &mut Unpacker<'_>) -> Self {
         let mut cookies: SmallVec<[_; 4]> = SmallVec::new();
         for _ in 0..from.count() {
-            cookies.push((from.narrow::<u32>(), from.number(), from.time().micros(), from.run()));
+            cookies.push((from.narrow::<u32>(), from.number(), from.time().micros(), from.value()));
         }
         let forms = &mut from.common.forms;
         let size =
             cookies.iter().map(|(form, _, _, value)| forms.look(*form).map_or(0, <[u8]>::len) + value.len());
         let mut bytes = Vec::with_capacity(size.sum());
-        for (form, expires, started, value) in &cookies {
+        let longest = cookies.iter().map(|(.., value)| value.len()).max();
+        let mut value = Vec::with_capacity(longest.unwrap_or_default());
+        for (form, expires, started, packed) in &cookies {
+            value.clear();
+            packed.unpack(&mut value);
             if let Some(cookie) = forms.look(*form).and_then(|form| Iter(form).next()) {
-                write(&mut bytes, &Cookie { value, expires: *expires, started: *started, ..cookie });
+                write(&mut bytes, &Cookie { value: &value, expires: *expires, started: *started, ..cookie });
             }
             if from.last_time {
                 forms.leave(*form);
             }
         }
+        crate::secret::erase(&mut value);
         Self(bytes.into_boxed_slice())
     }
 

@@ -25,7 +25,7 @@ impl Packed {
     /// Packs `kept` on `bench`, which is left empty.
     pub(super) fn new(kept: &Kept, bench: &mut Vec<u8>, common: &mut Common) -> Self {
         bench.clear();
-        let out = &mut Packer::new(bench, common);
+        let out = &mut Packer::new(bench, common).dense();
         kept.pack(out);
         if let Some(copied) = &kept.copied {
             copied.pack(out);
@@ -38,7 +38,7 @@ impl Packed {
 
     /// Unpacks it for good.
     pub(super) fn wake(&self, common: &mut Common, tally: &Arc<Tally>) -> Kept {
-        let from = &mut Unpacker::last(&self.0, common);
+        let from = &mut Unpacker::last(&self.0, common).dense();
         let mut kept = Kept::unpack(from);
         if kept.session.is_revised() {
             kept.copied = Some(Box::new(Copied::unpack(from, tally)));
@@ -49,7 +49,7 @@ impl Packed {
 
     /// Its session, for one look.
     pub(super) fn look(&self, common: &mut Common) -> Session {
-        Session::unpack(&mut Unpacker::look(&self.0, common))
+        Session::unpack(&mut Unpacker::look(&self.0, common).dense())
     }
 
     /// Where it is in its life, and its name.
