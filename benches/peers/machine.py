@@ -3,6 +3,8 @@ import atexit, os, shutil, socket, subprocess, sys, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORK = tempfile.mkdtemp(prefix="peers-")
+LOGS = os.path.join(WORK, "logs")
+os.mkdir(LOGS)
 CORES = sorted(os.sched_getaffinity(0))
 # The proxy under test has a CPU of its own, and with two threads two where there are enough; the origin and the generator
 # have the rest.
@@ -53,7 +55,8 @@ def write(name, text):
 
 
 def log_of(name):
-    return os.path.join(WORK, name + ".log")
+    """In a folder of its own: nobody keeps logs beside the config, and sessionbridge watches the folder of that."""
+    return os.path.join(LOGS, name + ".log")
 
 
 def start(name, cpus, port, *argv):

@@ -18,6 +18,9 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::secret::digest16;
 
+/// Where containers find their secrets, readable for users of their own: who may enter one is not for permissions to say.
+const CONTAINER: &str = "/run/secrets";
+
 /// What a key file says.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Keys(Vec<Key>);
@@ -95,7 +98,8 @@ impl Keys {
         };
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(|source| failed("read", source))?;
-        if file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0) {
+        let open = file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0);
+        if open && !path.starts_with(CONTAINER) {
             tracing::warn!(path = %path.display(), "everybody on this machine may read the key file; chmod 600 it");
         }
         Self::parse(path, &text)
