@@ -1,6 +1,8 @@
 """What docs/running.md and packaging/systemd promise, one function for each promise, in this order on one machine."""
 
 import concurrent.futures
+import contextlib
+import http.client
 import json
 import os
 import re
@@ -68,6 +70,12 @@ class Stage:
     def pid(self):
         return int(self.machine.show("MainPID"))
 
+    def next_pid(self, before):
+        """That of the main process after this one, once it serves."""
+        is_next = lambda: self.pid() not in (0, before) and self.machine.show("ActiveState") == "active"  # noqa: E731
+        wait_until("another main process", is_next)
+        return self.pid()
+
     def descriptors(self, pid):
         folder = self.machine.path(f"/proc/{pid}/fd")
         return [f"{folder}/{name}" for name in os.listdir(folder)]
@@ -91,6 +99,8 @@ class Stage:
         return load
 
     def rest(self):
+        # So many starts in a row are what systemd calls a loop.
+        self.machine.run("systemctl", "reset-failed", "sessionbridge.*", check=False)
         while self.loads:
             self.loads.pop().end()
 
@@ -155,7 +165,6 @@ def credential(stage):
 
 def reload(stage):
     """a reload returns when the new config is in use"""
-    asked = stage.machine.log().count("the config was read anew by=")
     pid = stage.pid()
     stage.configure(stage.config(("AppA", "AppB", "AppC")))
     stage.machine.run("systemctl", "reload", SERVICE)
@@ -166,7 +175,6 @@ def reload(stage):
     stage.shows("ActiveState", "active")
     if stage.pid() != pid:
         raise Failed("it is another process")
-    return asked
 
 
 def bad_reload(stage):
@@ -175,8 +183,8 @@ def bad_reload(stage):
     stage.machine.run("systemctl", "reload", SERVICE)
     stage.shows("StatusText", "serving; the config cannot be used")
     stage.shows("ActiveState", "active")
-    if "expected" not in stage.machine.log() and "listen" not in stage.machine.log():
-        raise Failed("the log does not say what is wrong")
+    if "the config cannot be used" not in stage.machine.log():
+        raise Failed("the log does not say so")
     if ask("/AppC/")[0] != 200:
         raise Failed("the old config is not in force")
     stage.configure(stage.config())
@@ -188,9 +196,9 @@ def bad_reload(stage):
 def hand_over(stage):
     """a new binary takes over under load: another main process, no connection refused, no request failed"""
     load, before = stage.load(), stage.pid()
+    restarts = stage.machine.show("NRestarts")
     stage.as_docs_say("--signal=USR2")
-    wait_until("another main process", lambda: stage.pid() not in (0, before))
-    after = stage.pid()
+    after = stage.next_pid(before)
     load.goes_on()
     wait_until("the end of the old process", lambda: not os.path.exists(stage.machine.path(f"/proc/{before}")))
     load.goes_on()
@@ -198,8 +206,9 @@ def hand_over(stage):
     new = os.stat(stage.machine.path("/usr/bin/sessionbridge")).st_ino
     if os.stat(stage.machine.path(f"/proc/{after}/exe")).st_ino != new:
         raise Failed("it does not run the new file")
-    for name, wanted in (("ActiveState", "active"), ("NRestarts", "0"), ("MainPID", str(after)), ("StatusText", "serving")):
-        stage.shows(name, wanted)
+    wanted = {"ActiveState": "active", "NRestarts": restarts, "MainPID": str(after), "StatusText": "serving"}
+    for name, value in wanted.items():
+        stage.shows(name, value)
     stage.all_known()
     return f"{load.answered} answers"
 
@@ -287,13 +296,24 @@ def restart(stage):
 
 def crash(stage):
     """a crash under load: no connection refused, sessions kept"""
+    return killed(stage, "KILL")
+
+
+def crash_after(stage):
+    """a crash of a process that took over: likewise"""
+    hand_over(stage)
+    return killed(stage, "KILL")
+
+
+def killed(stage, name):
     load, before = stage.load(), stage.pid()
-    stage.machine.run("systemctl", "kill", "--signal=KILL", "--kill-whom=main", SERVICE)
-    wait_until("another process", lambda: stage.pid() not in (0, before) and stage.machine.show("ActiveState") == "active")
+    restarts = int(stage.machine.show("NRestarts"))
+    stage.machine.run("systemctl", "kill", f"--signal={name}", "--kill-whom=main", SERVICE)
+    stage.next_pid(before)
     load.goes_on()
     # What it had accepted is cut.
     stage.ends_well(load, failing=len(stage.people))
-    stage.shows("NRestarts", "1")
+    stage.shows("NRestarts", str(restarts + 1))
     stage.all_known()
     return f"{load.answered} answers, {len(load.failed)} requests cut"
 
@@ -303,12 +323,9 @@ def watched(stage):
     stage.drop_in(f"{CREDENTIAL}\nWatchdogSec=2")
     stage.machine.run("systemctl", "restart", SERVICE)
     beats(stage)
-    before = stage.pid()
-    stage.machine.run("systemctl", "kill", "--signal=USR2", "--kill-whom=main", SERVICE)
-    wait_until("another main process", lambda: stage.pid() not in (0, before))
+    hand_over(stage)
     beats(stage)
     stage.shows("NRestarts", "0")
-    stage.shows("ActiveState", "active")
 
 
 def beats(stage):
@@ -322,16 +339,29 @@ def beats(stage):
 
 
 def stands_still(stage):
-    """a process that stands still is started anew by the watchdog; no connection refused"""
-    load, before = stage.load(), stage.pid()
-    stage.machine.run("systemctl", "kill", "--signal=STOP", "--kill-whom=main", SERVICE)
-    wait_until("another process", lambda: stage.pid() not in (0, before) and stage.machine.show("ActiveState") == "active")
-    load.goes_on()
-    stage.ends_well(load, failing=len(stage.people))
-    stage.shows("NRestarts", "1")
-    stage.all_known()
+    """a process that stands still is started anew by the watchdog: no connection refused, sessions kept"""
+    seen = killed(stage, "STOP")
     if "Watchdog timeout" not in stage.machine.log():
         raise Failed("it was not the watchdog")
+    return seen
+
+
+def wrong_config_at_sockets(stage):
+    """a wrong config that connections start again and again is given up"""
+    stage.configure("listen = 1\n")
+    code, _ = stage.machine.run("systemctl", "restart", SERVICE, check=False, code=True)
+    if not code:
+        raise Failed("it starts")
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        ask("/AppA/")
+    wait_until("the end of trying", lambda: stage.machine.show("ActiveState", "sessionbridge.socket") == "failed")
+    stage.shows("ActiveState", "failed")
+    stage.shows("ExecMainStatus", "78")
+    tries = stage.machine.log().count("code=exited, status=78")
+    stage.configure(stage.config())
+    stage.as_docs_say("reset-failed")
+    stage.all_known()
+    return f"{tries} tries"
 
 
 def stop_all(stage):
@@ -362,7 +392,9 @@ CHECKS = [
     sockets,
     restart,
     crash,
+    crash_after,
     watched,
     stands_still,
+    wrong_config_at_sockets,
     stop_all,
 ]

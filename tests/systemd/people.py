@@ -27,6 +27,9 @@ class App(http.server.ThreadingHTTPServer):
     def url(self):
         return f"http://127.0.0.1:{self.server_port}"
 
+    def handle_error(self, *_):
+        """A crash of the proxy cuts connections: that is meant."""
+
     def begin(self):
         with self.lock:
             self.begun += 1
