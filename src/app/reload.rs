@@ -113,7 +113,8 @@ impl Reloader {
         loop {
             watch.look_at(&self.origin.sources);
             // Of what changed after it was read and before it was looked at nobody tells.
-            if self.follow_files().await.is_some() {
+            if let Some(load) = self.follow_files().await {
+                notify::status(status(&load));
                 continue;
             }
             tokio::select! {
@@ -121,7 +122,7 @@ impl Reloader {
                     let Some(ask) = ask else { return };
                     notify::reloading();
                     let load = self.reload(ask.by).await;
-                    notify::ready(if load.is_used() { "serving" } else { "serving; the config cannot be used" });
+                    notify::ready(status(&load));
                     // Whoever asked may be gone.
                     let _ = ask.told.send(load);
                 }
@@ -180,6 +181,11 @@ impl Reloader {
         self.core.follow(config).await;
         Outcome::Used { changes, restart, warnings }
     }
+}
+
+/// What `systemctl status` shows from now on.
+fn status(load: &Load) -> &'static str {
+    if load.is_used() { "serving" } else { "serving; the config cannot be used" }
 }
 
 /// Apps that have another name now.
