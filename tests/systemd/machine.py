@@ -34,14 +34,17 @@ def wait_until(what, is_so, deadline=DEADLINE):
 class Machine:
     """Between `boot` and `end`. What is written to it is gone with it."""
 
-    def __init__(self, tree, scratch):
-        self.tree, self.scratch = tree, scratch
-        self.root = os.path.join(scratch, "root")
-        self.groups = os.path.join(scratch, "groups")
+    def __init__(self, directory):
+        self.tree = os.path.join(directory, "tree")
+        # An empty folder to whoever is not in these namespaces.
+        self.scratch = os.path.join(directory, "mounts")
+        self.root = os.path.join(self.scratch, "root")
+        self.groups = os.path.join(self.scratch, "groups")
         self.group = os.path.join(self.groups, f"sessionbridge-test-{os.getpid()}")
         self.boots, self.init = None, None
 
     def boot(self, binary):
+        os.makedirs(self.scratch, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", self.scratch], check=True)
         for name in ("upper", "work", "root", "groups"):
             os.mkdir(os.path.join(self.scratch, name))
@@ -58,6 +61,9 @@ class Machine:
             ["setpriv", "--pdeathsig", "KILL", "sh", "-c", enter, "sh", *spaces]
             + [os.path.join(HERE, "boot"), self.root, binary],
             stdin=subprocess.DEVNULL,
+            # Of interest if it does not boot; `unshare` also complains of being ended.
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.init = wait_until("PID 1", self.child)
         # "degraded" where the host's kernel does not let Debian's own units do all that they want.
@@ -67,7 +73,7 @@ class Machine:
     def child(self):
         """systemd, once it is that."""
         if self.boots.poll() is not None:
-            raise Failed(f"the machine does not boot: exit code {self.boots.returncode}")
+            raise Failed(f"the machine does not boot: {self.boots.stderr.read()}")
         for pid in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8") as file:
                 fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
@@ -110,8 +116,8 @@ class Machine:
 
     def end(self):
         if self.boots and self.boots.poll() is None:
-            # PID 1 of a namespace takes everybody in it along.
-            self.boots.send_signal(signal.SIGKILL)
+            # PID 1 of a namespace takes everybody in it along, and is waited for by who made it.
+            os.kill(self.init or self.boots.pid, signal.SIGKILL)
         if self.boots:
             self.boots.wait()
         with contextlib.suppress(Failed):
