@@ -365,13 +365,14 @@ fn ports(config: &Config, inherited: &mut Inherited) -> Result<Vec<Bound>, BindE
     let lines: Vec<ListenAddr> = lines.collect::<Result<_, _>>()?;
     let is_given = !inherited.is_empty();
     let claimed = inherited.claim(&lines).into_iter().zip(&lines).zip(named);
-    let bound = claimed.map(|((given, line), (_, threads))| {
-        if given.is_none() && is_given {
+    let bound = claimed.enumerate().map(|(at, ((given, line), (_, threads)))| {
+        // A unit's sockets are seldom the operators' address too.
+        if given.is_none() && is_given && at < config.listen.len() {
             tracing::warn!(address = %line, "this process was started with sockets, but with none for this address");
         }
         let bound = match given {
             Some((addr, sockets)) => Bound::inherit(addr, sockets, threads),
-            None => Bound::bind(line, threads),
+            None => Bound::bind_beside(line, &lines, threads),
         };
         bound.map_err(|source| BindError::Listen { at: line.to_string(), source })
     });

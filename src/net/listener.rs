@@ -4,7 +4,7 @@
 //! machine (no file descriptors, no memory) is waited out with growing pauses.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
@@ -113,9 +113,22 @@ impl Bound {
     /// # Errors
     /// Whatever the system says; `AddrInUse` for a port that is taken and a unix socket that answers; `Unsupported` for memory.
     pub fn bind(addr: &ListenAddr, threads: usize) -> io::Result<Self> {
+        Self::bind_beside(addr, &[], threads)
+    }
+
+    /// As [`Bound::bind`], beside `others`: `[::]` takes IPv4 as well (where the system has it so), but not where `0.0.0.0` is named with
+    /// the same port.
+    ///
+    /// # Errors
+    /// As [`Bound::bind`].
+    pub fn bind_beside(addr: &ListenAddr, others: &[ListenAddr], threads: usize) -> io::Result<Self> {
         let threads = threads.max(1);
         match addr {
-            ListenAddr::Tcp(addr) => Self::bind_tcp(*addr, threads),
+            ListenAddr::Tcp(addr) => {
+                let ipv4 = ListenAddr::Tcp((Ipv4Addr::UNSPECIFIED, addr.port()).into());
+                let only_ipv6 = addr.is_ipv6() && addr.ip().is_unspecified() && others.contains(&ipv4);
+                Self::bind_tcp(*addr, only_ipv6, threads)
+            }
             ListenAddr::Unix(path) => Self::bind_unix(path, threads),
             ListenAddr::Memory => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -161,13 +174,13 @@ impl Bound {
         self.listeners
     }
 
-    fn bind_tcp(addr: SocketAddr, threads: usize) -> io::Result<Self> {
-        refuse_sharing(addr)?;
-        let first = tcp_socket(addr)?;
+    fn bind_tcp(addr: SocketAddr, only_ipv6: bool, threads: usize) -> io::Result<Self> {
+        refuse_sharing(addr, only_ipv6)?;
+        let first = tcp_socket(addr, only_ipv6)?;
         let addr = first.local_addr()?.as_socket().unwrap_or(addr);
         let mut sockets = vec![first];
         for _ in 1..threads {
-            sockets.push(tcp_socket(addr)?);
+            sockets.push(tcp_socket(addr, only_ipv6)?);
         }
         Self::inherit(ListenAddr::Tcp(addr), sockets, threads)
     }
@@ -189,8 +202,8 @@ impl Source {
     }
 }
 
-fn tcp_socket(addr: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+fn tcp_socket(addr: SocketAddr, only_ipv6: bool) -> io::Result<Socket> {
+    let socket = unbound(addr, only_ipv6)?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -199,13 +212,21 @@ fn tcp_socket(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+fn unbound(addr: SocketAddr, only_ipv6: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if only_ipv6 {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
 /// `SO_REUSEPORT` lets a forgotten second process of the same user take half of the connections in silence: an address
 /// that anybody listens at is taken, which shows where one binds without it.
-fn refuse_sharing(addr: SocketAddr) -> io::Result<()> {
+fn refuse_sharing(addr: SocketAddr, only_ipv6: bool) -> io::Result<()> {
     if addr.port() == 0 {
         return Ok(());
     }
-    let probe = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    let probe = unbound(addr, only_ipv6)?;
     // Connections of a process that is gone, in TIME_WAIT, are nobody's.
     probe.set_reuse_address(true)?;
     probe.bind(&addr.into())
@@ -398,6 +419,27 @@ mod tests {
         let addr = first.local_addr().clone();
         drop(first);
         Bound::bind(&addr, 2).unwrap();
+    }
+
+    #[test]
+    fn both_families_may_be_named_with_one_port() {
+        if std::net::TcpListener::bind("[::1]:0").is_err() {
+            eprintln!("not tested: this machine has no IPv6");
+            return;
+        }
+        let ipv4 = Bound::bind(&"0.0.0.0:0".parse().unwrap(), 2).unwrap();
+        let ListenAddr::Tcp(addr) = *ipv4.local_addr() else { panic!("tcp") };
+        let ipv6: ListenAddr = format!("[::]:{}", addr.port()).parse().unwrap();
+        let lines = [ipv4.local_addr().clone(), ipv6.clone()];
+        let bound = Bound::bind_beside(&ipv6, &lines, 2).unwrap();
+        assert_eq!(Bound::bind_beside(&ipv6, &lines, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop((ipv4, bound));
+        // By itself it takes both, where the system has it so.
+        let both = Bound::bind(&ipv6, 1).unwrap();
+        let dual =
+            std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").is_ok_and(|only| only.trim() == "0");
+        assert_eq!(Bound::bind(&lines[0], 1).is_err(), dual);
+        drop(both);
     }
 
     #[tokio::test]
