@@ -3,8 +3,9 @@
 How it differs from the shapes of peers. The CPU of a load is that of all threads of the proxy from the load's first request
 until all that the load has left to be written is written (clocks are written within five seconds), for everybody as long. A
 load without changes brings, of 100,000 sessions in turn, each but once within these seconds: the clocks of each are to be
-written for one request, which is the most that they can cost. What an idle proxy uses in that time (some 50 ms, our looking
-at its metrics included) is in everybody's figure; what the kernel does for the disk in threads of its own is in none. Stores
+written for one request, which is the most that they can cost. What an idle proxy uses in that time is in everybody's figure, but
+for the thread that answers operators: each of our looks at its metrics goes through all sessions, and who has something left to
+be written is looked at more often. What the kernel does for the disk in threads of its own is in none. Stores
 are on the disk that /var/tmp is on; the Valkey or Redis server runs where the origin and the generator do, and its CPU is
 told apart.
 
@@ -202,7 +203,8 @@ class Watch:
             return sum(spent for name, spent in threads.items() if name.startswith(prefixes))
 
         seconds = store.get("commit_seconds_total", 0) - self.store.get("commit_seconds_total", 0)
-        return {"cpu": each(sum(threads.values())), "written": written / load.requests if keeps else None,
+        serving = sum(threads.values()) - of(threads, "admin")
+        return {"cpu": each(serving), "written": written / load.requests if keeps else None,
                 "clocks": clocks / load.requests if keeps else None,
                 "store": each(of(threads, "store")) if keeps else None, "share": of(loaded, "store") / took if keeps else None,
                 "database": each(of(threads, "fjall")) if self.proxy.name == "embedded" else None,
