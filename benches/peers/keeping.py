@@ -1,6 +1,6 @@
 """What keeping sessions costs: the same binary with its stores, side by side; the one that keeps nothing is the measure.
 
-How it differs from the shapes of peers. The CPU of a load is that of all threads of the proxy from the load's first request
+How it differs from the shapes of peers. The CPU of a load is that of the threads of the proxy from the load's first request
 until all that the load has left to be written is written (clocks are written within five seconds), for everybody as long. A
 load without changes brings, of 100,000 sessions in turn, each but once within these seconds: the clocks of each are to be
 written for one request, which is the most that they can cost. What an idle proxy uses in that time is in everybody's figure, but

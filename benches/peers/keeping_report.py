@@ -11,7 +11,7 @@ COLUMNS = [("us CPU", "cpu", "{:.1f}"), ("of it the store's thread", "store", "{
            ("p99 us", "p99", "{:,.0f}"), ("of its core, loaded", "busy", "{:.0%}"), ("the store's thread of it", "share", "{:.0%}"),
            ("records/request", "written", "{:.2f}"), ("clocks/request", "clocks", "{:.2f}"),
            ("both/commit", "group", "{:.0f}"), ("ms/commit", "commit", "{:.2f}")]
-LEGEND = """CPU is that of all threads of the proxy, until all that the load has left to be written is written; a server's is its own, and not part of
+LEGEND = """CPU is that of all threads of the proxy but the one that answers operators, until all that the load has left to be written is written; a server's is its own, and not part of
 it. Each of the {SESSIONS:,} sessions is asked for in turn, so nearly every request is the only one of its session between two writings of the
 clocks: people who click more often than every seven seconds cost less. The proxy has one core, its store's thread included; the Valkey or
 Redis server shares the other one with the origin and the generator. Before anything was timed each kind was killed and started again:

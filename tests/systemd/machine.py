@@ -13,7 +13,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 # Longer than anything takes on a busy machine.
 DEADLINE = 90
-CHECKOUT = "root/sessionbridge"
+CHECKOUT = "srv/sessionbridge"
 
 
 class Failed(Exception):
@@ -83,7 +83,7 @@ class Machine:
 
     def path(self, inside):
         """A path of the machine as this process can open it."""
-        return f"/proc/{self.init}/root/{inside.lstrip('/')}"
+        return os.path.join("/proc", str(self.init), "root", inside.lstrip("/"))
 
     def write(self, inside, text):
         path = self.path(inside)
