@@ -20,6 +20,7 @@ pub mod upgrade;
 pub mod upstream;
 
 mod connections;
+mod gather;
 mod guard;
 mod h1;
 mod park;

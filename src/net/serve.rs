@@ -23,6 +23,7 @@ use tracing::debug;
 
 use super::body::Body;
 use super::drain::{Counted, Drain};
+use super::gather::{Gathering, Shelf, gather};
 use super::guard::Guarded;
 use super::listener::Listener;
 use super::park::Lot;
@@ -97,6 +98,7 @@ struct Shop<S> {
     lot: Lot,
     lamp: Lamp,
     refusals: Refusals,
+    shelf: Shelf,
 }
 
 impl<S, F> Shop<S>
@@ -112,6 +114,7 @@ where
             lot: Lot::default(),
             lamp: Lamp::default(),
             refusals: Refusals::default(),
+            shelf: Shelf::default(),
         }
     }
 
@@ -292,7 +295,9 @@ where
         let phase = Arc::new(Phase::idle(since));
         let streams = Rc::new(Streams::default());
         let service = self.http_service(peer.clone(), Arc::clone(&phase), Some(Rc::clone(&streams)));
+        let (io, end) = gather(io, Rc::clone(&self.shelf));
         let mut conn = pin!(self.terms.now().http2.serve_connection(TokioIo::new(io), service));
+        let mut conn = Gathering::new(conn.as_mut(), end);
         let (limits, stall) = (self.phase_limits(), self.terms.now().options.body_stall);
         let is_idle = || phase.deadline(limits).is_some_and(|at| at <= Instant::now());
         // A stream task may begin to wait without waking this one, so look again after every stall time.
@@ -300,9 +305,11 @@ where
             let stalled = streams.longest_wait().unwrap_or_else(Instant::now) + stall;
             Some(phase.deadline(limits).map_or(stalled, |idle| idle.min(stalled)))
         };
-        let stop = |conn: Pin<&mut http2::Connection<_, _, _>>| conn.graceful_shutdown();
-        if watch(conn.as_mut(), &peer, stop, due, &self.lamp).await == Watched::Due && is_idle() {
-            conn.as_mut().graceful_shutdown();
+        let stop = |mut conn: Pin<&mut Gathering<'_, http2::Connection<_, _, _>, _>>| {
+            conn.conn().graceful_shutdown()
+        };
+        if watch(Pin::new(&mut conn), &peer, stop, due, &self.lamp).await == Watched::Due && is_idle() {
+            conn.conn().graceful_shutdown();
             let _ = timeout(self.terms.now().options.header, conn).await;
         }
     }
