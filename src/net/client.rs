@@ -251,7 +251,7 @@ impl Client {
         let (stream, resolved) = self.dialer.dial_resolved(&upstream.origin, limit).await?;
         let io = Guarded::new(Rewind::new(bytes::Bytes::new(), stream), self.body_stall.get());
         self.pool.ensure_reaper();
-        Ok(Rc::new(RefCell::new(Conn::new(io, upstream.clone(), resolved, Rc::downgrade(&self.pool)))))
+        Ok(Rc::new(RefCell::new(Conn::new(io, upstream.clone(), resolved, &self.pool))))
     }
 }
 

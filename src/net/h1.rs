@@ -13,6 +13,7 @@ mod differential;
 mod head;
 mod reply;
 mod request;
+mod spare;
 mod trailers;
 mod upload;
 
@@ -21,4 +22,5 @@ pub use self::head::HeadError;
 pub(super) use self::head::{AnswerHead, Framing};
 pub(super) use self::reply::Reply;
 pub(super) use self::request::Sending;
+pub(super) use self::spare::Spare;
 pub(super) use self::upload::{Outgoing, UploadError};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
-use super::h1::Conn;
+use super::h1::{Conn, Spare};
 use super::resolve::Resolver;
 use super::upstream::{Origin, Upstream, UpstreamIx};
 
@@ -23,6 +23,7 @@ pub(super) struct Pool {
     max_idle: usize,
     resolver: Option<Resolver>,
     reaping: Cell<bool>,
+    spare: Rc<Spare>,
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +41,13 @@ struct Idle {
 impl Pool {
     /// An empty one. `resolver` knows the addresses of names, where they are remembered.
     pub(super) fn new(idle_timeout: Duration, max_idle: usize, resolver: Option<Resolver>) -> Self {
-        Self { stacks: RefCell::default(), idle_timeout, max_idle, resolver, reaping: Cell::new(false) }
+        let (stacks, reaping) = (RefCell::default(), Cell::new(false));
+        Self { stacks, idle_timeout, max_idle, resolver, reaping, spare: Rc::default() }
+    }
+
+    /// What its connections pass on.
+    pub(super) fn spare(&self) -> Rc<Spare> {
+        Rc::clone(&self.spare)
     }
 
     /// An idle connection to `upstream` that is still good, the one used last first.

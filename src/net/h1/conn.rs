@@ -18,15 +18,12 @@ use tokio_util::io::poll_read_buf;
 
 use super::head::{self, AnswerHead, Framing, HeadError};
 use super::request::Sending;
+use super::spare::{READ, READ_MOST, Spare};
 use crate::net::guard::Guarded;
 use crate::net::pool::Pool;
 use crate::net::upstream::{Resolved, Upstream};
 use crate::wire::request;
 
-/// What is read at once, as long as no body asks for more.
-const READ: usize = 8 * 1024;
-/// What is read at once of a large body.
-const READ_MOST: usize = 64 * 1024;
 /// Room that is worth a read.
 const ROOM: usize = 1024;
 /// Interim answers before one answer, at most.
@@ -40,7 +37,10 @@ pub(crate) struct Conn {
     /// Which of its name's addresses, where it was looked up.
     pub(crate) resolved: Option<Resolved>,
     home: Weak<Pool>,
+    spare: Rc<Spare>,
+    /// What has been read and not taken; without memory of its own while nothing has come.
     input: BytesMut,
+    /// What is framed; without memory of its own once it has gone out.
     output: Vec<u8>,
     /// How much of `output` has gone out.
     sent: usize,
@@ -79,12 +79,13 @@ pub(crate) enum NoHead {
 }
 
 impl Conn {
-    pub(crate) fn new(io: Guarded, upstream: Upstream, resolved: Option<Resolved>, home: Weak<Pool>) -> Self {
+    pub(crate) fn new(io: Guarded, upstream: Upstream, resolved: Option<Resolved>, home: &Rc<Pool>) -> Self {
         Self {
             io,
             upstream,
             resolved,
-            home,
+            home: Rc::downgrade(home),
+            spare: home.spare(),
             input: BytesMut::new(),
             output: Vec::new(),
             sent: 0,
@@ -103,7 +104,14 @@ impl Conn {
         (self.written, self.keeps, self.step) = (false, false, READ);
         (self.heard, self.interim, self.sent) = (false, 0, 0);
         self.output.clear();
-        sending.write(head, &mut self.output);
+        sending.write(head, self.output());
+    }
+
+    fn output(&mut self) -> &mut Vec<u8> {
+        if self.output.capacity() == 0 {
+            self.output = self.spare.take_output();
+        }
+        &mut self.output
     }
 
     /// True where a byte of the present request has been written.
@@ -119,7 +127,7 @@ impl Conn {
 
     /// Bytes that frame a body.
     pub(super) fn frame(&mut self, bytes: &[u8]) {
-        self.output.extend_from_slice(bytes);
+        self.output().extend_from_slice(bytes);
     }
 
     /// What has been read and not taken.
@@ -159,22 +167,37 @@ impl Conn {
             data.advance(of(data.len()));
             *tail = tail.get(of(tail.len())..).unwrap_or_default();
         }
-        self.output.clear();
-        self.sent = 0;
+        if self.output.capacity() > 0 {
+            self.spare.leave_output(std::mem::take(&mut self.output));
+            self.sent = 0;
+        }
         Poll::Ready(Ok(()))
     }
 
     /// Reads more; 0 at the end.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.capacity() - self.input.len() < ROOM {
-            self.input.reserve(self.step);
+            self.make_room();
         }
         let room = self.input.capacity() - self.input.len();
-        let read = ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input))?;
+        let polled = poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input);
+        if polled.is_pending() && self.input.is_empty() {
+            self.spare.leave_input(std::mem::take(&mut self.input));
+        }
+        let read = ready!(polled)?;
         if read == room {
-            self.step = (self.step * 2).min(READ_MOST);
+            self.step = READ_MOST;
         }
         Poll::Ready(Ok(read))
+    }
+
+    fn make_room(&mut self) {
+        if self.input.is_empty() {
+            self.input = self.spare.take_input();
+        }
+        if self.input.capacity() - self.input.len() < ROOM {
+            self.input.reserve(self.step);
+        }
     }
 
     /// Reads the head of the answer. Interim answers but 101 are dropped.
@@ -255,8 +278,9 @@ impl Conn {
     /// Gives the connection back where it may serve again, and closes it else.
     pub(crate) fn give_back(this: Rc<RefCell<Self>>) {
         let home = {
-            let conn = this.borrow();
+            let conn = &mut *this.borrow_mut();
             let spotless = conn.keeps && conn.input.is_empty() && conn.output.is_empty();
+            conn.spare.leave_input(std::mem::take(&mut conn.input));
             conn.home.upgrade().filter(|_| spotless)
         };
         if let Some(pool) = home {
