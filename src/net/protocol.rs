@@ -45,7 +45,8 @@ pub(super) fn http1(max_header_bytes: usize) -> http1::Builder {
         .max_header_size(max_header_bytes)
         .max_headers(MAX_HEADERS)
         .keep_alive(true)
-        .half_close(false);
+        // `Guarded` looks for the client's end, for less.
+        .half_close(true);
     builder
 }
 

@@ -12,10 +12,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
+use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::tls::{Greeting, Secured};
+
+/// Bytes up to which pieces are put together before they are written.
+const FEW: usize = 2048;
 
 /// A connected byte stream. `Memory` is for tests: it lets paused time stand in for waiting.
 #[derive(Debug)]
@@ -157,6 +161,16 @@ fn poll_unix_spoken(io: &UnixStream, cx: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
+/// Bytes that are few, in one piece: moving them costs less than what `writev` takes more than `send`.
+fn joined(bufs: &[IoSlice<'_>]) -> Option<SmallVec<[u8; FEW]>> {
+    if bufs.iter().map(|buf| buf.len()).sum::<usize>() > FEW {
+        return None;
+    }
+    let mut bytes = SmallVec::new();
+    bufs.iter().for_each(|buf| bytes.extend_from_slice(buf));
+    Some(bytes)
+}
+
 impl Pipe {
     fn poll_spoken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.ahead.is_some() {
@@ -213,7 +227,10 @@ impl AsyncWrite for Stream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tcp(io) => match joined(bufs) {
+                Some(bytes) => Pin::new(io).poll_write(cx, &bytes),
+                None => Pin::new(io).poll_write_vectored(cx, bufs),
+            },
             Self::Unix(io) => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Memory(pipe) => Pin::new(&mut pipe.io).poll_write_vectored(cx, bufs),
             Self::Tls(io) => Pin::new(io).poll_write_vectored(cx, bufs),
@@ -274,6 +291,16 @@ impl Rewind {
     /// What is still to be given back, and the stream that it goes before.
     pub(super) fn into_parts(self) -> (Bytes, Stream) {
         (self.sniffed, self.inner)
+    }
+
+    /// True where something was read that is still to be given back.
+    pub(super) fn has_sniffed(&self) -> bool {
+        !self.sniffed.is_empty()
+    }
+
+    /// Gives `read` back, where nothing is to be given back yet.
+    pub(super) fn rewind(&mut self, read: Bytes) {
+        self.sniffed = read;
     }
 
     /// The same, with `read` in front of what is still to come.

@@ -15,10 +15,10 @@ use std::time::Duration;
 use super::line::{Line, Lines};
 use super::log::{Access, LogError, LogOptions};
 
-/// Bytes after which a sink hands its lines on by itself.
-const BATCH: usize = 16 * 1024;
+/// Bytes after which a sink hands its lines on by itself: each time another thread is woken, often on the core that serves.
+const BATCH: usize = 64 * 1024;
 /// Batches that may wait for the writing thread: 4 MiB, some tenths of a second of a busy proxy.
-const QUEUE: usize = 256;
+const QUEUE: usize = 64;
 
 /// The access log, open. Cheap to clone; it is written until [`AccessLog::close`].
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ impl AccessLog {
     }
 }
 
-/// One thread's end of the access log. Its lines are handed on when they fill 16 KiB, on
+/// One thread's end of the access log. Its lines are handed on when they fill 64 KiB, on
 /// [`AccessSink::flush`], which the owner calls at least every 100 ms, and when it is dropped.
 #[derive(Debug)]
 pub struct AccessSink {

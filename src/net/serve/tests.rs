@@ -261,26 +261,85 @@ async fn a_client_that_does_not_read_is_cut_after_the_stall_time() {
     .await;
 }
 
+/// Never answers; what becomes of each request whose body it has read is told to `ends`.
+fn silent(
+    ends: &Ends,
+) -> impl Fn(Request<Incoming>, Peer) -> Pin<Box<dyn Future<Output = Response<Body>>>> + use<> {
+    let told = ends.clone();
+    move |request, _| {
+        let held = Body::scripted(script_rx()).on_end(told.hook());
+        Box::pin(async move {
+            request.into_body().collect().await.unwrap();
+            let _held = held;
+            pending().await
+        })
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_leaves_drops_the_request() {
+    for asks in
+        ["GET / HTTP/1.1\r\nHost: x\r\n\r\n", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"]
+    {
+        local(async {
+            let ends = Ends::default();
+            let running = start(options(), silent(&ends));
+            let mut io = running.dialer.connect().unwrap();
+            say(&mut io, asks).await;
+            sleep(secs(1)).await;
+            assert!(ends.seen().is_empty());
+            drop(io);
+            sleep(secs(1)).await;
+            assert_eq!(ends.seen(), ["Aborted 0"]);
+            assert_eq!(running.connections.open(), 0);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_under_tls_drops_the_request() {
     local(async {
-        let ends = Ends::default();
-        let told = ends.clone();
-        let running = start(options(), move |_, _| {
-            let held = Body::scripted(script_rx()).on_end(told.hook());
-            async move {
-                let _held = held;
-                pending().await
-            }
-        });
-        let mut io = running.dialer.connect().unwrap();
-        say(&mut io, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let (ends, (at, roots)) = (Ends::default(), secure());
+        let running = start_at(at, options(), silent(&ends));
+        let mut io = greet(&connector(&roots, &[]), "a.example", running.dialer.connect().unwrap()).await;
+        say(&mut io, "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n").await;
         sleep(secs(1)).await;
         assert!(ends.seen().is_empty());
-        drop(io);
+        // Its word of farewell, and nothing more: the connection below stays open.
+        io.shutdown().await.unwrap();
         sleep(secs(1)).await;
         assert_eq!(ends.seen(), ["Aborted 0"]);
-        assert_eq!(running.connections.open(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_says_while_it_is_answered_is_heard_in_full() {
+    local(async {
+        let running = start(options(), |request: Request<Incoming>, _| async move {
+            let target = request.uri().path().to_owned();
+            sleep(secs(5)).await;
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            Response::new(Body::full(format!("{target} {}", String::from_utf8_lossy(&body))))
+        });
+        let mut io = running.dialer.connect().unwrap();
+        // The body of the first comes in pieces, and the second one behind it, all before the first answer.
+        let pieces = [
+            "POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\na",
+            "bc",
+            "def",
+            "G",
+            "ET /b HTTP/1.1\r\nHo",
+            "st: x\r\n\r\n",
+        ];
+        for piece in pieces {
+            say(&mut io, piece).await;
+            sleep(Duration::from_millis(100)).await;
+        }
+        read_until(&mut io, "\r\n\r\n/a abcdef").await;
+        read_until(&mut io, "\r\n\r\n/b ").await;
+        get(&mut io, "/c").await;
     })
     .await;
 }
