@@ -593,15 +593,25 @@ async fn an_upgrade_hands_the_connection_over_and_keeps_its_place_under_the_cap(
                 io.write_all(&two).await.unwrap();
                 pending::<()>().await;
             });
+            sleep(secs(1)).await;
             let answer = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
             answer.header("connection", "upgrade").header("upgrade", "x").body(Body::empty()).unwrap()
         });
-        let mut io = running.dialer.connect().unwrap();
-        say(&mut io, "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nhi").await;
-        assert!(read_head(&mut io).await.starts_with("HTTP/1.1 101 "));
-        assert_eq!(read_until(&mut io, "hi").await, "hi");
+        // Nothing is lost of what comes before the answer, with the head or behind it.
+        let mut all = Vec::new();
+        for ahead in [&["hi"][..], &["", "h", "i"]] {
+            let mut io = running.dialer.connect().unwrap();
+            say(&mut io, "GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await;
+            for piece in ahead {
+                say(&mut io, piece).await;
+                sleep(Duration::from_millis(100)).await;
+            }
+            assert!(read_head(&mut io).await.starts_with("HTTP/1.1 101 "));
+            assert_eq!(read_until(&mut io, "hi").await, "hi");
+            all.push(io);
+        }
         sleep(secs(200)).await;
-        assert_eq!(running.connections.open(), 1);
+        assert_eq!(running.connections.open(), all.len());
     })
     .await;
 }
