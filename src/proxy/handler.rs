@@ -89,7 +89,10 @@ impl Proxy {
         if let Some(fields) = note.fields.take() {
             headers.extend(*fields);
         }
-        headers.insert(X_REQUEST_ID, note.id.clone());
+        let mut id = note.id.clone();
+        // No two answers have the same: HTTP/2 is not to remember it (RFC 7541, 6.2.3), which costs a look at all those before.
+        id.set_sensitive(true);
+        headers.insert(X_REQUEST_ID, id);
         let agent = parts.headers.get(USER_AGENT).cloned();
         let (method, version, status) = (parts.method, parts.version, response.status());
         let told = Told { proxy: self, note, began, method, version, agent, status };
